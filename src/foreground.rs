@@ -1,0 +1,1 @@
+//! `appctl run`: children instead of units.

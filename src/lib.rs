@@ -1,0 +1,37 @@
+//! appctl: clustered Socket.IO, WebSocket and HTTP apps as ordinary systemd units.
+//!
+//! # Bird's-eye view
+//!
+//! An operator writes one file per app, `/etc/appctl/NAME.toml`. A systemd *generator* turns it into units: the public
+//! socket, the router `NAME.service`, and one `NAME@SLOT.service` per worker. The router takes its sockets from systemd,
+//! speaks Node's child-process IPC with every worker over a *channel*, hands each accepted connection to one worker as a
+//! file descriptor, and relays the workers' broadcast packets among them. systemd owns processes, restarts and logs.
+//!
+//! # Floors
+//!
+//! A room may use the rooms below it, never one beside or above it (`tests/walls.rs` holds this):
+//!
+//! | floor | rooms |
+//! | --- | --- |
+//! | top | `cli` |
+//! | loops | `foreground` → `router` → `relay`; `worker`; `generator` |
+//! | units | `unit` → `config` |
+//! | foot | `config`, `wire` (pure), `system` (the kernel and systemd; the only unsafe code) |
+//!
+//! # Invariants
+//!
+//! * `config`, `unit`, `wire`, `relay::hub`, `router::table` and `router::balance` know no clock, socket, file or
+//!   environment: time and bytes come in as arguments, decisions go out as values.
+//! * No decoder allocates by a number that its peer chose, and none panics.
+//! * A byte of a client's request is never consumed by the router: it peeks, and the worker reads.
+
+pub mod cli;
+pub mod config;
+pub mod foreground;
+pub mod generator;
+pub mod relay;
+pub mod router;
+pub mod system;
+pub mod unit;
+pub mod wire;
+pub mod worker;

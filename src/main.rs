@@ -1,0 +1,13 @@
+//! Who was called; call it; exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let called_as = arguments.next().unwrap_or_default();
+    let called_as = std::path::Path::new(&called_as).file_name().unwrap_or_default().to_owned();
+    if called_as == "appctl-generator" || called_as == "appctl-user-generator" {
+        return appctl::generator::main(arguments);
+    }
+    appctl::cli::main()
+}

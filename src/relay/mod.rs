@@ -1,0 +1,3 @@
+//! The broadcast relay: who gets a worker's packet.
+
+pub mod hub;

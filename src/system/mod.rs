@@ -1,0 +1,1 @@
+//! The kernel and systemd: the only room with unsafe code.

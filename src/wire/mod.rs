@@ -1,0 +1,25 @@
+//! Bytes and their meaning (pure, sans-IO).
+//!
+//! [`channel`] cuts a byte stream into frames, [`json`] and [`v8`] read and write the two encodings of a frame,
+//! [`message`] says what a worker's frame means, [`cluster`] and [`adapter`] are the two vocabularies, [`head`] is an HTTP
+//! request head and [`engine`] what Engine.IO puts into it.
+
+pub mod adapter;
+pub mod channel;
+pub mod cluster;
+pub mod engine;
+pub mod head;
+pub mod json;
+pub mod message;
+pub mod v8;
+
+/// How frames are written on one channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// One JSON text and a newline.
+    Json,
+    /// Big-endian length and V8 ValueSerializer data.
+    Advanced,
+    /// As [`Encoding::Json`], with a byte 02 before NODE_CLUSTER messages (Bun).
+    Bun,
+}

@@ -1,0 +1,1 @@
+//! The V8 ValueSerializer encoding.

@@ -1,0 +1,2 @@
+//! The promises that name systemd, on a real one.
+fn main() {}
