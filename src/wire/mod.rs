@@ -12,6 +12,7 @@ pub mod head;
 pub mod json;
 pub mod message;
 pub mod v8;
+mod value;
 
 /// How frames are written on one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
