@@ -99,3 +99,151 @@ fn reason(error: httparse::Error) -> &'static str {
         httparse::Error::Status => "no request",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const POLLING: &[u8] = b"GET /socket.io/?EIO=4&transport=polling&sid=abc HTTP/1.1\r\nHost: a\r\nVia: 1.1 b\r\n\r\n";
+    const UPGRADE: &[u8] =
+        b"\r\n\r\nGET /ws HTTP/1.1\nHost: a\nconnection: Upgrade\nupgrade: h2c, WebSocket\nX: \xC3\xA9\xFF\n\n";
+    const POST: &[u8] = b"POST http://a/x HTTP/1.0\r\nContent-Length: 4\r\n\r\nGET ";
+
+    fn head(bytes: &[u8]) -> Head {
+        match peek(bytes) {
+            Peeked::Complete(head) => head,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn whole_heads() {
+        assert_eq!(
+            head(POLLING),
+            Head {
+                length: POLLING.len(),
+                target: "/socket.io/?EIO=4&transport=polling&sid=abc".to_owned(),
+                websocket: false,
+                forwarded: true
+            }
+        );
+        let upgrade = head(UPGRADE);
+        assert!(upgrade.websocket && !upgrade.forwarded && upgrade.length == UPGRADE.len());
+        let post = head(POST);
+        assert_eq!((post.length, &*post.target), (POST.len() - 4, "http://a/x"));
+        for field in ["Forwarded: for=1", "x-forwarded-for: 1", "VIA: x"] {
+            assert!(head(format!("GET / HTTP/1.1\r\n{field}\r\n\r\n").as_bytes()).forwarded, "{field}");
+        }
+        for field in ["Upgrade: websocketx", "X-Upgrade: websocket", "Forwarded-For: 1"] {
+            let head = head(format!("GET / HTTP/1.1\r\n{field}\r\n\r\n").as_bytes());
+            assert!(!head.websocket && !head.forwarded, "{field}");
+        }
+    }
+
+    #[test]
+    fn every_prefix_of_a_head_is_partial() {
+        for bytes in [POLLING, UPGRADE, POST] {
+            let length = head(bytes).length;
+            for end in 0..length {
+                assert_eq!(peek(&bytes[..end]), Peeked::Partial, "{:?}", bytes[..end].escape_ascii().to_string());
+            }
+            for end in length..=bytes.len() {
+                assert_eq!(head(&bytes[..end]), head(bytes));
+            }
+        }
+    }
+
+    #[test]
+    fn tls_shows_in_two_bytes() {
+        assert_eq!(peek(b"\x16"), Peeked::Partial);
+        assert_eq!(peek(b"\x16\x03"), Peeked::Tls);
+        assert_eq!(peek(b"\x16\x03\x01\x02\x00\x01"), Peeked::Tls);
+        assert!(matches!(peek(b"\x16\x04"), Peeked::Bad(_)));
+    }
+
+    #[test]
+    fn what_is_no_head_is_bad_at_once() {
+        for bytes in [
+            &b"\0"[..],
+            b"\x80\x01",
+            b"{\"a\"",
+            b"GET\t",
+            b" GET",
+            b"SSH-2.0-x\r\n",
+            b"PRI * HTTP/2",
+            b"PRI * HTTP/2.0\r\n\r\nSM",
+            b"GET / HTTP/3",
+            b"GET / FTP",
+            b"GET / HTTP/1.1\r\nno colon\r\n",
+            b"GET / HTTP/1.1\r\na : b\r\n",
+            b"GET / HTTP/1.1\r\na: b\0",
+            b"GET / HTTP/1.1\r\na: b\r\n folded\r\n",
+            b"GET / HTTP/1.1\r\na: b\rc",
+            b"abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz",
+        ] {
+            assert!(matches!(peek(bytes), Peeked::Bad(_)), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn many_fields() {
+        let of = |count: usize| format!("GET / HTTP/1.1\r\n{}Upgrade: websocket\r\n\r\n", "a:\r\n".repeat(count));
+        for count in [63, 64, 150, 1999] {
+            assert!(head(of(count).as_bytes()).websocket, "{count}");
+        }
+        assert_eq!(peek(of(2000).as_bytes()), Peeked::Bad("too many header fields"));
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            peek(&bytes);
+        }
+
+        #[test]
+        fn more_bytes_do_not_revive_what_is_bad_nor_change_what_is_complete(
+            bytes in prop::collection::vec(prop::sample::select(&b"GET / HTTP/1.1\r\n\r\n: aPRI*2\x16\x03\0\xFF"[..]), 0..60),
+            good in any::<bool>(),
+        ) {
+            let mut bytes = bytes;
+            if good {
+                bytes.splice(0..0, *b"GET / HTTP/1.1\r\na");
+            }
+            let verdicts: Vec<_> = (0..=bytes.len()).map(|end| peek(&bytes[..end])).collect();
+            for pair in verdicts.windows(2) {
+                match &pair[0] {
+                    Peeked::Partial => {}
+                    Peeked::Bad(_) => prop_assert!(matches!(pair[1], Peeked::Bad(_)), "{pair:?}"),
+                    settled => prop_assert_eq!(settled, &pair[1]),
+                }
+            }
+        }
+
+        #[test]
+        fn a_made_head_is_read_back(
+            blank in "(\r|\n|\r\n){0,3}",
+            method in "[A-Z-]{1,17}",
+            target in "/[!-~&&[^#]]{0,40}",
+            fields in prop::collection::vec(("[A-Za-z][A-Za-z0-9-]{0,12}", "[ -~]{0,30}"), 0..12),
+            websocket in any::<bool>(),
+            body in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let mut text = format!("{blank}{method} {target} HTTP/1.1\r\n");
+            for (name, value) in fields {
+                text += &format!("Q{name}: {value}\r\n");
+            }
+            if websocket {
+                text += "Upgrade:websocket\r\n";
+            }
+            text += "\r\n";
+            let mut bytes = text.into_bytes();
+            let length = bytes.len();
+            for end in 0..length {
+                prop_assert_eq!(peek(&bytes[..end]), Peeked::Partial);
+            }
+            bytes.extend(body);
+            prop_assert_eq!(peek(&bytes), Peeked::Complete(Head { length, target, websocket, forwarded: false }));
+        }
+    }
+}
