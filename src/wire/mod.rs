@@ -13,6 +13,7 @@ pub mod hello;
 pub mod json;
 pub mod message;
 pub mod v8;
+mod value;
 
 /// How frames are written on one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
