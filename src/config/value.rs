@@ -13,3 +13,13 @@ pub enum Listen {
     /// `/run/app.sock`
     Path(PathBuf),
 }
+
+impl std::fmt::Display for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Port(port) => write!(f, "{port}"),
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Path(path) => write!(f, "{}", path.display()),
+        }
+    }
+}

@@ -110,9 +110,7 @@ impl Hub {
                     notices.push((*id, Notice::Exit { id: worker }));
                 }
                 (Some(Dialect::Uid), Some(Dialect::Uid)) => notices.extend(
-                    gone.nodes
-                        .iter()
-                        .map(|(uid, nsp)| (*id, Notice::Close { uid: uid.clone(), nsp: nsp.clone() })),
+                    gone.nodes.iter().map(|(uid, nsp)| (*id, Notice::Close { uid: uid.clone(), nsp: nsp.clone() })),
                 ),
                 _ => {}
             }
@@ -137,14 +135,7 @@ mod tests {
     }
 
     fn old(kind: u32, worker_id: Option<u64>) -> Envelope {
-        Envelope {
-            dialect: Dialect::WorkerId,
-            kind,
-            uid: None,
-            nsp: Some("/".into()),
-            requester_uid: None,
-            worker_id,
-        }
+        Envelope { dialect: Dialect::WorkerId, kind, uid: None, nsp: Some("/".into()), requester_uid: None, worker_id }
     }
 
     /// A hub whose first members speak 0.3.0.

@@ -1,7 +1,7 @@
 //! One worker's channel: frames out in order, each whole; frames in; and which handover each acknowledgement is for.
 
 use crate::system::scm::{self, Sent};
-use crate::system::sock::set_nonblocking;
+use crate::system::sock::{set_nonblocking, watch};
 use crate::wire::Encoding;
 use crate::wire::channel::{Decoder, Frame, FrameError};
 use crate::wire::cluster::{ToWorker, encode};
@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
 
@@ -121,7 +122,7 @@ impl Link {
         Ok(Self {
             id,
             encoding,
-            stream: AsyncFd::new(stream)?,
+            stream: watch(stream, Interest::READABLE | Interest::WRITABLE)?,
             outbox: RefCell::default(),
             decoder: RefCell::new(Decoder::new(encoding, frame_limit)),
             more: Notify::new(),
@@ -191,10 +192,15 @@ impl Link {
         // Receivers may have given up; then the outcome is nobody's business.
         match outbox.awaited.pop_front() {
             None => return false,
-            Some(Awaited::Probe(answer)) => drop(answer.send(())),
-            Some(Awaited::Sticky(answer)) => drop(answer.send(outcome)),
-            Some(Awaited::Server(seq, answer)) if taken => drop(outbox.replies.insert(seq, answer)),
-            Some(Awaited::Server(_, answer)) => drop(answer.send(Outcome::Refused)),
+            Some(Awaited::Probe(answer)) => {
+                let _ = answer.send(());
+            }
+            Some(Awaited::Server(seq, answer)) if taken => {
+                outbox.replies.insert(seq, answer);
+            }
+            Some(Awaited::Sticky(answer) | Awaited::Server(_, answer)) => {
+                let _ = answer.send(outcome);
+            }
         }
         true
     }
@@ -202,7 +208,7 @@ impl Link {
     /// The reply to a message of ours that carried `seq`.
     pub(crate) fn replied(&self, seq: u64, accepted: bool) {
         if let Some(answer) = self.outbox.borrow_mut().replies.remove(&seq) {
-            drop(answer.send(if accepted { Outcome::Taken } else { Outcome::Refused }));
+            let _ = answer.send(if accepted { Outcome::Taken } else { Outcome::Refused });
         }
     }
 

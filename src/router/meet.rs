@@ -5,6 +5,7 @@
 
 use super::Router;
 use super::table::Phase;
+use crate::config::router::Serialization;
 use crate::system::peer::{self, Peer};
 use crate::wire::Encoding;
 use crate::wire::hello::{Answer, Hello, LINE_LIMIT, line};
@@ -65,7 +66,7 @@ pub(super) async fn accept_workers(router: &Rc<Router>, socket: UnixListener) {
 
 async fn meet(router: &Rc<Router>, mut stream: UnixStream) {
     let error = match introduce(router, &mut stream).await {
-        Ok(Hello::Attach { slot, encoding }) => match attach(router, stream, &slot, encoding.into()) {
+        Ok(Hello::Attach { slot, encoding }) => match attach(router, stream, &slot, agreed(router, encoding.into())) {
             Ok(()) => return,
             Err(error) => {
                 tracing::error!(APP = router.app, WORKER = slot, %error, "cannot let worker {slot} in");
@@ -119,6 +120,15 @@ fn check(router: &Router, peer: Peer, slot: &str) -> Result<(), MeetError> {
         return Ok(());
     }
     Err(MeetError::Stranger { pid: peer.pid, uid: peer.uid, found, wanted })
+}
+
+/// The operator's choice, where the runtime has both.
+fn agreed(router: &Router, preferred: Encoding) -> Encoding {
+    match (preferred, router.settings.serialization) {
+        (Encoding::Bun, _) | (_, None) => preferred,
+        (_, Some(Serialization::Json)) => Encoding::Json,
+        (_, Some(Serialization::Advanced)) => Encoding::Advanced,
+    }
 }
 
 fn attach(router: &Rc<Router>, stream: UnixStream, slot: &str, encoding: Encoding) -> io::Result<()> {

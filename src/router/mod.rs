@@ -18,7 +18,7 @@ pub mod table;
 use crate::config::router::RouterSettings;
 use crate::relay::hub::{Hub, Notice};
 use crate::system::activation::{Address, Listener};
-use crate::system::sock::{accept, set_nonblocking};
+use crate::system::sock::{accept, set_nonblocking, watch};
 use crate::wire::Encoding;
 use crate::wire::channel::Frame;
 use crate::wire::cluster::{AddressType, FromWorker, Query, Sockname, ToWorker};
@@ -150,6 +150,31 @@ impl Router {
         Ok(id)
     }
 
+    /// Which process a worker is, for those who attach it before it is started.
+    pub fn set_pid(&self, id: WorkerId, pid: i32) {
+        if let Some(worker) = self.table.borrow_mut().worker_mut(id) {
+            worker.pid = pid;
+        }
+    }
+
+    /// `NODE_APP_INSTANCE` of an attached worker.
+    pub fn index_of(&self, id: WorkerId) -> Option<u32> {
+        self.table.borrow().worker(id).map(|worker| worker.index)
+    }
+
+    /// Resolves when the worker has become ready; never for one that leaves before.
+    pub async fn until_ready(&self, id: WorkerId) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.table.borrow().worker(id).is_some_and(|worker| worker.phase != Phase::Starting) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Serves an attached worker's channel until it ends.
     pub fn serve_worker(self: &Rc<Self>, id: WorkerId) {
         let Some(link) = self.link(id) else {
@@ -195,7 +220,14 @@ impl Router {
         let (slot, pid, phase) = (&worker.slot, worker.pid, worker.phase.as_str());
         match reason {
             Some(reason) => {
-                tracing::error!(APP = self.app, WORKER = slot, pid, phase, reason, "worker {slot}: channel closed: {reason}");
+                tracing::error!(
+                    APP = self.app,
+                    WORKER = slot,
+                    pid,
+                    phase,
+                    reason,
+                    "worker {slot}: channel closed: {reason}"
+                );
             }
             None => tracing::info!(APP = self.app, WORKER = slot, pid, phase, "worker {slot} (pid {pid}) left"),
         }
@@ -321,12 +353,19 @@ impl Router {
         if let Some(errno) = errno {
             tracing::warn!(APP = self.app, id = link.id, place, %errno, "a worker asked for a socket that cannot be shared");
             let outcome = Err(-(errno as i32));
-            link.send(&ToWorker::QueryReply { ack: seq, seq: link.next_seq(), key: &place, outcome, ticket_keys: None });
+            link.send(&ToWorker::QueryReply {
+                ack: seq,
+                seq: link.next_seq(),
+                key: &place,
+                outcome,
+                ticket_keys: None,
+            });
             return;
         }
-        let ticket_keys = query.ticket_keys.as_ref().map(|keys| {
-            self.ticket_keys.borrow_mut().entry(place.clone()).or_insert_with(|| keys.clone()).clone()
-        });
+        let ticket_keys = query
+            .ticket_keys
+            .as_ref()
+            .map(|keys| self.ticket_keys.borrow_mut().entry(place.clone()).or_insert_with(|| keys.clone()).clone());
         // Two live servers of one worker with one key are a fatal assertion there; seq makes it unique.
         let key = format!("{place}:{}:{seq}", query.index);
         if let Some(worker) = self.table.borrow_mut().worker_mut(link.id) {
@@ -417,7 +456,7 @@ pub async fn run(router: Rc<Router>, listeners: Listeners, stop: CancellationTok
             Listener::Unix(unix) => OwnedFd::from(unix),
         });
         set_nonblocking(&socket)?;
-        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        let socket = watch(socket, Interest::READABLE)?;
         tokio::task::spawn_local(async move {
             tokio::select! {
                 () = stop.cancelled() => {}

@@ -3,13 +3,13 @@
 //! A peek leaves the bytes where they are, so the socket stays readable and a naive loop spins. Here a peek that found
 //! nothing new counts as "would block", and epoll's edge tells when more has come.
 
+use crate::system::sock::watch_shared;
 use crate::wire::head::{self, Head, Peeked};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
 
 /// What a client's first bytes turned out to be.
@@ -37,7 +37,7 @@ pub(crate) async fn sight(client: &Rc<OwnedFd>, limit: usize, begun: &std::cell:
         return Ok(sight);
     }
     begun.set(seen > 0);
-    let registered = AsyncFd::with_interest(Borrowed(Rc::clone(client)), Interest::READABLE)?;
+    let registered = watch_shared(Rc::clone(client), Interest::READABLE)?;
     loop {
         let mut guard = registered.readable().await?;
         let ended = guard.ready().is_read_closed();
@@ -53,13 +53,7 @@ pub(crate) async fn sight(client: &Rc<OwnedFd>, limit: usize, begun: &std::cell:
 }
 
 /// One peek. `None`: not decided yet.
-fn look(
-    client: i32,
-    buffer: &mut Vec<u8>,
-    limit: usize,
-    seen: &mut usize,
-    ended: bool,
-) -> io::Result<Option<Sight>> {
+fn look(client: i32, buffer: &mut Vec<u8>, limit: usize, seen: &mut usize, ended: bool) -> io::Result<Option<Sight>> {
     loop {
         let count = match recv(client, buffer, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
             Ok(0) => return Ok(Some(Sight::Ended(false))),
@@ -94,13 +88,4 @@ fn look(
 pub(crate) fn unread(client: &OwnedFd) -> bool {
     let mut byte = [0];
     matches!(recv(client.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT), Ok(1))
-}
-
-/// Lets epoll watch a socket that somebody else owns too.
-struct Borrowed(Rc<OwnedFd>);
-
-impl AsRawFd for Borrowed {
-    fn as_raw_fd(&self) -> i32 {
-        self.0.as_raw_fd()
-    }
 }

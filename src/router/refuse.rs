@@ -1,11 +1,11 @@
 //! Answers that the router gives itself, where no worker can.
 
+use crate::system::sock::watch_shared;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// How long a refused client may take to read its answer and close.
 const LINGER: Duration = Duration::from_secs(2);
@@ -70,7 +70,7 @@ pub(crate) async fn refuse(client: Rc<OwnedFd>, refusal: Refusal) {
     if sent.is_err() || shutdown(client.as_raw_fd(), Shutdown::Write).is_err() {
         return;
     }
-    let Ok(registered) = AsyncFd::with_interest(Shared(client), Interest::READABLE) else {
+    let Ok(registered) = watch_shared(client, Interest::READABLE) else {
         return;
     };
     let drained = async {
@@ -91,27 +91,15 @@ pub(crate) async fn refuse(client: Rc<OwnedFd>, refusal: Refusal) {
     let _ = tokio::time::timeout(LINGER, drained).await;
 }
 
-struct Shared(Rc<OwnedFd>);
-
-impl AsRawFd for Shared {
-    fn as_raw_fd(&self) -> i32 {
-        self.0.as_raw_fd()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_answer_is_a_whole_response() {
-        for refusal in [
-            Refusal::Malformed("no"),
-            Refusal::HeadTimeout,
-            Refusal::HeadTooLong,
-            Refusal::NoWorker,
-            Refusal::TooMany,
-        ] {
+        for refusal in
+            [Refusal::Malformed("no"), Refusal::HeadTimeout, Refusal::HeadTooLong, Refusal::NoWorker, Refusal::TooMany]
+        {
             let text = refusal.response();
             let mut headers = [httparse::EMPTY_HEADER; 8];
             let mut response = httparse::Response::new(&mut headers);

@@ -27,7 +27,10 @@ pub fn main(app: &str, settings: RouterSettings) -> ExitCode {
         tracing::warn!(APP = app, name, "systemd passed a descriptor with a name that is not known here");
     }
     if sockets.channel.is_none() {
-        tracing::error!(APP = app, "there is no channel socket: start this as a systemd service, with {app}-channel.socket");
+        tracing::error!(
+            APP = app,
+            "there is no channel socket: start this as a systemd service, with {app}-channel.socket"
+        );
         return ExitCode::FAILURE;
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -60,7 +63,11 @@ async fn serve(app: &str, settings: RouterSettings, listeners: Listeners) -> std
         stopping.cancel();
     });
     let addresses: Vec<_> = listeners.public.iter().map(|listener| listener.address().to_string()).collect();
-    tracing::info!(APP = app, "routing {}", if addresses.is_empty() { "nothing public".into() } else { addresses.join(", ") });
+    tracing::info!(
+        APP = app,
+        "routing {}",
+        if addresses.is_empty() { "nothing public".into() } else { addresses.join(", ") }
+    );
     let router = Router::new(app, settings, &listeners.public);
     tokio::task::spawn_local(report(Rc::clone(&router)));
     run(router, listeners, stop).await

@@ -82,10 +82,8 @@ pub enum ActivationError {
 ///
 /// Names that the router does not know are closed and returned, so that the caller can log them.
 pub fn take() -> Result<(Sockets, Vec<String>), ActivationError> {
-    let names: Vec<String> = sd_notify::listen_fds_with_names()
-        .map_err(ActivationError::Environment)?
-        .map(|(_, name)| name)
-        .collect();
+    let names: Vec<String> =
+        sd_notify::listen_fds_with_names().map_err(ActivationError::Environment)?.map(|(_, name)| name).collect();
     let mut passed = if names.is_empty() { ListenFd::empty() } else { ListenFd::from_env() };
     let mut sockets = Sockets::default();
     let mut unknown = Vec::new();

@@ -7,5 +7,7 @@ pub mod activation;
 pub mod log;
 pub mod notify;
 pub mod peer;
+pub mod place;
+pub mod process;
 pub mod scm;
 pub mod sock;

@@ -31,9 +31,7 @@ fn parse(text: &str) -> Option<String> {
         let _id = fields.next()?;
         (fields.next()? == controllers).then(|| fields.next().map(str::to_owned))?
     };
-    text.lines()
-        .find_map(|line| group(line, "name=systemd"))
-        .or_else(|| text.lines().find_map(|line| group(line, "")))
+    text.lines().find_map(|line| group(line, "name=systemd")).or_else(|| text.lines().find_map(|line| group(line, "")))
 }
 
 /// The control group that worker `slot` of `app` must be in, told from the router's own.

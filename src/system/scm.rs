@@ -95,11 +95,7 @@ pub fn receive(
     received
 }
 
-fn receive_into(
-    channel: BorrowedFd<'_>,
-    bytes: &mut [u8],
-    descriptors: &mut Vec<OwnedFd>,
-) -> io::Result<usize> {
+fn receive_into(channel: BorrowedFd<'_>, bytes: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
     let mut control = nix::cmsg_space!([std::os::fd::RawFd; MAX_DESCRIPTORS]);
     let mut slices = [IoSliceMut::new(bytes)];
     let message = socket::recvmsg::<UnixAddr>(
