@@ -278,6 +278,8 @@ impl Link {
                     Err(error) if error.raw_os_error() == Some(Errno::ETOOMANYREFS as i32) => {
                         tokio::time::sleep(TOO_MANY_IN_FLIGHT_PAUSE).await;
                     }
+                    // The worker is gone; what it sent before is still to be read, and its end with it.
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
                     Err(error) => return Err(error),
                 }
             }
@@ -304,6 +306,8 @@ impl Link {
             Ok(0) => return Ok(Pumped::End),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Pumped::Nothing),
+            // The worker died with frames of ours unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Pumped::End),
             Err(error) => return Err(error.into()),
         }
         loop {

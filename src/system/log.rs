@@ -1,7 +1,9 @@
 //! Where our own lines go: the journal with structured fields, or standard error.
 
+use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -16,7 +18,18 @@ pub fn init() {
             return;
         }
     } else {
-        let plain = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().with_target(false);
+        // A person reads these: the sentence, and what went wrong; the fields are for the journal.
+        let fields = debug_fn(|writer, field, value| match field.name() {
+            "message" => write!(writer, "{value:?}"),
+            "error" => write!(writer, " [{value:?}]"),
+            _ => Ok(()),
+        });
+        let plain = tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .without_time()
+            .with_target(false)
+            .fmt_fields(fields);
         if tracing_subscriber::registry().with(filter).with(plain).try_init().is_ok() {
             return;
         }
