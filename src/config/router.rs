@@ -311,9 +311,7 @@ impl RouterSettings {
             };
             let field = FIELDS.iter().find(|field| field.flag() == flag);
             let field = field.ok_or_else(|| ArgumentError::Unknown(flag.to_owned()))?;
-            field
-                .read(&mut settings, text)
-                .map_err(|wrong| ArgumentError::Value { flag: flag.to_owned(), wrong })?;
+            field.read(&mut settings, text).map_err(|wrong| ArgumentError::Value { flag: flag.to_owned(), wrong })?;
         }
         Ok(settings)
     }

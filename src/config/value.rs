@@ -3,7 +3,7 @@
 //! Every reader gives either the value or a [`Wrong`]: what is wrong and what to write instead.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -77,6 +77,30 @@ impl Listen {
         Err(Self::explain(text))
     }
 
+    /// Whether the kernel would refuse the second of the two. An IPv6 wildcard takes IPv4 too, as is Linux' default.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Path(one), Self::Path(two)) => one == two,
+            (Self::Path(_), _) | (_, Self::Path(_)) => false,
+            (one, two) => {
+                let part = |it: &Self| match it {
+                    Self::Address(address) => (Some(address.ip()), address.port()),
+                    Self::Port(port) => (None, *port),
+                    Self::Path(_) => (None, 0),
+                };
+                let ((one, one_port), (two, two_port)) = (part(one), part(two));
+                let everything = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+                one_port == two_port
+                    && (everything(one)
+                        || everything(two)
+                        || one == two
+                        || one.zip(two).is_some_and(|(one, two)| {
+                            one.is_ipv4() == two.is_ipv4() && (one.is_unspecified() || two.is_unspecified())
+                        }))
+            }
+        }
+    }
+
     fn read_path(text: &str) -> Result<Self, Wrong> {
         if text.len() > UNIX_PATH_MAX {
             return Err(Wrong::new(
@@ -103,7 +127,7 @@ impl Listen {
         }
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if port.parse::<u16>().is_ok_and(|port| port != 0) => (host, port),
-            _ if text.parse::<std::net::IpAddr>().is_ok() => {
+            _ if text.parse::<IpAddr>().is_ok() => {
                 let bracketed = if text.contains(':') { format!("[{text}]:8080") } else { format!("{text}:8080") };
                 return Wrong::new(format!("`{text}` has no port"), format!("write \"{bracketed}\""));
             }
@@ -129,7 +153,7 @@ impl Listen {
                 "`localhost` is a name; systemd listens on addresses",
                 format!("write \"127.0.0.1:{port}\", \"[::1]:{port}\", or both in an array"),
             ),
-            host if host.parse::<std::net::Ipv6Addr>().is_ok() => {
+            host if host.parse::<Ipv6Addr>().is_ok() => {
                 Wrong::new("an IPv6 address needs brackets", format!("write \"[{host}]:{port}\""))
             }
             host => Wrong::new(
@@ -312,7 +336,10 @@ pub fn read_signal(text: &str) -> Result<String, Wrong> {
     if ["STOP", "CONT", "CHLD", "TSTP", "TTIN", "TTOU", "URG", "WINCH"].contains(&bare) {
         return Err(Wrong::new(format!("SIG{bare} does not end a process"), "write \"SIGTERM\" or \"SIGINT\""));
     }
-    Err(Wrong::new(format!("there is no signal `{text}`"), "write a name such as \"SIGTERM\", \"SIGINT\" or \"SIGUSR2\""))
+    Err(Wrong::new(
+        format!("there is no signal `{text}`"),
+        "write a name such as \"SIGTERM\", \"SIGINT\" or \"SIGUSR2\"",
+    ))
 }
 
 /// `Ok` when the text can stand as the value of one line of a unit file: no control characters, no blank at an end, no
@@ -346,7 +373,17 @@ pub const NAME_MAX: usize = 64;
 
 /// Suffixes of unit files, systemd.unit(5); a name that ends in one reads like a unit.
 pub const UNIT_TYPES: [&str; 11] = [
-    ".service", ".socket", ".device", ".mount", ".automount", ".swap", ".target", ".path", ".timer", ".slice", ".scope",
+    ".service",
+    ".socket",
+    ".device",
+    ".mount",
+    ".automount",
+    ".swap",
+    ".target",
+    ".path",
+    ".timer",
+    ".slice",
+    ".scope",
 ];
 
 /// `Ok` when an app may be called so: `[A-Za-z0-9][A-Za-z0-9_.-]{0,63}`, no unit's suffix, no name of systemd's own.
@@ -428,6 +465,30 @@ mod tests {
     }
 
     #[test]
+    fn overlaps() {
+        let overlap = |one, two| Listen::read(one).unwrap().overlaps(&Listen::read(two).unwrap());
+        for (one, two) in [
+            ("80", "80"),
+            ("80", "127.0.0.1:80"),
+            ("80", "[::]:80"),
+            ("[::]:80", "0.0.0.0:80"),
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("/run/a", "/run/a"),
+        ] {
+            assert!(overlap(one, two) && overlap(two, one), "{one} {two}");
+        }
+        for (one, two) in [
+            ("80", "81"),
+            ("127.0.0.1:80", "127.0.0.2:80"),
+            ("0.0.0.0:80", "[::1]:80"),
+            ("/run/a", "/run/b"),
+            ("80", "/80"),
+        ] {
+            assert!(!overlap(one, two) && !overlap(two, one), "{one} {two}");
+        }
+    }
+
+    #[test]
     fn spans() {
         for (text, micros) in [
             ("5", 5_000_000),
@@ -451,7 +512,9 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in [("512M", 512 << 20), ("1.5G", 1536 << 20), ("4096", 4096), ("64K", 65536), ("1 G", 1 << 30)] {
+        for (text, bytes) in
+            [("512M", 512 << 20), ("1.5G", 1536 << 20), ("4096", 4096), ("64K", 65536), ("1 G", 1 << 30)]
+        {
             assert_eq!(read_size(text), Ok(bytes), "{text}");
         }
         assert!(read_size("512MB").unwrap_err().remedy.contains("512M"));
@@ -475,7 +538,9 @@ mod tests {
         for name in ["app", "a", "0", "my-app_2.test", &"x".repeat(64)] {
             assert_eq!(check_name(name), Ok(()), "{name}");
         }
-        for name in ["", "-a", ".a", "_a", "a@b", "a b", "ä", "a.service", "x.slice", "system", "user", "init", &"x".repeat(65)] {
+        for name in
+            ["", "-a", ".a", "_a", "a@b", "a b", "ä", "a.service", "x.slice", "system", "user", "init", &"x".repeat(65)]
+        {
             assert!(check_name(name).is_err(), "{name}");
         }
         assert!(is_user_name("app") && is_user_name("_a-b_9") && !is_user_name("a.b") && !is_user_name("9a"));

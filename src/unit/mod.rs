@@ -133,7 +133,8 @@ impl UnitFile {
 
     /// The value of a key; the last one when there are several.
     pub fn get(&self, section: &str, key: &str) -> Option<&str> {
-        self.get_all(section, key).last()
+        let sections = self.sections.iter().filter(|it| it.name == section);
+        sections.flat_map(|it| &it.lines).rfind(|line| line.key == key).map(|line| line.value.as_str())
     }
 
     /// All values of a key, in order.
