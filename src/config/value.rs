@@ -126,7 +126,12 @@ impl Listen {
             return Wrong::new("an empty address", "write a port such as \"8080\", an address or a path");
         }
         let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if port.parse::<u16>().is_ok_and(|port| port != 0) => (host, port),
+            Some((host, port))
+                if port.parse::<u16>().is_ok_and(|port| port != 0)
+                    && (host.parse::<Ipv6Addr>().is_ok() || text.parse::<IpAddr>().is_err()) =>
+            {
+                (host, port)
+            }
             _ if text.parse::<IpAddr>().is_ok() => {
                 let bracketed = if text.contains(':') { format!("[{text}]:8080") } else { format!("{text}:8080") };
                 return Wrong::new(format!("`{text}` has no port"), format!("write \"{bracketed}\""));
@@ -247,18 +252,10 @@ fn read_decimal(text: &str) -> Option<(u64, &str, &str)> {
 
 /// `whole.fraction × unit`, rounded down; digits past the ninth do not count.
 fn scale(whole: u64, fraction: &str, unit: u128) -> u128 {
-    let mut total = u128::from(whole).saturating_mul(unit);
-    let mut place = unit;
-    let mut remainder: u128 = 0;
-    for digit in fraction.bytes().take(9) {
-        // place / 10 may not be whole: carry what is lost, so that 0.5 of 1024 is 512 and 0.25 of it is 256.
-        remainder = remainder * 10 + (place % 10) * u128::from(digit - b'0');
-        total = total.saturating_add((place / 10) * u128::from(digit - b'0'));
-        place /= 10;
-        if place == 0 && remainder == 0 {
-            break;
-        }
-    }
+    let digits = &fraction[..fraction.len().min(9)];
+    let parts = digits.bytes().fold(0_u128, |number, digit| number * 10 + u128::from(digit - b'0'));
+    let ten = 10_u128.pow(digits.len() as u32);
+    let total = u128::from(whole).saturating_mul(unit).saturating_add(parts * unit / ten);
     total
 }
 

@@ -128,7 +128,7 @@ impl UnitFile {
 
     /// Puts a comment line before all else.
     pub fn comment(&mut self, text: &str) {
-        self.head.insert(0, format!("# {}", clean(text)));
+        self.head.insert(0, format!("# {}", clean(text)).trim_end().to_owned());
     }
 
     /// The value of a key; the last one when there are several.
