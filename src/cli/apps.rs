@@ -5,9 +5,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::exit::Failure;
+use super::exit::{FAILED, Failure};
 use super::print::Printer;
+use crate::config::check::WORKERS_MAX;
 use crate::config::{App, Scope};
+use crate::generator::{self, places::Places};
 use crate::system::bus::Manager;
 
 /// Which manager runs the apps of a scope.
@@ -18,41 +20,21 @@ pub fn manager(scope: Scope) -> Manager {
     }
 }
 
-/// Where the files of a scope's apps are: `/etc/appctl`, or `$XDG_CONFIG_HOME/appctl`.
-pub fn directory(scope: Scope) -> Result<PathBuf, Failure> {
-    match scope {
-        Scope::System => Ok(PathBuf::from("/etc/appctl")),
-        Scope::User => absolute_variable("XDG_CONFIG_HOME")
-            .or_else(|| absolute_variable("HOME").map(|home| home.join(".config")))
-            .map(|config| config.join("appctl"))
-            .ok_or_else(|| Failure::failed("neither XDG_CONFIG_HOME nor HOME is set: where are your files?")),
-    }
+fn places(scope: Scope) -> Result<Places, Failure> {
+    Places::from_environment(scope)
+        .ok_or_else(|| Failure::failed("neither XDG_CONFIG_HOME nor HOME is set: where are your files?"))
 }
 
-/// `%t` of a scope's units: `/run`, or `$XDG_RUNTIME_DIR`.
-pub fn runtime_directory(scope: Scope) -> Option<PathBuf> {
-    match scope {
-        Scope::System => Some(PathBuf::from("/run")),
-        Scope::User => absolute_variable("XDG_RUNTIME_DIR"),
-    }
-}
-
-/// The socket on which an app's router answers.
-pub fn control_socket(scope: Scope, name: &str) -> Option<PathBuf> {
-    runtime_directory(scope).map(|directory| directory.join("appctl").join(name).join("control"))
-}
-
-fn absolute_variable(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
-}
-
+/// The file of an app, whether it is there or not.
 pub fn path(scope: Scope, name: &str) -> Result<PathBuf, Failure> {
-    Ok(directory(scope)?.join(format!("{name}.toml")))
+    let places = places(scope)?;
+    Ok(places.under(&places.file(name)))
 }
 
 /// The apps that have a file, sorted. A directory that is not there has none.
 pub fn names(scope: Scope) -> Result<Vec<String>, Failure> {
-    let directory = directory(scope)?;
+    let places = places(scope)?;
+    let directory = places.under(&places.config);
     let entries = match fs::read_dir(&directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -81,33 +63,52 @@ pub struct Loaded {
     pub text: String,
 }
 
-/// Reads an app's file; its mistakes are printed.
-pub fn load(scope: Scope, name: &str, printer: &Printer) -> Result<Loaded, Failure> {
-    let path = path(scope, name)?;
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(unknown(scope, name)),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return Err(Failure::Denied(format!("no right to read {}; use sudo", path.display())));
-        }
-        Err(error) => return Err(Failure::failed(format!("cannot read {}: {error}", path.display()))),
-    };
-    let app = check(scope, name, &path, &text, printer)?;
-    Ok(Loaded { app, path, text })
+impl Loaded {
+    /// How many workers the file means on this machine.
+    pub fn workers(&self) -> u32 {
+        self.app.workers.resolve(generator::processors()).min(WORKERS_MAX)
+    }
 }
 
-/// What a file's text means; its mistakes are printed.
+/// Reads an app's file; its mistakes are printed.
+pub fn load(scope: Scope, name: &str, printer: &Printer) -> Result<Loaded, Failure> {
+    let places = places(scope)?;
+    let source = places.file(name);
+    let path = places.under(&source);
+    if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Err(unknown(scope, name));
+    }
+    let file = generator::apps::read(name, source, &path, scope);
+    for problem in &file.report.problems {
+        printer.detail(problem.render(path.display(), &file.text, false).trim_end());
+    }
+    let app = file.report.app.ok_or(Failure::Told(FAILED))?;
+    Ok(Loaded { app, path, text: file.text })
+}
+
+/// As [`load`], without a word: the first mistake is the error.
+pub fn read(scope: Scope, name: &str) -> Result<Loaded, String> {
+    let places = places(scope).map_err(|failure| failure.to_string())?;
+    let source = places.file(name);
+    let path = places.under(&source);
+    let file = generator::apps::read(name, source, &path, scope);
+    let error = file.report.error().map(|problem| problem.short(path.display())).unwrap_or_default();
+    let app = file.report.app.ok_or(error)?;
+    Ok(Loaded { app, path, text: file.text })
+}
+
+/// What a text that is not yet a file means; its mistakes are printed.
 pub fn check(scope: Scope, name: &str, path: &Path, text: &str, printer: &Printer) -> Result<App, Failure> {
     let report = crate::config::parse(name, path, text, scope);
     for problem in &report.problems {
         printer.detail(problem.render(path.display(), text, false).trim_end());
     }
-    report.app.ok_or(Failure::Told(super::exit::FAILED))
+    report.app.ok_or(Failure::Told(FAILED))
 }
 
 /// The message for a name that no file has.
 pub fn unknown(scope: Scope, name: &str) -> Failure {
-    let place = directory(scope).map(|directory| directory.display().to_string()).unwrap_or_default();
+    let file = path(scope, name).map(|path| path.display().to_string()).unwrap_or_default();
     let other = match scope {
         Scope::System => Scope::User,
         Scope::User => Scope::System,
@@ -123,7 +124,7 @@ pub fn unknown(scope: Scope, name: &str) -> Failure {
             None => format!("\nThere are: {}", names.join(", ")),
         }
     };
-    Failure::UnknownApp(format!("no app {name}: there is no {place}/{name}.toml{hint}"))
+    Failure::UnknownApp(format!("no app {name}: there is no {file}{hint}"))
 }
 
 /// The one that was probably meant.

@@ -7,41 +7,12 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
 use tokio::net::UnixStream;
+
+pub use crate::router::control::{Status, WorkerStatus};
 
 /// Largest answer that is read, bytes.
 const ANSWER_LIMIT: usize = 16 << 20;
-
-/// `GET /v1/status`.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Status {
-    #[serde(default)]
-    pub sessions: u64,
-    #[serde(default)]
-    pub waiting: u64,
-    /// Handed over since the router started.
-    #[serde(default)]
-    pub connections: u64,
-    #[serde(default)]
-    pub refused: u64,
-    #[serde(default)]
-    pub workers: Vec<WorkerStatus>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub struct WorkerStatus {
-    pub slot: String,
-    #[serde(default)]
-    pub index: Option<u32>,
-    #[serde(default)]
-    pub pid: Option<u32>,
-    /// `starting`, `ready` or `draining`.
-    #[serde(default)]
-    pub state: String,
-    #[serde(default)]
-    pub sessions: u64,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -138,7 +109,7 @@ mod tests {
     #[tokio::test]
     async fn a_status() {
         let (status, request) = ask(
-            "HTTP/1.1 200 OK\r\nContent-Length: 111\r\n\r\n{\"app\":\"shop\",\"sessions\":7,\"workers\":[{\"slot\":\"2\",\"index\":1,\"pid\":99,\"state\":\"ready\",\"sessions\":7,\"new\":true}]}",
+            "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"app\":\"shop\",\"sessions\":7,\"workers\":[{\"slot\":\"2\",\"index\":1,\"pid\":99,\"state\":\"ready\",\"sessions\":7,\"new\":true}]}",
         )
         .await;
         assert!(request.starts_with("GET /v1/status HTTP/1.1\r\n"), "{request}");

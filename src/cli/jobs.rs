@@ -8,17 +8,17 @@ use crate::system::bus::{BusError, Finished, Systemd, Verb};
 
 /// One job that did not end as wished.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfinished {
-    pub verb: Verb,
-    pub unit: String,
+pub(super) struct Unfinished {
+    pub(super) verb: Verb,
+    pub(super) unit: String,
     /// JobRemoved's result, or why there was no job at all.
-    pub result: String,
+    pub(super) result: String,
 }
 
 /// Queues all jobs in order, then waits for all of them. `ended` is told of each as it ends well.
 ///
 /// Stopping or restarting what is not there is no failure.
-pub async fn run(
+pub(super) async fn run(
     systemd: &Systemd,
     wanted: &[(Verb, String)],
     mut ended: impl AsyncFnMut(Verb, &str),

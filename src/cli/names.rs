@@ -3,44 +3,21 @@
 use super::apps;
 use super::exit::Failure;
 use crate::config::Scope;
+use crate::unit::plan::Names;
 
-/// The units of one app.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Units {
-    pub name: String,
+/// The units of an app.
+pub fn units(scope: Scope, app: &str) -> Names {
+    Names::of(app, scope)
 }
 
-impl Units {
-    pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned() }
-    }
+/// Public, channel, control.
+pub fn sockets(names: &Names) -> [&str; 3] {
+    [&names.public, &names.channel, &names.control]
+}
 
-    pub fn router(&self) -> String {
-        format!("{}.service", self.name)
-    }
-
-    pub fn public_socket(&self) -> String {
-        format!("{}.socket", self.name)
-    }
-
-    /// Public, channel, control.
-    pub fn sockets(&self) -> [String; 3] {
-        [self.public_socket(), format!("{}-channel.socket", self.name), format!("{}-control.socket", self.name)]
-    }
-
-    pub fn worker(&self, slot: &str) -> String {
-        format!("{}@{slot}.service", self.name)
-    }
-
-    /// A glob of all workers, whatever their slots.
-    pub fn workers(&self) -> String {
-        format!("{}@*.service", self.name)
-    }
-
-    /// The slot of one of this app's workers.
-    pub fn slot<'u>(&self, unit: &'u str) -> Option<&'u str> {
-        unit.strip_prefix(self.name.as_str())?.strip_prefix('@')?.strip_suffix(".service")
-    }
+/// The slot of a worker's unit, `NAME@SLOT.service`.
+pub fn slot(unit: &str) -> Option<&str> {
+    unit.split_once('@')?.1.strip_suffix(".service")
 }
 
 /// What a command is about.
@@ -77,9 +54,11 @@ impl Asked {
     /// For an app that should be there: root's are the system's; another user's are his own where he has one of that
     /// name, else the system's.
     pub fn for_app(self, name: &str) -> Scope {
-        self.0.unwrap_or_else(|| {
-            if !is_root() && apps::exists(Scope::User, name) { Scope::User } else { Scope::System }
-        })
+        self.0.unwrap_or_else(
+            || {
+                if !is_root() && apps::exists(Scope::User, name) { Scope::User } else { Scope::System }
+            },
+        )
     }
 
     /// For an app that is about to be made.
@@ -124,9 +103,11 @@ pub fn targets(words: &[String], asked: Asked) -> Result<Vec<(Scope, Target)>, F
         targets.push((scope, target));
     }
     let mut seen = Vec::new();
-    targets.retain(|target| !seen.contains(target) && {
-        seen.push(target.clone());
-        true
+    targets.retain(|target| {
+        !seen.contains(target) && {
+            seen.push(target.clone());
+            true
+        }
     });
     Ok(targets)
 }
@@ -146,9 +127,7 @@ mod tests {
 
     #[test]
     fn slots() {
-        let units = Units::new("shop");
-        assert_eq!(units.slot("shop@3.service"), Some("3"));
-        assert_eq!(units.slot("shop-a@3.service"), None);
-        assert_eq!(units.slot("shop.service"), None);
+        assert_eq!(slot("shop@3.service"), Some("3"));
+        assert_eq!(slot("shop.service"), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use super::bus::Manager;
 
@@ -9,17 +10,28 @@ use super::bus::Manager;
 #[derive(Debug, Clone)]
 pub struct Query {
     pub manager: Manager,
-    /// Values of the field `APP`, which the units of an app carry (`LogExtraFields=`). A field, and no glob of units:
-    /// journalctl expands a glob once, so that units which start later would not show in what it follows.
-    pub apps: Vec<String>,
-    /// Units of which the manager's own lines (started, exited with status …) are wanted.
-    pub units: Vec<String>,
+    /// Any of them is enough.
+    pub matches: Vec<Match>,
     /// At most this many lines of the past.
     pub lines: Option<u32>,
     pub follow: bool,
     /// Only priority *err* and worse.
     pub errors: bool,
     pub output: Output,
+}
+
+/// The lines of one app, or of one of its workers.
+///
+/// Fields, and no glob of units: journalctl expands a glob once, so that units which start later would not show in what
+/// it follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    /// Value of the field `APP`, which the units of an app carry (`LogExtraFields=`).
+    pub app: String,
+    /// Value of the field `SLOT`, which its workers carry.
+    pub slot: Option<String>,
+    /// Units of which the manager's own lines (started, exited with status …) are wanted.
+    pub units: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,14 +70,21 @@ impl Query {
             Manager::System => "UNIT",
             Manager::User => "USER_UNIT",
         };
-        // Matches of one field are alternatives, those of different fields have to hold together.
-        arguments.extend(self.apps.iter().map(|app| format!("APP={app}")));
-        if !self.units.is_empty() {
+        // Matches of one field are alternatives, those of different fields have to hold together, `+` is an or.
+        for (at, wanted) in self.matches.iter().enumerate() {
+            if at > 0 {
+                arguments.push("+".into());
+            }
+            arguments.push(format!("APP={}", wanted.app));
+            arguments.extend(wanted.slot.iter().map(|slot| format!("SLOT={slot}")));
+            if wanted.units.is_empty() {
+                continue;
+            }
             arguments.push("+".into());
             if self.manager == Manager::System {
                 arguments.push("_PID=1".into());
             }
-            arguments.extend(self.units.iter().map(|unit| format!("{field}={unit}")));
+            arguments.extend(wanted.units.iter().map(|unit| format!("{field}={unit}")));
         }
         arguments
     }
@@ -82,17 +101,37 @@ impl Query {
     }
 }
 
-/// The last `lines` lines that one run of a unit wrote itself, oldest first.
+/// The last `lines` lines that a unit's processes wrote: those of one run where it wrote any, else all since `since`.
 ///
-/// `invocation`: the unit's `InvocationID` in hex.
-pub fn of_invocation(manager: Manager, invocation: &str, lines: u32) -> io::Result<Vec<String>> {
-    let mut arguments: Vec<String> =
-        vec!["--no-pager".into(), "--quiet".into(), "--output=cat".into(), format!("--lines={lines}")];
-    if manager == Manager::User {
-        arguments.push("--user".into());
+/// `invocation`: the unit's `InvocationID` in hex. It is already another's when systemd has started the unit again.
+pub fn last_of(
+    manager: Manager,
+    unit: &str,
+    invocation: Option<String>,
+    since: SystemTime,
+    lines: u32,
+) -> io::Result<Vec<String>> {
+    let common = |extra: &[String]| {
+        let mut arguments: Vec<String> =
+            vec!["--no-pager".into(), "--quiet".into(), "--output=cat".into(), format!("--lines={lines}")];
+        if manager == Manager::User {
+            arguments.push("--user".into());
+        }
+        arguments.extend_from_slice(extra);
+        run(&arguments)
+    };
+    if let Some(invocation) = invocation {
+        let found = common(&[format!("_SYSTEMD_INVOCATION_ID={invocation}")])?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
     }
-    arguments.push(format!("_SYSTEMD_INVOCATION_ID={invocation}"));
-    run(&arguments)
+    let field = match manager {
+        Manager::System => "_SYSTEMD_UNIT",
+        Manager::User => "_SYSTEMD_USER_UNIT",
+    };
+    let since = since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    common(&[format!("--since=@{since}"), format!("{field}={unit}")])
 }
 
 fn run(arguments: &[String]) -> io::Result<Vec<String>> {
@@ -107,8 +146,10 @@ mod tests {
     fn query() -> Query {
         Query {
             manager: Manager::System,
-            apps: vec!["shop".into()],
-            units: vec!["shop.service".into(), "shop@1.service".into()],
+            matches: vec![
+                Match { app: "shop".into(), slot: None, units: vec!["shop.service".into(), "shop@1.service".into()] },
+                Match { app: "chat".into(), slot: Some("2".into()), units: vec!["chat@2.service".into()] },
+            ],
             lines: Some(15),
             follow: true,
             errors: false,
@@ -121,7 +162,7 @@ mod tests {
         assert_eq!(
             query().arguments().join(" "),
             "--no-pager --quiet --lines=15 --follow --output=short --no-hostname \
-             APP=shop + _PID=1 UNIT=shop.service UNIT=shop@1.service"
+             APP=shop + _PID=1 UNIT=shop.service UNIT=shop@1.service + APP=chat SLOT=2 + _PID=1 UNIT=chat@2.service"
         );
     }
 
@@ -131,7 +172,7 @@ mod tests {
         assert_eq!(
             query.arguments().join(" "),
             "--no-pager --quiet --user --lines=15 --priority=err --output=json \
-             APP=shop + USER_UNIT=shop.service USER_UNIT=shop@1.service"
+             APP=shop + USER_UNIT=shop.service USER_UNIT=shop@1.service + APP=chat SLOT=2 + USER_UNIT=chat@2.service"
         );
     }
 }
