@@ -127,11 +127,16 @@ pub fn unknown(scope: Scope, name: &str) -> Failure {
     Failure::UnknownApp(format!("no app {name}: there is no {file}{hint}"))
 }
 
-/// The one that was probably meant.
+/// The one that was probably meant: much alike, or one slip of the finger away.
 pub fn nearest<'n>(name: &str, names: &'n [String]) -> Option<&'n str> {
+    let name = name.to_lowercase();
     names
         .iter()
-        .map(|candidate| (strsim::jaro_winkler(&name.to_lowercase(), &candidate.to_lowercase()), candidate.as_str()))
+        .map(|candidate| {
+            let lower = candidate.to_lowercase();
+            let slip = strsim::osa_distance(&name, &lower) == 1;
+            (if slip { 1.0 } else { strsim::jaro_winkler(&name, &lower) }, candidate.as_str())
+        })
         .filter(|(score, _)| *score > 0.8)
         .max_by(|left, right| left.0.total_cmp(&right.0))
         .map(|(_, candidate)| candidate)
@@ -179,6 +184,7 @@ mod tests {
         let names = ["shop".to_owned(), "chat-server".to_owned()];
         assert_eq!(nearest("shpo", &names), Some("shop"));
         assert_eq!(nearest("Chat_server", &names), Some("chat-server"));
+        assert_eq!(nearest("wbe", &["web".to_owned()]), Some("web"));
         assert_eq!(nearest("mail", &names), None);
     }
 

@@ -272,6 +272,10 @@ pub fn closed_to_others(path: &Path) -> Option<String> {
     if path.starts_with("/tmp") || path.starts_with("/var/tmp") {
         return Some(format!("{} is in a temporary directory, of which a unit sees its own", path.display()));
     }
+    closed_by_mode(path)
+}
+
+fn closed_by_mode(path: &Path) -> Option<String> {
     let real = std::fs::canonicalize(path).ok()?;
     for ancestor in real.ancestors().skip(1) {
         let mode = std::fs::metadata(ancestor).ok()?.permissions().mode() & 0o777;
@@ -388,12 +392,14 @@ mod tests {
 
     #[test]
     fn a_closed_directory_is_seen() {
-        // Below the crate's own directory, since every path in /tmp is closed.
-        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let script = directory.path().join("a.js");
         fs::write(&script, "").unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        assert!(closed_to_others(&script).unwrap().contains("0700"));
+        assert!(closed_by_mode(&script).unwrap().contains("0700"));
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(closed_by_mode(&script).unwrap().contains("0640"));
         assert!(closed_to_others(Path::new("/tmp/a.js")).unwrap().contains("temporary"));
         assert_eq!(closed_to_others(Path::new("/bin/sh")), None);
     }
