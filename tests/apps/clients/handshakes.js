@@ -33,7 +33,11 @@ function request(number, method, target, body = "") {
     };
     socket.setTimeout(60_000, () => answer(0, "timeout"));
     socket.on("error", (error) => answer(0, String(error)));
-    socket.on("close", () => answer(0, `closed after ${JSON.stringify(text.slice(0, 80))}`));
+    socket.on("close", () => {
+      const end = text.indexOf("\r\n\r\n");
+      if (end < 0) answer(0, `closed after ${JSON.stringify(text.slice(0, 80))}`);
+      else answer(Number(text.slice(9, 12)), text.slice(end + 4));
+    });
     socket.on("data", (data) => {
       text += data.toString("latin1");
       const end = text.indexOf("\r\n\r\n");
