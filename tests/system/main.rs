@@ -4,3 +4,4 @@
 
 mod boxed;
 mod harness;
+mod sessions;
