@@ -1,8 +1,12 @@
 //! What the operator wrote (pure): the checked model of one `NAME.toml`.
 //!
-//! [`file`] is the file as typed, this module what it means, [`value`] the notations of systemd (sizes, spans,
-//! addresses) and [`router`] the settings that travel to the router's command line.
+//! `file` is the file as typed, [`check`] turns it into the [`App`] of this module or into a [`Report`] of all mistakes;
+//! [`value`] are the notations of systemd (sizes, spans, addresses) and [`router`] the settings that travel to the
+//! router's command line.
 
+pub mod check;
+mod file;
+pub mod report;
 pub mod router;
 pub mod value;
 
@@ -11,7 +15,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use check::parse;
+pub use report::{Level, Problem, Report};
 pub use router::RouterSettings;
+pub use value::Listen;
 
 /// Which manager runs the app: the system's, or the calling user's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +44,11 @@ pub struct App {
     pub group: Option<String>,
     pub workers: Workers,
     /// `ListenStream=` values, normalised.
-    pub listen: Vec<value::Listen>,
+    pub listen: Vec<Listen>,
+    /// The profile whose variables are in force, `active_profile`.
+    pub profile: Option<String>,
+    /// All profiles of the file, by name.
+    pub profiles: Vec<String>,
     /// Base table with the active profile merged on top.
     pub environment: BTreeMap<String, String>,
     /// `EnvironmentFile=` values, a leading `-` kept.

@@ -1,6 +1,11 @@
 //! The router's settings, as they travel from `NAME.toml` through `ExecStart=` to the router.
+//!
+//! One table, [`FIELDS`], names each setting once: its key in the file (`head_limit`), its flag (`--head-limit=`), how to
+//! read it and how to write it.
 
 use std::time::Duration;
+
+use super::value::{self, Wrong};
 
 /// What `[router]`, `[ready]` and `[health]` say, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +83,322 @@ impl Default for RouterSettings {
             ready_on: ReadyOn::Auto,
             ready_grace: Duration::from_secs(3),
             serialization: None,
+        }
+    }
+}
+
+/// One setting: its key in the file, and how to read and write it as text.
+pub struct Field {
+    /// As the file has it; the flag has `-` in place of `_`.
+    pub key: &'static str,
+    pub table: Table,
+    read: fn(&mut RouterSettings, &str) -> Result<(), Wrong>,
+    write: fn(&RouterSettings) -> String,
+}
+
+/// The table of `NAME.toml` that a setting is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// `[router]`
+    Router,
+    /// `[ready]`, without the prefix `ready_`.
+    Ready,
+    /// None: it comes from the key `workers`.
+    Top,
+}
+
+impl Field {
+    /// The command line's form, without `--`.
+    pub fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// Reads `text` into `settings`.
+    pub fn read(&self, settings: &mut RouterSettings, text: &str) -> Result<(), Wrong> {
+        (self.read)(settings, text)
+    }
+
+    /// The value in `settings`; [`Field::read`] reads it back.
+    pub fn write(&self, settings: &RouterSettings) -> String {
+        (self.write)(settings)
+    }
+}
+
+/// Every setting of the router.
+pub const FIELDS: [Field; 13] = [
+    Field {
+        key: "workers",
+        table: Table::Top,
+        read: |settings, text| put(&mut settings.workers, bounded(text, 1, u32::MAX as usize).map(|n| n as u32)),
+        write: |settings| settings.workers.to_string(),
+    },
+    Field {
+        key: "balance",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.balance, choice(text, &BALANCES)),
+        write: |settings| name_of(settings.balance, &BALANCES),
+    },
+    Field {
+        key: "protocol",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.protocol, choice(text, &PROTOCOLS)),
+        write: |settings| name_of(settings.protocol, &PROTOCOLS),
+    },
+    Field {
+        key: "head_limit",
+        table: Table::Router,
+        // The kernel keeps an unread head in the receive buffer: it must fit there.
+        read: |settings, text| put(&mut settings.head_limit, size(text, 1 << 10, 1 << 20)),
+        write: |settings| value::write_size(settings.head_limit as u64),
+    },
+    Field {
+        key: "head_timeout",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.head_timeout, span(text, Duration::from_millis(1))),
+        write: |settings| value::write_span(settings.head_timeout),
+    },
+    Field {
+        key: "waiting_limit",
+        table: Table::Router,
+        // Each waiting connection is a descriptor of the router: LimitNOFILE=65536.
+        read: |settings, text| put(&mut settings.waiting_limit, bounded(text, 1, 60_000)),
+        write: |settings| settings.waiting_limit.to_string(),
+    },
+    Field {
+        key: "wait_timeout",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.wait_timeout, span(text, Duration::ZERO)),
+        write: |settings| value::write_span(settings.wait_timeout),
+    },
+    Field {
+        key: "session_wait",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.session_wait, span(text, Duration::ZERO)),
+        write: |settings| value::write_span(settings.session_wait),
+    },
+    Field {
+        key: "queue_limit",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.queue_limit, size(text, 64 << 10, usize::MAX)),
+        write: |settings| value::write_size(settings.queue_limit as u64),
+    },
+    Field {
+        key: "frame_limit",
+        table: Table::Router,
+        // A frame's length is 32 bits on the channel.
+        read: |settings, text| put(&mut settings.frame_limit, size(text, 64 << 10, u32::MAX as usize)),
+        write: |settings| value::write_size(settings.frame_limit as u64),
+    },
+    Field {
+        key: "ready_on",
+        table: Table::Ready,
+        read: |settings, text| put(&mut settings.ready_on, choice(text, &READY_ONS)),
+        write: |settings| name_of(settings.ready_on, &READY_ONS),
+    },
+    Field {
+        key: "ready_grace",
+        table: Table::Ready,
+        read: |settings, text| put(&mut settings.ready_grace, span(text, Duration::ZERO)),
+        write: |settings| value::write_span(settings.ready_grace),
+    },
+    Field {
+        key: "serialization",
+        table: Table::Router,
+        read: |settings, text| {
+            settings.serialization = if text == "auto" { None } else { Some(choice(text, &SERIALIZATIONS)?) };
+            Ok(())
+        },
+        write: |settings| settings.serialization.map_or("auto".to_owned(), |it| name_of(it, &SERIALIZATIONS)),
+    },
+];
+
+const BALANCES: [(&str, Balance); 3] =
+    [("least-loaded", Balance::LeastLoaded), ("round-robin", Balance::RoundRobin), ("random", Balance::Random)];
+const PROTOCOLS: [(&str, Protocol); 2] = [("http", Protocol::Http), ("tcp", Protocol::Tcp)];
+const READY_ONS: [(&str, ReadyOn); 3] =
+    [("auto", ReadyOn::Auto), ("message", ReadyOn::Message), ("listening", ReadyOn::Listening)];
+const SERIALIZATIONS: [(&str, Serialization); 2] =
+    [("json", Serialization::Json), ("advanced", Serialization::Advanced)];
+
+fn put<T>(place: &mut T, value: Result<T, Wrong>) -> Result<(), Wrong> {
+    *place = value?;
+    Ok(())
+}
+
+fn choice<T: Copy>(text: &str, table: &[(&str, T)]) -> Result<T, Wrong> {
+    table.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<String> = table.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        Wrong::new(format!("`{text}` is not one of the choices"), format!("write {}", names.join(" or ")))
+    })
+}
+
+fn name_of<T: PartialEq>(value: T, table: &[(&str, T)]) -> String {
+    table.iter().find(|(_, it)| *it == value).map_or_else(String::new, |(name, _)| (*name).to_owned())
+}
+
+fn bounded(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
+    match text.parse::<usize>() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        Ok(number) => {
+            Err(Wrong::new(format!("{number} is out of range"), format!("write a number from {least} to {most}")))
+        }
+        Err(_) => {
+            Err(Wrong::new(format!("`{text}` is not a number"), format!("write a number from {least} to {most}")))
+        }
+    }
+}
+
+fn size(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
+    let bytes = value::read_size(text)?;
+    match usize::try_from(bytes) {
+        Ok(bytes) if (least..=most).contains(&bytes) => Ok(bytes),
+        _ => Err(Wrong::new(
+            format!("`{text}` is out of range"),
+            if most == usize::MAX {
+                format!("write at least \"{}\"", value::write_size(least as u64))
+            } else {
+                format!(
+                    "write a size from \"{}\" to \"{}\"",
+                    value::write_size(least as u64),
+                    value::write_size(most as u64)
+                )
+            },
+        )),
+    }
+}
+
+fn span(text: &str, least: Duration) -> Result<Duration, Wrong> {
+    let span = value::read_span(text)?;
+    if span < least {
+        return Err(Wrong::new("it must be longer than 0", "write \"infinity\" for no limit"));
+    }
+    Ok(span)
+}
+
+/// Why a router cannot start with the flags it got.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ArgumentError {
+    #[error("`{0}` is not of the form --KEY=VALUE")]
+    Shape(String),
+    #[error("there is no setting --{0}")]
+    Unknown(String),
+    #[error("--{flag}: {wrong} ({})", wrong.remedy)]
+    Value { flag: String, wrong: Wrong },
+}
+
+impl RouterSettings {
+    /// The flags for the router's command line: what differs from the default, `--key=value` each.
+    pub fn to_args(&self) -> Vec<String> {
+        let default = Self::default();
+        FIELDS
+            .iter()
+            .filter(|field| field.write(self) != field.write(&default))
+            .map(|field| format!("--{}={}", field.flag(), field.write(self)))
+            .collect()
+    }
+
+    /// The inverse of [`RouterSettings::to_args`]; a later flag wins.
+    pub fn from_args<I>(arguments: I) -> Result<Self, ArgumentError>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let mut settings = Self::default();
+        for argument in arguments {
+            let argument = argument.as_ref();
+            let Some((flag, text)) = argument.strip_prefix("--").and_then(|rest| rest.split_once('=')) else {
+                return Err(ArgumentError::Shape(argument.to_owned()));
+            };
+            let field = FIELDS.iter().find(|field| field.flag() == flag);
+            let field = field.ok_or_else(|| ArgumentError::Unknown(flag.to_owned()))?;
+            field.read(&mut settings, text).map_err(|wrong| ArgumentError::Value { flag: flag.to_owned(), wrong })?;
+        }
+        Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn spans(least: u64) -> impl Strategy<Value = Duration> {
+        prop_oneof![
+            (least..u64::MAX / 4).prop_map(Duration::from_micros),
+            (1..100u64).prop_map(Duration::from_secs),
+            Just(Duration::MAX)
+        ]
+    }
+
+    fn settings() -> impl Strategy<Value = RouterSettings> {
+        let choices = (
+            prop::sample::select(BALANCES.map(|it| it.1).to_vec()),
+            prop::sample::select(PROTOCOLS.map(|it| it.1).to_vec()),
+            prop::sample::select(READY_ONS.map(|it| it.1).to_vec()),
+            prop::option::of(prop::sample::select(SERIALIZATIONS.map(|it| it.1).to_vec())),
+        );
+        let sizes = (1024..=1usize << 20, 1..=60_000usize, 65_536..usize::MAX, 65_536..=u32::MAX as usize);
+        let times = (spans(1000), spans(0), spans(0), spans(0));
+        (1..u32::MAX, choices, sizes, times).prop_map(|(workers, choices, sizes, times)| RouterSettings {
+            workers,
+            balance: choices.0,
+            protocol: choices.1,
+            ready_on: choices.2,
+            serialization: choices.3,
+            head_limit: sizes.0,
+            waiting_limit: sizes.1,
+            queue_limit: sizes.2,
+            frame_limit: sizes.3,
+            head_timeout: times.0,
+            wait_timeout: times.1,
+            session_wait: times.2,
+            ready_grace: times.3,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn flags_round_trip(settings in settings()) {
+            prop_assert_eq!(RouterSettings::from_args(settings.to_args()), Ok(settings));
+        }
+
+        #[test]
+        fn any_flags_are_read_or_refused(arguments in prop::collection::vec("(--[a-z-]{1,14}=)?.{0,12}", 0..4)) {
+            let _ = RouterSettings::from_args(arguments);
+        }
+    }
+
+    #[test]
+    fn the_default_needs_no_flags() {
+        assert_eq!(RouterSettings::default().to_args(), Vec::<String>::new());
+        assert_eq!(RouterSettings::from_args(Vec::<String>::new()), Ok(RouterSettings::default()));
+    }
+
+    #[test]
+    fn flags_are_few_and_readable() {
+        let settings = RouterSettings {
+            workers: 4,
+            balance: Balance::RoundRobin,
+            head_limit: 32 * 1024,
+            wait_timeout: Duration::from_secs(90),
+            ..RouterSettings::default()
+        };
+        let flags = ["--workers=4", "--balance=round-robin", "--head-limit=32K", "--wait-timeout=1min30s"];
+        assert_eq!(settings.to_args(), flags);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        for (argument, told) in [
+            ("workers=4", "--KEY=VALUE"),
+            ("--workers", "--KEY=VALUE"),
+            ("--worker=4", "--worker"),
+            ("--workers=0", "from 1"),
+            ("--head-limit=1", "from \"1K\""),
+            ("--balance=best", "least-loaded"),
+        ] {
+            let error = RouterSettings::from_args([argument]).unwrap_err().to_string();
+            assert!(error.contains(told), "{argument}: {error}");
         }
     }
 }
