@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Level, Listen, Report, Scope, Workers};
+use crate::config::{Level, Listen, Report, Scope, Workers, nearest};
 use crate::generator::apps::{self, AppFile};
 use crate::generator::places::Places;
 
@@ -71,18 +71,11 @@ fn report(names: &[String], scope: Scope, places: Option<&Places>) -> Output {
 
 /// The message of exit code 4.
 pub(super) fn no_such_app(name: &str, files: &[AppFile], places: &Places) -> String {
-    let near = files
-        .iter()
-        .map(|file| (strsim::jaro_winkler(name, &file.name), file.name.as_str()))
-        .filter(|(score, _)| *score > 0.8)
-        .max_by(|one, two| one.0.total_cmp(&two.0));
-    let hint = match (near, files.is_empty()) {
-        (Some((_, near)), _) => format!("did you mean `{near}`?"),
-        (None, true) => "there are no apps yet".to_owned(),
-        (None, false) => {
-            let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-            format!("the apps are {}", names.join(", "))
-        }
+    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    let hint = match nearest(name, &names) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.is_empty() => "there are no apps yet".to_owned(),
+        None => format!("the apps are {}", names.join(", ")),
     };
     format!("error: no app `{name}`: there is no {}\n  = help: {hint}\n", places.file(name).display())
 }
