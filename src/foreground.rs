@@ -1,1 +1,343 @@
-//! `appctl run`: children instead of units.
+//! `appctl run`: the same router and relay without systemd; workers are children, their lines go to standard output.
+//!
+//! For containers and laptops. It starts no manager of any kind: one process, its workers, nothing left behind.
+
+use crate::config::Runtime;
+use crate::config::router::RouterSettings;
+use crate::config::value::Listen;
+use crate::router::{Listeners, Router, run};
+use crate::system::activation::Listener;
+use crate::system::process::pass_at;
+use crate::wire::Encoding;
+use crate::worker::environment::{CHANNEL, Identity, variables};
+use crate::worker::exec::preferred;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::ffi::OsString;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpSocket;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Waiting connections of a public socket.
+const BACKLOG: u32 = 4096;
+/// Longest piece of a worker's output that is kept together, bytes.
+const LINE_LIMIT: u64 = 64 * 1024;
+/// Longest pause before a worker that keeps failing is started again.
+const MOST_DELAY: Duration = Duration::from_secs(15);
+
+/// What to run and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub name: String,
+    /// Program and arguments, not empty.
+    pub program: Vec<OsString>,
+    pub runtime: Runtime,
+    pub directory: Option<PathBuf>,
+    pub environment: Vec<(String, String)>,
+    pub listen: Vec<Listen>,
+    /// `workers` in here is how many to run.
+    pub settings: RouterSettings,
+    pub autorestart: bool,
+    /// Before a worker is started again; doubled while it fails before it was ever ready.
+    pub restart_delay: Duration,
+    /// Sent to a worker that is to stop.
+    pub stop_signal: Signal,
+    /// From the signal to SIGKILL.
+    pub stop_timeout: Duration,
+    /// Prefix the workers' lines with the time.
+    pub time: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ForegroundError {
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: String, source: io::Error },
+    #[error("cannot start {program}: {source}")]
+    Spawn { program: String, source: io::Error },
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Serves until Ctrl-C or SIGTERM, or, without `autorestart`, until all workers have ended.
+pub fn main(options: Options) -> Result<ExitCode, ForegroundError> {
+    crate::system::log::init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, serve(options))
+}
+
+async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
+    let public = options.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    for listener in &public {
+        tracing::info!("{} serves on {}", options.name, listener.address());
+    }
+    let router = Router::new(&options.name, options.settings.clone(), &public);
+    let stop = CancellationToken::new();
+    let listeners = Listeners { public, channel: None, control: None };
+    let routing = tokio::task::spawn_local(run(Rc::clone(&router), listeners, stop.clone()));
+
+    let house = Rc::new(House { options, router, stop: CancellationToken::new(), kill: CancellationToken::new(), output: Mutex::new(tokio::io::stdout()) });
+    let workers: Vec<_> = (0..house.options.settings.workers)
+        .map(|number| tokio::task::spawn_local(Rc::clone(&house).keep(number)))
+        .collect();
+    let signals = tokio::task::spawn_local(Rc::clone(&house).heed_signals());
+
+    let mut last = Ok(());
+    let mut failed = false;
+    for worker in workers {
+        match worker.await {
+            Ok(Ok(status)) => failed |= status.is_some_and(|status| !status.success()),
+            Ok(Err(error)) => {
+                // A program that cannot be started at all will not be started the next time either.
+                house.stop.cancel();
+                last = Err(error);
+            }
+            Err(error) => last = Err(io::Error::other(error).into()),
+        }
+    }
+    signals.abort();
+    stop.cancel();
+    if let Ok(Err(error)) = routing.await {
+        return Err(error.into());
+    }
+    remove_paths(&house.options.listen);
+    last?;
+    let asked = house.stop.is_cancelled();
+    Ok(if failed && !asked { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What all workers share.
+struct House {
+    options: Options,
+    router: Rc<Router>,
+    stop: CancellationToken,
+    kill: CancellationToken,
+    output: Mutex<tokio::io::Stdout>,
+}
+
+impl House {
+    /// The first signal stops, a second one kills.
+    async fn heed_signals(self: Rc<Self>) -> io::Result<()> {
+        let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        for token in [&self.stop, &self.kill] {
+            tokio::select! {
+                _ = int.recv() => {}
+                _ = term.recv() => {}
+            }
+            token.cancel();
+        }
+        Ok(())
+    }
+
+    /// Runs one slot, again and again. Says how its last worker ended.
+    async fn keep(self: Rc<Self>, number: u32) -> Result<Option<ExitStatus>, ForegroundError> {
+        let slot = (number + 1).to_string();
+        let mut delay = self.options.restart_delay;
+        let mut first = true;
+        loop {
+            let started = Instant::now();
+            let (mut child, id, pid) = match self.start(&slot) {
+                Ok(started) => started,
+                Err(error) if first => return Err(error),
+                Err(error) => {
+                    tracing::error!("worker {slot}: {error}");
+                    delay = self.pause(delay).await;
+                    continue;
+                }
+            };
+            first = false;
+            let streams = self.carry(&mut child, number);
+            let mut ready = false;
+            let status = loop {
+                tokio::select! {
+                    status = child.wait() => break status?,
+                    () = self.stop.cancelled() => break self.end(&mut child, pid).await?,
+                    () = self.router.until_ready(id), if !ready => ready = true,
+                }
+            };
+            streams.await;
+            if self.stop.is_cancelled() {
+                return Ok(Some(status));
+            }
+            tracing::warn!("worker {slot} (pid {pid}) ended: {status}, after {:.1?}", started.elapsed());
+            if !self.options.autorestart {
+                return Ok(Some(status));
+            }
+            if ready {
+                delay = self.options.restart_delay;
+            }
+            delay = self.pause(delay).await;
+            if self.stop.is_cancelled() {
+                return Ok(Some(status));
+            }
+        }
+    }
+
+    /// Waits before the next try; says how long to wait the time after.
+    async fn pause(&self, delay: Duration) -> Duration {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = self.stop.cancelled() => {}
+        }
+        (delay * 2).clamp(Duration::from_millis(100), MOST_DELAY)
+    }
+
+    fn start(&self, slot: &str) -> Result<(Child, u32, i32), ForegroundError> {
+        let options = &self.options;
+        let Some((program, arguments)) = options.program.split_first() else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program is given").into());
+        };
+        let encoding = preferred(options.runtime, program);
+        let (ours, theirs) = UnixStream::pair()?;
+        // The worker's number must be in its environment before its process exists.
+        let id = self.router.attach(OwnedFd::from(ours), slot, 0, encoding, |_, _| Ok(Vec::new()))?;
+        let spawned = self.spawn(program, arguments, slot, id, encoding, &theirs);
+        let pid = spawned.as_ref().ok().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+        self.router.set_pid(id, pid);
+        self.router.serve_worker(id);
+        match spawned {
+            Ok(child) => Ok((child, id, pid)),
+            Err(source) => Err(ForegroundError::Spawn { program: program.display().to_string(), source }),
+        }
+    }
+
+    fn spawn(
+        &self,
+        program: &OsString,
+        arguments: &[OsString],
+        slot: &str,
+        id: u32,
+        encoding: Encoding,
+        channel: &UnixStream,
+    ) -> io::Result<Child> {
+        let options = &self.options;
+        let index = self.router.index_of(id).unwrap_or(0);
+        let identity = Identity { app: &options.name, slot, id, index, workers: options.settings.workers, encoding };
+        let mut command = std::process::Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(options.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(variables(&identity));
+        if let Some(directory) = &options.directory {
+            command.current_dir(directory);
+        }
+        pass_at(&mut command, channel.as_fd(), CHANNEL);
+        Command::from(command).kill_on_drop(true).spawn()
+    }
+
+    /// Tells a worker to stop, and kills its whole group when it does not.
+    async fn end(&self, child: &mut Child, pid: i32) -> io::Result<ExitStatus> {
+        let group = Pid::from_raw(pid);
+        // It may have ended by itself meanwhile; then there is nobody to tell.
+        let _ = killpg(group, self.options.stop_signal);
+        tokio::select! {
+            status = child.wait() => return status,
+            () = tokio::time::sleep(self.options.stop_timeout) => {}
+            () = self.kill.cancelled() => {}
+        }
+        let _ = killpg(group, Signal::SIGKILL);
+        child.wait().await
+    }
+
+    /// Copies what a worker prints, line by line with its prefix; ends when the worker's streams do.
+    fn carry(self: &Rc<Self>, child: &mut Child, number: u32) -> impl Future<Output = ()> + use<> {
+        let tasks: Vec<_> = [
+            child.stdout.take().map(|out| tokio::task::spawn_local(Rc::clone(self).copy(out, number))),
+            child.stderr.take().map(|err| tokio::task::spawn_local(Rc::clone(self).copy(err, number))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        async move {
+            // A grandchild may hold the pipe open after the worker is gone; its lines are not waited for.
+            let all = async {
+                for task in tasks {
+                    if let Ok(Err(error)) = task.await {
+                        tracing::warn!("cannot print a worker's output: {error}");
+                    }
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(1), all).await;
+        }
+    }
+
+    async fn copy(self: Rc<Self>, stream: impl AsyncRead + Unpin, number: u32) -> io::Result<()> {
+        let mut reader = BufReader::new(stream);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if (&mut reader).take(LINE_LIMIT).read_until(b'\n', &mut line).await? == 0 {
+                return Ok(());
+            }
+            if line.last() != Some(&b'\n') {
+                line.push(b'\n');
+            }
+            let time = if self.options.time {
+                format!("{}: ", humantime::format_rfc3339_seconds(std::time::SystemTime::now()))
+            } else {
+                String::new()
+            };
+            let prefix = format!("{number}|{}  | {time}", self.options.name);
+            let mut output = self.output.lock().await;
+            output.write_all(prefix.as_bytes()).await?;
+            output.write_all(&line).await?;
+            output.flush().await?;
+        }
+    }
+}
+
+/// A public socket with the options that `APP.socket` would have.
+fn bind(listen: &Listen) -> Result<Listener, ForegroundError> {
+    let failed = |source| ForegroundError::Listen { address: listen.to_string(), source };
+    match listen {
+        // All addresses, both families; IPv4 alone where the kernel has no IPv6.
+        Listen::Port(port) => bind_tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port)))
+            .or_else(|error| match error.raw_os_error() {
+                Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => bind_tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port))),
+                _ => Err(error),
+            })
+            .map_err(failed),
+        Listen::Address(address) => bind_tcp(*address).map_err(failed),
+        Listen::Path(path) => bind_path(path).map_err(failed),
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?.into_std()?;
+    crate::system::sock::defer_accept(&listener, Duration::from_secs(1))?;
+    Ok(Listener::Tcp(listener))
+}
+
+fn bind_path(path: &Path) -> io::Result<Listener> {
+    let stale = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket())
+        && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    if stale {
+        std::fs::remove_file(path)?;
+    }
+    UnixListener::bind(path).map(Listener::Unix)
+}
+
+fn remove_paths(listen: &[Listen]) {
+    for listen in listen {
+        if let Listen::Path(path) = listen
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            tracing::warn!("cannot remove {}: {error}", path.display());
+        }
+    }
+}

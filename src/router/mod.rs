@@ -1,1 +1,537 @@
-//! The sticky router.
+//! The sticky router: accepts, looks at the head, chooses a worker, hands the connection over; and carries the workers'
+//! messages to the relay.
+//!
+//! One thread, one runtime: [`table`] and [`balance`] decide, [`link`] is a worker's channel, [`peek`] and [`handover`] a
+//! client's connection, [`refuse`] what the router says itself, [`meet`] how a worker comes in, [`control`] what the
+//! operator asks. [`Router`] ties them together; [`run`] is the loop.
+
+pub mod balance;
+pub mod control;
+mod handover;
+mod link;
+mod meet;
+mod peek;
+mod refuse;
+mod service;
+pub mod table;
+
+use crate::config::router::RouterSettings;
+use crate::relay::hub::{Hub, Notice};
+use crate::system::activation::{Address, Listener};
+use crate::system::sock::{accept, set_nonblocking, watch};
+use crate::wire::Encoding;
+use crate::wire::channel::Frame;
+use crate::wire::cluster::{AddressType, FromWorker, Query, Sockname, ToWorker};
+use crate::wire::message::{self, Message};
+use bytes::Bytes;
+use link::{Link, Pumped};
+use nix::errno::Errno;
+use refuse::Refusal;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+use table::{Choice, Phase, Server, Sign, Table, WorkerId};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use service::main;
+
+/// Connections accepted in a row before the workers' channels get their turn.
+const ACCEPT_BATCH: usize = 64;
+/// After accept(2) failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Frames shorter than this are copied out of their read buffer before they wait, bytes.
+const KEPT_WHOLE: usize = 16 * 1024;
+/// A worker that left so recently is probably being restarted.
+const RESTART_HOPE: Duration = Duration::from_secs(10);
+
+/// Everything that one app's router knows.
+pub struct Router {
+    pub app: String,
+    pub settings: RouterSettings,
+    table: RefCell<Table>,
+    hub: RefCell<Hub>,
+    links: RefCell<BTreeMap<WorkerId, Rc<Link>>>,
+    /// Session ticket keys of TLS servers, by address and port: a ticket of one worker is good at every other.
+    ticket_keys: RefCell<HashMap<String, String>>,
+    /// A worker or a session came or went.
+    changed: Notify,
+    /// A connection or a session ended, as far as the router is concerned.
+    drained: Notify,
+    waiting: Cell<usize>,
+    silent: RefCell<BTreeMap<u64, oneshot::Sender<()>>>,
+    arrivals: Cell<u64>,
+    handed: Cell<u64>,
+    refused: Cell<u64>,
+    random: Cell<u64>,
+    started: Instant,
+    last_departure: Cell<Option<Instant>>,
+    /// The first public TCP port, for workers that listen on port 0.
+    port: u16,
+    /// No new worker is let in any more.
+    stopping: CancellationToken,
+}
+
+/// What the loop serves.
+pub struct Listeners {
+    pub public: Vec<Listener>,
+    pub channel: Option<UnixListener>,
+    pub control: Option<UnixListener>,
+}
+
+impl Router {
+    /// `public`: where clients come in. Needs a tokio runtime with a `LocalSet`.
+    pub fn new(app: &str, settings: RouterSettings, public: &[Listener]) -> Rc<Self> {
+        let port = public.iter().find_map(|listener| match listener.address() {
+            Address::Internet(address) => Some(address.port()),
+            _ => None,
+        });
+        let seed = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |elapsed| u64::from(elapsed.subsec_nanos()) | 1);
+        Rc::new(Self {
+            app: app.to_owned(),
+            settings,
+            table: RefCell::default(),
+            hub: RefCell::default(),
+            links: RefCell::default(),
+            ticket_keys: RefCell::default(),
+            changed: Notify::new(),
+            drained: Notify::new(),
+            waiting: Cell::new(0),
+            silent: RefCell::default(),
+            arrivals: Cell::new(0),
+            handed: Cell::new(0),
+            refused: Cell::new(0),
+            random: Cell::new(seed),
+            started: Instant::now(),
+            last_departure: Cell::new(None),
+            port: port.unwrap_or(0),
+            stopping: CancellationToken::new(),
+        })
+    }
+
+    /// Lets a worker in: from now on `stream` is its channel. Says its number.
+    ///
+    /// `preface` makes, of the number and the index, the bytes that go into the channel before all else.
+    pub fn attach(
+        self: &Rc<Self>,
+        stream: OwnedFd,
+        slot: &str,
+        pid: i32,
+        encoding: Encoding,
+        preface: impl FnOnce(WorkerId, u32) -> serde_json::Result<Vec<u8>>,
+    ) -> io::Result<WorkerId> {
+        let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs());
+        let (id, index) = {
+            let mut table = self.table.borrow_mut();
+            let worker = table.attach(slot, pid, now);
+            (worker.id, worker.index)
+        };
+        let settings = &self.settings;
+        let made = Link::new(id, encoding, stream, settings.frame_limit, settings.queue_limit)
+            .and_then(|link| Ok((link, preface(id, index)?)));
+        let (link, preface) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                self.table.borrow_mut().detach(id);
+                return Err(error);
+            }
+        };
+        let link = Rc::new(link);
+        if !link.forward(preface.into()) {
+            tracing::debug!(APP = self.app, "the queue limit is smaller than a hello");
+        }
+        self.links.borrow_mut().insert(id, Rc::clone(&link));
+        self.hub.borrow_mut().join(id, encoding);
+        self.changed.notify_waiters();
+        Ok(id)
+    }
+
+    /// Which process a worker is, for those who attach it before it is started.
+    pub fn set_pid(&self, id: WorkerId, pid: i32) {
+        if let Some(worker) = self.table.borrow_mut().worker_mut(id) {
+            worker.pid = pid;
+        }
+    }
+
+    /// `NODE_APP_INSTANCE` of an attached worker.
+    pub fn index_of(&self, id: WorkerId) -> Option<u32> {
+        self.table.borrow().worker(id).map(|worker| worker.index)
+    }
+
+    /// Resolves when the worker has become ready; never for one that leaves before.
+    pub async fn until_ready(&self, id: WorkerId) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.table.borrow().worker(id).is_some_and(|worker| worker.phase != Phase::Starting) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Serves an attached worker's channel until it ends.
+    pub fn serve_worker(self: &Rc<Self>, id: WorkerId) {
+        let Some(link) = self.link(id) else {
+            return;
+        };
+        let router = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let reason = tokio::select! {
+                reason = router.read_channel(&link) => reason,
+                written = link.write() => written.err().map(|error| error.to_string()),
+            };
+            router.detach(&link, reason);
+        });
+    }
+
+    /// Reads to the end; says what was wrong, if anything.
+    async fn read_channel(self: &Rc<Self>, link: &Rc<Link>) -> Option<String> {
+        loop {
+            match link.read(|frame| self.on_frame(link, &frame)).await {
+                Ok(Pumped::End) => return None,
+                Ok(Pumped::Some | Pumped::Nothing) => {}
+                Err(error) => return Some(error.to_string()),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn detach(&self, link: &Link, reason: Option<String>) {
+        link.close();
+        self.links.borrow_mut().remove(&link.id);
+        let Some(worker) = self.table.borrow_mut().detach(link.id) else {
+            return;
+        };
+        self.last_departure.set(Some(Instant::now()));
+        for (id, notice) in self.hub.borrow_mut().leave(link.id) {
+            if let Some(other) = self.link(id) {
+                match notice {
+                    Notice::Close { uid, nsp } => other.send(&ToWorker::AdapterClose { uid: &uid, nsp: &nsp }),
+                    Notice::Exit { id } => other.send(&ToWorker::WorkerExit { id: u64::from(id) }),
+                }
+            }
+        }
+        let (slot, pid, phase) = (&worker.slot, worker.pid, worker.phase.as_str());
+        match reason {
+            Some(reason) => {
+                tracing::error!(
+                    APP = self.app,
+                    WORKER = slot,
+                    pid,
+                    phase,
+                    reason,
+                    "worker {slot}: channel closed: {reason}"
+                );
+            }
+            None => tracing::info!(APP = self.app, WORKER = slot, pid, phase, "worker {slot} (pid {pid}) left"),
+        }
+        self.changed.notify_waiters();
+        self.drained.notify_waiters();
+    }
+
+    fn on_frame(self: &Rc<Self>, link: &Rc<Link>, frame: &Frame) {
+        let id = link.id;
+        match message::read(frame) {
+            Ok(Message::Handle) => link.send(&ToWorker::HandleAck),
+            Ok(Message::Ack) => self.check_asked(link, link.acknowledged(true)),
+            Ok(Message::Nack) => self.check_asked(link, link.acknowledged(false)),
+            Ok(Message::Cluster(message)) => self.on_cluster(link, message),
+            Ok(Message::SessionOpened(session)) => {
+                self.table.borrow_mut().open(id, &session);
+                self.changed.notify_waiters();
+            }
+            Ok(Message::SessionClosed(session)) => {
+                self.table.borrow_mut().close(id, &session);
+                self.drained.notify_waiters();
+            }
+            Ok(Message::Adapter(envelope)) => {
+                let targets = self.hub.borrow_mut().packet(id, &envelope);
+                if !targets.is_empty() {
+                    let bytes = kept(&frame.bytes);
+                    targets.into_iter().for_each(|target| self.forward(target, bytes.clone()));
+                }
+                self.sign(id, Sign::Adapter);
+            }
+            Ok(Message::Ready) => self.sign(id, Sign::Word),
+            Ok(Message::Other) => {}
+            Err(error) => tracing::warn!(APP = self.app, id, %error, "a frame from a worker makes no sense"),
+        }
+    }
+
+    fn check_asked(&self, link: &Link, asked: bool) {
+        if !asked {
+            tracing::warn!(APP = self.app, id = link.id, "a worker acknowledged a handle that nobody sent");
+        }
+    }
+
+    fn forward(&self, target: WorkerId, frame: Bytes) {
+        let Some(link) = self.link(target) else {
+            return;
+        };
+        if !link.forward(frame) {
+            let table = self.table.borrow();
+            let slot = table.worker(target).map_or("?", |worker| worker.slot.as_str());
+            tracing::error!(
+                APP = self.app,
+                WORKER = slot,
+                limit = self.settings.queue_limit,
+                "worker {slot} does not read its channel and its queue is full: giving it up"
+            );
+            link.close();
+        }
+    }
+
+    fn sign(&self, id: WorkerId, sign: Sign) {
+        let mut table = self.table.borrow_mut();
+        if table.sign(id, sign, self.settings.ready_on) {
+            if let Some(worker) = table.worker(id) {
+                let (slot, pid, index) = (&worker.slot, worker.pid, worker.index);
+                tracing::info!(APP = self.app, WORKER = slot, pid, index, "worker {slot} (pid {pid}) is ready");
+            }
+            self.changed.notify_waiters();
+        }
+    }
+
+    fn on_cluster(self: &Rc<Self>, link: &Rc<Link>, message: FromWorker) {
+        let id = link.id;
+        match message {
+            FromWorker::Online => {
+                self.table.borrow_mut().online(id);
+                self.await_silence(link);
+            }
+            FromWorker::QueryServer { seq, query } => self.on_query(link, seq, query),
+            FromWorker::Listening(_) => self.sign(id, Sign::Listening),
+            FromWorker::Close { key } => {
+                if let Some(worker) = self.table.borrow_mut().worker_mut(id) {
+                    worker.servers.retain(|server| server.key != key);
+                    // An app that has closed its last server takes nothing more, unless it listens again.
+                    if worker.servers.is_empty() && worker.phase == Phase::Ready {
+                        worker.phase = Phase::Starting;
+                    }
+                }
+            }
+            FromWorker::ExitedAfterDisconnect { seq } => {
+                if let Some(worker) = self.table.borrow_mut().worker_mut(id) {
+                    worker.phase = Phase::Draining;
+                }
+                link.send(&ToWorker::Acknowledge { ack: seq, seq: link.next_seq() });
+            }
+            FromWorker::Reply { ack, accepted } => link.replied(ack, accepted.unwrap_or(true)),
+            FromWorker::Unknown => {}
+        }
+    }
+
+    /// A worker that asks for no server and has no adapter gives no sign of its own. Its event loop turning, and then
+    /// nothing for a while, is what is left.
+    fn await_silence(self: &Rc<Self>, link: &Rc<Link>) {
+        let router = Rc::clone(self);
+        let id = link.id;
+        let answered = link.probe();
+        tokio::task::spawn_local(async move {
+            if answered.await.is_ok() {
+                tokio::time::sleep(router.settings.ready_grace).await;
+                router.sign(id, Sign::Silence);
+            }
+        });
+    }
+
+    /// A worker wants to listen: it gets its connections from us, one by one (lib/internal/cluster/round_robin_handle.js).
+    fn on_query(&self, link: &Link, seq: u64, query: Query) {
+        let errno = match query.address_type {
+            AddressType::Tcp4 | AddressType::Tcp6 | AddressType::Path => None,
+            // The number means something in the worker only.
+            AddressType::Descriptor => Some(Errno::EBADF),
+            AddressType::Udp4 | AddressType::Udp6 => Some(Errno::EOPNOTSUPP),
+        };
+        let port = query.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
+        let place = format!("{}:{port}:{:?}", query.address.as_deref().unwrap_or("null"), query.address_type);
+        if let Some(errno) = errno {
+            tracing::warn!(APP = self.app, id = link.id, place, %errno, "a worker asked for a socket that cannot be shared");
+            let outcome = Err(-(errno as i32));
+            link.send(&ToWorker::QueryReply {
+                ack: seq,
+                seq: link.next_seq(),
+                key: &place,
+                outcome,
+                ticket_keys: None,
+            });
+            return;
+        }
+        let ticket_keys = query
+            .ticket_keys
+            .as_ref()
+            .map(|keys| self.ticket_keys.borrow_mut().entry(place.clone()).or_insert_with(|| keys.clone()).clone());
+        // Two live servers of one worker with one key are a fatal assertion there; seq makes it unique.
+        let key = format!("{place}:{}:{seq}", query.index);
+        if let Some(worker) = self.table.borrow_mut().worker_mut(link.id) {
+            worker.servers.push(Server { key: key.clone(), query: query.clone() });
+        }
+        let six = query.address_type == AddressType::Tcp6 || query.address.is_none();
+        let sockname = match query.address_type {
+            AddressType::Path => Sockname::Path,
+            _ => Sockname::Internet {
+                address: query.address.as_deref().unwrap_or("::"),
+                six,
+                port: if port == 0 { self.port } else { port },
+            },
+        };
+        link.send(&ToWorker::QueryReply {
+            ack: seq,
+            seq: link.next_seq(),
+            key: &key,
+            outcome: Ok(sockname),
+            ticket_keys: ticket_keys.as_deref(),
+        });
+    }
+
+    fn link(&self, id: WorkerId) -> Option<Rc<Link>> {
+        self.links.borrow().get(&id).cloned()
+    }
+
+    /// Reads what the workers have sent and nobody has looked at yet.
+    fn drain_channels(self: &Rc<Self>) {
+        let links: Vec<_> = self.links.borrow().values().cloned().collect();
+        for link in links {
+            // An end or an error stays: the channel's own loop meets it again and deals with it.
+            while let Ok(Pumped::Some) = link.pump(|frame| self.on_frame(&link, &frame)) {}
+        }
+    }
+
+    fn choose(&self, session: Option<&str>, tried: &[WorkerId]) -> Choice {
+        // xorshift64 (Marsaglia 2003): even enough to spread connections.
+        let mut random = self.random.get();
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        self.random.set(random);
+        let mut table = self.table.borrow_mut();
+        let balance = self.settings.balance;
+        table.choose(session, tried, balance, self.now(), random)
+    }
+
+    /// Whether it makes sense to wait for a worker.
+    fn somebody_may_come(&self) -> bool {
+        self.started.elapsed() < self.settings.wait_timeout
+            || self.table.borrow().count(Phase::Starting) > 0
+            || self.last_departure.get().is_some_and(|at| at.elapsed() < RESTART_HOPE)
+    }
+
+    /// Drops the connection that has been silent the longest; says whether there was one.
+    fn evict_silent(&self) -> bool {
+        self.silent.borrow_mut().pop_first().is_some_and(|(_, evict)| evict.send(()).is_ok())
+    }
+
+    fn count_refusal(&self, _refusal: Refusal) {
+        self.refused.set(self.refused.get() + 1);
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// One line for `systemctl status`.
+    fn status_line(&self) -> String {
+        let table = self.table.borrow();
+        let (ready, wanted, sessions) = (table.count(Phase::Ready), self.settings.workers, table.sessions());
+        let sessions = match sessions {
+            1 => "1 session".to_owned(),
+            n => format!("{n} sessions"),
+        };
+        format!("{ready} of {wanted} workers ready, {sessions}")
+    }
+}
+
+/// Serves until `stop`, then lets go of what is on its way. Run it in a `LocalSet`.
+pub async fn run(router: Rc<Router>, listeners: Listeners, stop: CancellationToken) -> io::Result<()> {
+    for listener in listeners.public {
+        let address = Rc::new(listener.address());
+        let (router, stop) = (Rc::clone(&router), stop.clone());
+        let socket = OwnedFd::from(match listener {
+            Listener::Tcp(tcp) => OwnedFd::from(tcp),
+            Listener::Unix(unix) => OwnedFd::from(unix),
+        });
+        set_nonblocking(&socket)?;
+        let socket = watch(socket, Interest::READABLE)?;
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = accept_clients(&router, &socket, &address) => {}
+            }
+        });
+    }
+    if let Some(channel) = listeners.channel {
+        let (router, stop) = (Rc::clone(&router), stop.clone());
+        channel.set_nonblocking(true)?;
+        let channel = tokio::net::UnixListener::from_std(channel)?;
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = meet::accept_workers(&router, channel) => {}
+            }
+        });
+    }
+    if let Some(socket) = listeners.control {
+        let (router, stop) = (Rc::clone(&router), stop.clone());
+        socket.set_nonblocking(true)?;
+        let socket = tokio::net::UnixListener::from_std(socket)?;
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = control::serve(&router, socket) => {}
+            }
+        });
+    }
+    stop.cancelled().await;
+    let last = async {
+        while router.waiting.get() > router.silent.borrow().len() {
+            router.drained.notified().await;
+        }
+    };
+    // Whoever has not been taken by then is cut off by the exit.
+    if tokio::time::timeout(Duration::from_secs(2), last).await.is_err() {
+        tracing::warn!(APP = router.app, waiting = router.waiting.get(), "stopping with connections still waiting");
+    }
+    Ok(())
+}
+
+/// A frame that may have to wait in a queue. A small one is a slice of a large read buffer, which it would keep alive.
+fn kept(frame: &Bytes) -> Bytes {
+    if frame.len() < KEPT_WHOLE { Bytes::copy_from_slice(frame) } else { frame.clone() }
+}
+
+async fn accept_clients(router: &Rc<Router>, socket: &AsyncFd<OwnedFd>, address: &Rc<Address>) {
+    loop {
+        let Ok(mut guard) = socket.readable().await else {
+            return;
+        };
+        for _ in 0..ACCEPT_BATCH {
+            match accept(socket.get_ref()) {
+                Ok(client) => {
+                    let serving = handover::serve(Rc::clone(router), client, Rc::clone(address));
+                    tokio::task::spawn_local(serving);
+                }
+                Err(Errno::EAGAIN) => {
+                    guard.clear_ready();
+                    break;
+                }
+                // accept(2): errors of the new connection, not of the listener.
+                Err(Errno::ECONNABORTED | Errno::EINTR | Errno::EPROTO | Errno::EPERM) => {}
+                Err(error) => {
+                    tracing::error!(APP = router.app, %address, %error, "cannot accept connections now");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    break;
+                }
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,1 +1,13 @@
 //! The kernel and systemd: the only room with unsafe code.
+//!
+//! [`activation`] takes sockets from systemd, [`notify`] talks back to it, [`scm`] passes descriptors over a channel,
+//! [`peer`] proves who is at the other end of a socket, [`log`] writes to the journal.
+
+pub mod activation;
+pub mod log;
+pub mod notify;
+pub mod peer;
+pub mod place;
+pub mod process;
+pub mod scm;
+pub mod sock;

@@ -1,1 +1,76 @@
-//! What runs inside a worker's unit.
+//! What runs inside a worker's unit, beside and before the program itself.
+//!
+//! [`exec`] is ExecStart= and becomes the program, [`ready`] is ExecStartPost=, [`drain`] is ExecStop=.
+
+pub mod drain;
+pub mod environment;
+pub mod exec;
+pub mod ready;
+
+use crate::system::place;
+use crate::wire::hello::{Answer, Hello, LINE_LIMIT, line};
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+/// Which worker of which app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    pub app: String,
+    pub slot: String,
+    /// Of a user's own manager.
+    pub user: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error("XDG_RUNTIME_DIR is not set, so there is no place for the channel socket")]
+    NoRuntimeDirectory,
+    #[error(
+        "cannot connect to {path}: {source}; is {app}-channel.socket active? (systemctl start {app}-channel.socket)"
+    )]
+    Connect { app: String, path: PathBuf, source: io::Error },
+    #[error("the router of {app} did not answer: {source}")]
+    Silent { app: String, source: io::Error },
+    #[error("the router of {app} refused: {reason}")]
+    Refused { app: String, reason: String },
+    #[error("the worker ended before it was ready")]
+    Ended,
+    #[error("{0}")]
+    Program(String),
+}
+
+impl Worker {
+    /// Connects to the router and says hello. The answer is still to come.
+    fn call(&self, hello: &Hello) -> Result<UnixStream, WorkerError> {
+        let path = place::channel(self.user, &self.app).ok_or(WorkerError::NoRuntimeDirectory)?;
+        let mut stream = UnixStream::connect(&path).map_err(|source| WorkerError::Connect {
+            app: self.app.clone(),
+            path,
+            source,
+        })?;
+        line(hello).map_err(io::Error::from).and_then(|line| stream.write_all(&line)).map_err(|e| self.silent(e))?;
+        Ok(stream)
+    }
+
+    /// Reads the answer, and not a byte of what follows it.
+    fn answer(&self, stream: &mut UnixStream) -> Result<Answer, WorkerError> {
+        let mut text = Vec::new();
+        while text.last() != Some(&b'\n') {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).map_err(|error| self.silent(error))?;
+            text.extend_from_slice(&byte);
+            if text.len() > LINE_LIMIT {
+                return Err(self.silent(io::Error::other("its answer is too long")));
+            }
+        }
+        match serde_json::from_slice(&text).map_err(|error| self.silent(error.into()))? {
+            Answer::Refused { reason } => Err(WorkerError::Refused { app: self.app.clone(), reason }),
+            answer => Ok(answer),
+        }
+    }
+
+    fn silent(&self, source: io::Error) -> WorkerError {
+        WorkerError::Silent { app: self.app.clone(), source }
+    }
+}

@@ -1,0 +1,156 @@
+//! What the operator asks: HTTP over the control socket, answers in JSON.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `GET /v1/status` | 200, [`Status`] |
+//! | `POST /v1/workers/SLOT/drain` | 204, or 404: no worker in that slot |
+//! | `POST /v1/stopping` | 204: no new worker is let in from now on |
+//!
+//! systemd made the socket with mode 0600: who can connect may ask.
+
+use super::Router;
+use crate::wire::hello::WireEncoding;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The router's state at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub app: String,
+    pub pid: u32,
+    pub version: String,
+    pub workers_wanted: u32,
+    pub sessions: usize,
+    /// Connections that wait for their head, a worker or its acknowledgement.
+    pub waiting: usize,
+    /// Handed over since the router started.
+    pub connections: u64,
+    /// Answered with an error by the router itself.
+    pub refused: u64,
+    pub workers: Vec<WorkerStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    pub slot: String,
+    /// `cluster.worker.id`
+    pub id: u32,
+    /// `NODE_APP_INSTANCE`
+    pub index: u32,
+    pub pid: i32,
+    /// `starting`, `ready` or `draining`
+    pub state: String,
+    pub sessions: usize,
+    /// Handed over and not acknowledged.
+    pub pending: usize,
+    pub handed: u64,
+    pub encoding: WireEncoding,
+    /// Seconds since 1970 when its channel was opened.
+    pub since: u64,
+}
+
+impl Router {
+    pub fn status(&self) -> Status {
+        let table = self.table.borrow();
+        let links = self.links.borrow();
+        let workers = table.workers().filter_map(|worker| {
+            Some(WorkerStatus {
+                slot: worker.slot.clone(),
+                id: worker.id,
+                index: worker.index,
+                pid: worker.pid,
+                state: worker.phase.as_str().to_owned(),
+                sessions: worker.sessions.len(),
+                pending: worker.pending,
+                handed: worker.handed,
+                encoding: links.get(&worker.id)?.encoding.into(),
+                since: worker.since,
+            })
+        });
+        Status {
+            app: self.app.clone(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            workers_wanted: self.settings.workers,
+            sessions: table.sessions(),
+            waiting: self.waiting.get(),
+            connections: self.handed.get(),
+            refused: self.refused.get(),
+            workers: workers.collect(),
+        }
+    }
+}
+
+/// Accepts until it is dropped.
+pub(super) async fn serve(router: &Rc<Router>, socket: UnixListener) {
+    loop {
+        let stream = match socket.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::error!(APP = router.app, %error, "cannot accept on the control socket now");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let router = Rc::clone(router);
+        tokio::task::spawn_local(async move {
+            let service = service_fn(|request| {
+                let answer = answer(&router, &request);
+                async { Ok::<_, Infallible>(answer) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                tracing::debug!(APP = router.app, %error, "a control connection ended early");
+            }
+        });
+    }
+}
+
+fn answer(router: &Router, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    let drained = path.strip_prefix("/v1/workers/").and_then(|rest| rest.strip_suffix("/drain"));
+    match (request.method(), path, drained) {
+        (&Method::GET, "/v1/status", _) => json(&router.status()),
+        (&Method::POST, _, Some(slot)) => match router.table.borrow_mut().drain(slot) {
+            Some(_) => empty(StatusCode::NO_CONTENT),
+            None => empty(StatusCode::NOT_FOUND),
+        },
+        (&Method::POST, "/v1/stopping", _) => {
+            router.stopping.cancel();
+            empty(StatusCode::NO_CONTENT)
+        }
+        (_, "/v1/status" | "/v1/stopping", _) | (_, _, Some(_)) => empty(StatusCode::METHOD_NOT_ALLOWED),
+        _ => empty(StatusCode::NOT_FOUND),
+    }
+}
+
+fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(value) {
+        Ok(body) => {
+            let mut response = Response::new(Full::from(body));
+            response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+fn empty(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,201 @@
+//! One client's connection, from accept to the worker that takes it.
+
+use super::Router;
+use super::link::{Manner, Outcome};
+use super::peek::{self, Sight};
+use super::refuse::{Refusal, refuse};
+use super::table::{Choice, WorkerId};
+use crate::config::router::Protocol;
+use crate::system::activation::Address;
+use crate::wire::cluster::AddressType;
+use crate::wire::engine;
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// While nobody is ready: how often it is asked again whether anybody may still come.
+const HOPE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What the connection is about.
+struct Request {
+    session: Option<String>,
+    tls: bool,
+}
+
+/// Serves one connection to its end or handover. `client` is non-blocking; `address` is where it was accepted.
+pub(crate) async fn serve(router: Rc<Router>, client: OwnedFd, address: Rc<Address>) {
+    let client = Rc::new(client);
+    if let Err(refusal) = try_serve(&router, &client, &address).await {
+        router.count_refusal(refusal);
+        tracing::debug!(%address, reason = refusal.reason(), "refused a connection");
+        refuse(client, refusal).await;
+    }
+}
+
+async fn try_serve(router: &Rc<Router>, client: &Rc<OwnedFd>, address: &Address) -> Result<(), Refusal> {
+    let _place = Place::take(router)?;
+    let request = match router.settings.protocol {
+        Protocol::Tcp => Request { session: None, tls: false },
+        Protocol::Http => match read_request(router, client).await? {
+            Some(request) => request,
+            None => return Ok(()),
+        },
+    };
+    let mut tried: Vec<WorkerId> = Vec::new();
+    loop {
+        let id = choose(router, request.session.as_deref(), &tried).await?;
+        let Some(link) = router.link(id) else {
+            tried.push(id);
+            continue;
+        };
+        let Some(manner) = manner(router, id, address, request.tls) else {
+            return Err(Refusal::Malformed("TLS is not spoken on this port"));
+        };
+        let new = request.session.is_none();
+        router.table.borrow_mut().handing(id, new, router.now());
+        let outcome = link.hand(Rc::clone(client), &manner).await;
+        router.table.borrow_mut().handed(id, outcome == Ok(Outcome::Taken));
+        match outcome {
+            Ok(Outcome::Taken) => {
+                router.handed.set(router.handed.get() + 1);
+                router.drained.notify_waiters();
+                return Ok(());
+            }
+            Ok(Outcome::Refused) => tried.push(id),
+            // The channel ended. What the worker has read from the socket is lost with it; unread, another can serve it.
+            Err(_) if peek::unread(client) || matches!(router.settings.protocol, Protocol::Tcp) => tried.push(id),
+            Err(_) => return Ok(()),
+        }
+        router.drained.notify_waiters();
+    }
+}
+
+/// Looks at the head. `None`: the client went away without saying anything.
+async fn read_request(router: &Rc<Router>, client: &Rc<OwnedFd>) -> Result<Option<Request>, Refusal> {
+    let begun = Cell::new(false);
+    let (evict, evicted) = oneshot::channel();
+    let silent = Silent::enter(router, evict);
+    let sight = tokio::select! {
+        sight = peek::sight(client, router.settings.head_limit, &begun) => sight,
+        () = tokio::time::sleep(router.settings.head_timeout) => {
+            return if begun.get() { Err(Refusal::HeadTimeout) } else { Ok(None) };
+        }
+        // Others wait who have something to say.
+        _ = evicted => return if begun.get() { Err(Refusal::HeadTimeout) } else { Ok(None) },
+    };
+    drop(silent);
+    match sight {
+        Ok(Sight::Head(head)) => {
+            let session = engine::session(&head.target).map(str::to_owned);
+            Ok(Some(Request { session, tls: false }))
+        }
+        Ok(Sight::Tls) => Ok(Some(Request { session: None, tls: true })),
+        Ok(Sight::Bad(reason)) => Err(Refusal::Malformed(reason)),
+        Ok(Sight::TooLong) => Err(Refusal::HeadTooLong),
+        Ok(Sight::Ended(true)) => Err(Refusal::Malformed("the request head ends in the middle")),
+        // The connection is gone; there is nobody to tell.
+        Ok(Sight::Ended(false)) | Err(_) => Ok(None),
+    }
+}
+
+/// Waits for a worker: for the session's registration, or for anybody to become ready.
+async fn choose(router: &Rc<Router>, session: Option<&str>, tried: &[WorkerId]) -> Result<WorkerId, Refusal> {
+    let start = Instant::now();
+    let deadline = start + router.settings.wait_timeout;
+    let mut registration = session.map(|_| start + router.settings.session_wait);
+    let mut looked = false;
+    loop {
+        let changed = router.changed.notified();
+        tokio::pin!(changed);
+        // From here on no change is missed.
+        changed.as_mut().enable();
+        // Past the registration's time any worker may answer, and it will say that it does not know the session.
+        let known = session.filter(|_| registration.is_some());
+        let until = match router.choose(known, tried) {
+            Choice::Worker(id) => return Ok(id),
+            Choice::UnknownSession if !looked => {
+                // The worker answers its client first and tells us then; its word may be waiting in the channel.
+                looked = true;
+                router.drain_channels();
+                continue;
+            }
+            Choice::UnknownSession => match registration {
+                Some(at) if Instant::now() < at => at,
+                _ => {
+                    registration = None;
+                    continue;
+                }
+            },
+            Choice::Nobody if Instant::now() >= deadline || !router.somebody_may_come() => {
+                return Err(Refusal::NoWorker);
+            }
+            Choice::Nobody => deadline.min(Instant::now() + HOPE_INTERVAL),
+        };
+        tokio::select! {
+            () = changed => {}
+            () = tokio::time::sleep_until(until) => {}
+        }
+    }
+}
+
+/// How this worker takes a connection to `address`; `None`: it cannot.
+fn manner(router: &Router, id: WorkerId, address: &Address, tls: bool) -> Option<Manner> {
+    let table = router.table.borrow();
+    let servers = table.worker(id).map(|worker| worker.servers.as_slice()).unwrap_or_default();
+    let here = servers.iter().find(|server| match address {
+        Address::Internet(address) => server.query.port == Some(i64::from(address.port())),
+        Address::Path(path) => {
+            server.query.address_type == AddressType::Path
+                && server.query.address.as_deref().is_some_and(|wanted| path.as_os_str() == wanted)
+        }
+        Address::Unnamed => false,
+    });
+    // An app that listens on a port of its own choice is served on ours: systemd holds the public one.
+    match here.or(servers.first()) {
+        Some(server) if tls && server.query.ticket_keys.is_none() => None,
+        Some(server) => Some(Manner::Server(server.key.clone())),
+        None if tls => None,
+        None => Some(Manner::Sticky),
+    }
+}
+
+/// A place among the connections that wait; given back when dropped.
+struct Place(Rc<Router>);
+
+impl Place {
+    fn take(router: &Rc<Router>) -> Result<Self, Refusal> {
+        if router.waiting.get() >= router.settings.waiting_limit && !router.evict_silent() {
+            return Err(Refusal::TooMany);
+        }
+        router.waiting.set(router.waiting.get() + 1);
+        Ok(Self(Rc::clone(router)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
+        self.0.drained.notify_waiters();
+    }
+}
+
+/// A connection whose head has not come: the first to go when places are short.
+struct Silent(Rc<Router>, u64);
+
+impl Silent {
+    fn enter(router: &Rc<Router>, evict: oneshot::Sender<()>) -> Self {
+        let number = router.arrivals.get() + 1;
+        router.arrivals.set(number);
+        router.silent.borrow_mut().insert(number, evict);
+        Self(Rc::clone(router), number)
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        self.0.silent.borrow_mut().remove(&self.1);
+    }
+}

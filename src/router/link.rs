@@ -1,0 +1,322 @@
+//! One worker's channel: frames out in order, each whole; frames in; and which handover each acknowledgement is for.
+
+use crate::system::scm::{self, Sent};
+use crate::system::sock::{set_nonblocking, watch};
+use crate::wire::Encoding;
+use crate::wire::channel::{Decoder, Frame, FrameError};
+use crate::wire::cluster::{ToWorker, encode};
+use bytes::Bytes;
+use nix::errno::Errno;
+use nix::sys::socket::{Shutdown, shutdown};
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, oneshot};
+
+use super::table::WorkerId;
+
+/// Bytes asked of the kernel at a time, as libuv does.
+const READ_SIZE: usize = 64 * 1024;
+/// Node's own limit of descriptors in flight (unix(7) ETOOMANYREFS) has no event; this is how often it is tried again.
+const TOO_MANY_IN_FLIGHT_PAUSE: Duration = Duration::from_millis(10);
+
+/// What a worker made of a connection. A closed `oneshot` means that the channel ended first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It has the connection.
+    Taken,
+    /// It did not read a byte of it.
+    Refused,
+}
+
+/// How a connection is presented to a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// To `setupWorker()` of @socket.io/sticky.
+    Sticky,
+    /// To the cluster server with this key.
+    Server(String),
+}
+
+/// What the next NODE_HANDLE_ACK or _NACK is the answer to: they come in the order of the NODE_HANDLE frames.
+#[derive(Debug)]
+enum Awaited {
+    Probe(oneshot::Sender<()>),
+    Sticky(oneshot::Sender<Outcome>),
+    /// The acknowledgement is followed by a reply to this `seq`.
+    Server(u64, oneshot::Sender<Outcome>),
+}
+
+#[derive(Debug)]
+enum Parcel {
+    Plain(Bytes),
+    Probe(Bytes, oneshot::Sender<()>),
+    Connection(Bytes, Rc<OwnedFd>, Awaited),
+}
+
+impl Parcel {
+    fn frame(&self) -> &Bytes {
+        match self {
+            Self::Plain(frame) | Self::Probe(frame, _) | Self::Connection(frame, ..) => frame,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Outbox {
+    queue: VecDeque<Parcel>,
+    /// Of the whole queue.
+    bytes: usize,
+    /// Bytes of the first parcel that are in the channel already.
+    written: usize,
+    awaited: VecDeque<Awaited>,
+    replies: HashMap<u64, oneshot::Sender<Outcome>>,
+    seq: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) id: WorkerId,
+    pub(crate) encoding: Encoding,
+    stream: AsyncFd<OwnedFd>,
+    outbox: RefCell<Outbox>,
+    decoder: RefCell<Decoder>,
+    more: Notify,
+    closed: Cell<bool>,
+    queue_limit: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error("the channel failed: {0}")]
+    Io(#[from] io::Error),
+    #[error("the worker broke the channel's rules: {0}")]
+    Frame(#[from] FrameError),
+}
+
+/// What one read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pumped {
+    Some,
+    Nothing,
+    End,
+}
+
+impl Link {
+    /// `stream`: the router's end of a connected AF_UNIX stream socket. Needs a tokio runtime.
+    pub(crate) fn new(
+        id: WorkerId,
+        encoding: Encoding,
+        stream: OwnedFd,
+        frame_limit: usize,
+        queue_limit: usize,
+    ) -> io::Result<Self> {
+        // A larger buffer lets more handovers wait in the kernel; what the system allows is enough.
+        nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::SndBuf, &(4 * 1024 * 1024))?;
+        set_nonblocking(&stream)?;
+        Ok(Self {
+            id,
+            encoding,
+            stream: watch(stream, Interest::READABLE | Interest::WRITABLE)?,
+            outbox: RefCell::default(),
+            decoder: RefCell::new(Decoder::new(encoding, frame_limit)),
+            more: Notify::new(),
+            closed: Cell::new(false),
+            queue_limit,
+        })
+    }
+
+    /// Queues one of our own messages.
+    pub(crate) fn send(&self, message: &ToWorker<'_>) {
+        self.push(Parcel::Plain(encode(self.encoding, message)));
+    }
+
+    /// Queues a frame that is in this link's encoding already. `false`: the worker does not keep up; its queue is full.
+    #[must_use]
+    pub(crate) fn forward(&self, frame: Bytes) -> bool {
+        if self.outbox.borrow().bytes + frame.len() > self.queue_limit {
+            return false;
+        }
+        self.push(Parcel::Plain(frame));
+        true
+    }
+
+    /// A message's number, unique on this link.
+    pub(crate) fn next_seq(&self) -> u64 {
+        let mut outbox = self.outbox.borrow_mut();
+        outbox.seq += 1;
+        outbox.seq
+    }
+
+    /// Asks for a sign of the worker's event loop.
+    pub(crate) fn probe(&self) -> oneshot::Receiver<()> {
+        let (answer, answered) = oneshot::channel();
+        self.push(Parcel::Probe(encode(self.encoding, &ToWorker::Probe), answer));
+        answered
+    }
+
+    /// Hands a client's connection over. The caller keeps its own reference until the outcome is known.
+    pub(crate) fn hand(&self, client: Rc<OwnedFd>, manner: &Manner) -> oneshot::Receiver<Outcome> {
+        let (outcome, known) = oneshot::channel();
+        let (frame, awaited) = match manner {
+            Manner::Sticky => (encode(self.encoding, &ToWorker::StickyConnection), Awaited::Sticky(outcome)),
+            Manner::Server(key) => {
+                let seq = self.next_seq();
+                (encode(self.encoding, &ToWorker::NewConnection { key, seq }), Awaited::Server(seq, outcome))
+            }
+        };
+        self.push(Parcel::Connection(frame, client, awaited));
+        known
+    }
+
+    /// Ends the channel: a cluster worker exits as soon as it notices.
+    pub(crate) fn close(&self) {
+        if !self.closed.replace(true) {
+            // The peer may be gone already; there is nothing to do about it then.
+            let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Both);
+            let mut outbox = self.outbox.borrow_mut();
+            *outbox = Outbox { seq: outbox.seq, ..Outbox::default() };
+            self.more.notify_one();
+        }
+    }
+
+    /// NODE_HANDLE_ACK (`taken`) or NODE_HANDLE_NACK came. `false`: nobody had asked for it.
+    pub(crate) fn acknowledged(&self, taken: bool) -> bool {
+        let mut outbox = self.outbox.borrow_mut();
+        let outcome = if taken { Outcome::Taken } else { Outcome::Refused };
+        // Receivers may have given up; then the outcome is nobody's business.
+        match outbox.awaited.pop_front() {
+            None => return false,
+            Some(Awaited::Probe(answer)) => {
+                let _ = answer.send(());
+            }
+            Some(Awaited::Server(seq, answer)) if taken => {
+                outbox.replies.insert(seq, answer);
+            }
+            Some(Awaited::Sticky(answer) | Awaited::Server(_, answer)) => {
+                let _ = answer.send(outcome);
+            }
+        }
+        true
+    }
+
+    /// The reply to a message of ours that carried `seq`.
+    pub(crate) fn replied(&self, seq: u64, accepted: bool) {
+        if let Some(answer) = self.outbox.borrow_mut().replies.remove(&seq) {
+            let _ = answer.send(if accepted { Outcome::Taken } else { Outcome::Refused });
+        }
+    }
+
+    fn push(&self, parcel: Parcel) {
+        if self.closed.get() {
+            return;
+        }
+        {
+            let mut outbox = self.outbox.borrow_mut();
+            outbox.bytes += parcel.frame().len();
+            outbox.queue.push_back(parcel);
+            if outbox.queue.len() > 1 {
+                return;
+            }
+        }
+        // Nothing was waiting, so the channel has room most of the time: no detour through the writer.
+        if !matches!(self.flush(), Ok(())) {
+            self.more.notify_one();
+        }
+    }
+
+    /// Writes what fits. `WouldBlock`: something is left.
+    fn flush(&self) -> io::Result<()> {
+        let channel = self.stream.get_ref().as_fd();
+        let mut outbox = self.outbox.borrow_mut();
+        while let Some(parcel) = outbox.queue.front() {
+            let frame = parcel.frame().clone();
+            let written = outbox.written;
+            match parcel {
+                Parcel::Connection(_, client, _) if written == 0 => {
+                    if scm::send_with_descriptor(channel, &frame, client.as_fd())? == Sent::AllButLast {
+                        outbox.written = frame.len() - 1;
+                        continue;
+                    }
+                }
+                Parcel::Connection(_, client, _) => scm::send_last(channel, frame[written], client.as_fd())?,
+                Parcel::Plain(_) | Parcel::Probe(..) => {
+                    outbox.written += scm::send(channel, &frame[written..])?;
+                    if outbox.written < frame.len() {
+                        continue;
+                    }
+                }
+            }
+            outbox.written = 0;
+            outbox.bytes -= frame.len();
+            match outbox.queue.pop_front() {
+                Some(Parcel::Probe(_, answer)) => outbox.awaited.push_back(Awaited::Probe(answer)),
+                Some(Parcel::Connection(_, _, awaited)) => outbox.awaited.push_back(awaited),
+                Some(Parcel::Plain(_)) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes for as long as the channel is open.
+    pub(crate) async fn write(&self) -> io::Result<()> {
+        loop {
+            self.more.notified().await;
+            loop {
+                if self.closed.get() {
+                    return Ok(());
+                }
+                let mut guard = self.stream.writable().await?;
+                match self.flush() {
+                    Ok(()) => break,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                    Err(error) if error.raw_os_error() == Some(Errno::ETOOMANYREFS as i32) => {
+                        tokio::time::sleep(TOO_MANY_IN_FLIGHT_PAUSE).await;
+                    }
+                    // The worker is gone; what it sent before is still to be read, and its end with it.
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
+    /// Waits until there is something to read, then reads once. `handle` gets every whole frame.
+    pub(crate) async fn read(&self, handle: impl FnMut(Frame)) -> Result<Pumped, LinkError> {
+        let mut guard = self.stream.readable().await?;
+        let pumped = self.pump(handle)?;
+        if pumped == Pumped::Nothing {
+            guard.clear_ready();
+        }
+        Ok(pumped)
+    }
+
+    /// Reads once, without waiting.
+    pub(crate) fn pump(&self, mut handle: impl FnMut(Frame)) -> Result<Pumped, LinkError> {
+        // Descriptors that a worker sends us are not wanted: closed here, acknowledged by whoever handles the frame.
+        let mut descriptors = Vec::new();
+        let channel = self.stream.get_ref().as_fd();
+        let received = scm::receive(channel, self.decoder.borrow_mut().buffer(), READ_SIZE, &mut descriptors);
+        match received {
+            Ok(0) => return Ok(Pumped::End),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Pumped::Nothing),
+            // The worker died with frames of ours unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Pumped::End),
+            Err(error) => return Err(error.into()),
+        }
+        loop {
+            // Not borrowed while the frame is handled: handling may end this link.
+            let frame = self.decoder.borrow_mut().next_frame()?;
+            match frame {
+                Some(frame) => handle(frame),
+                None => return Ok(Pumped::Some),
+            }
+        }
+    }
+}

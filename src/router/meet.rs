@@ -1,0 +1,184 @@
+//! How a worker comes in: a process connects to the channel socket, says which slot it is, and proves it.
+//!
+//! The proof is the kernel's word: SO_PEERCRED tells the process, its control group tells its unit. A process outside of
+//! the unit `APP@SLOT.service` in the app's slice is a stranger whatever it says.
+
+use super::Router;
+use super::table::Phase;
+use crate::config::router::Serialization;
+use crate::system::peer::{self, Peer};
+use crate::wire::Encoding;
+use crate::wire::hello::{Answer, Hello, LINE_LIMIT, line};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::Instant;
+
+/// From connecting to the end of the hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Processes that may be saying hello at a time.
+const MOST_AT_A_TIME: usize = 256;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+#[derive(Debug, thiserror::Error)]
+enum MeetError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("no hello within {} s", HELLO_TIMEOUT.as_secs())]
+    Slow,
+    #[error("the hello is not one: {0}")]
+    Hello(String),
+    #[error("pid {pid} (uid {uid}) is in control group {found}, not in {wanted}")]
+    Stranger { pid: i32, uid: u32, found: String, wanted: String },
+}
+
+/// Accepts until the router stops letting workers in.
+pub(super) async fn accept_workers(router: &Rc<Router>, socket: UnixListener) {
+    let places = Arc::new(tokio::sync::Semaphore::new(MOST_AT_A_TIME));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            // The next router finds those who connect from now on in the socket's backlog.
+            () = router.stopping.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let router = Rc::clone(router);
+                tokio::task::spawn_local(async move {
+                    let _place = place;
+                    meet(&router, stream).await;
+                });
+            }
+            Err(error) => {
+                tracing::error!(APP = router.app, %error, "cannot accept workers now");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn meet(router: &Rc<Router>, mut stream: UnixStream) {
+    let error = match introduce(router, &mut stream).await {
+        Ok(Hello::Attach { slot, encoding }) => match attach(router, stream, &slot, agreed(router, encoding.into())) {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::error!(APP = router.app, WORKER = slot, %error, "cannot let worker {slot} in");
+                return;
+            }
+        },
+        Ok(Hello::Ready { slot, pid }) => answer(&mut stream, &ready(router, &slot, pid).await).await,
+        Ok(Hello::Drain { slot, within }) => {
+            answer(&mut stream, &drain(router, &slot, Duration::from_millis(within)).await).await
+        }
+        Err(error) => {
+            tracing::warn!(APP = router.app, %error, "refused a process on the channel socket");
+            answer(&mut stream, &Answer::Refused { reason: error.to_string() }).await
+        }
+    };
+    if let Err(error) = error {
+        tracing::debug!(APP = router.app, %error, "a process did not wait for its answer");
+    }
+}
+
+/// Reads the hello and checks who says it.
+async fn introduce(router: &Router, stream: &mut UnixStream) -> Result<Hello, MeetError> {
+    let peer = peer::credentials(stream)?;
+    let hello = tokio::time::timeout(HELLO_TIMEOUT, read_hello(stream)).await.map_err(|_| MeetError::Slow)??;
+    check(router, peer, hello.slot())?;
+    Ok(hello)
+}
+
+async fn read_hello(stream: &mut UnixStream) -> Result<Hello, MeetError> {
+    let mut text = Vec::new();
+    // Nothing follows a hello until it is answered, so reading ahead takes nothing from the channel.
+    while !text.ends_with(b"\n") {
+        if text.len() >= LINE_LIMIT {
+            return Err(MeetError::Hello("too long".into()));
+        }
+        let mut piece = [0; 512];
+        match stream.read(&mut piece).await? {
+            0 => return Err(MeetError::Hello("it ends in the middle".into())),
+            count => text.extend_from_slice(&piece[..count]),
+        }
+    }
+    serde_json::from_slice(&text).map_err(|error| MeetError::Hello(error.to_string()))
+}
+
+fn check(router: &Router, peer: Peer, slot: &str) -> Result<(), MeetError> {
+    let own = peer::control_group(i32::try_from(std::process::id()).unwrap_or(0))?;
+    let wanted = peer::worker_group(&own, &router.app, slot)
+        .ok_or_else(|| MeetError::Hello("the router itself is in no unit".into()))?;
+    let found = peer::control_group(peer.pid)?;
+    if found == wanted {
+        return Ok(());
+    }
+    Err(MeetError::Stranger { pid: peer.pid, uid: peer.uid, found, wanted })
+}
+
+/// The operator's choice, where the runtime has both.
+fn agreed(router: &Router, preferred: Encoding) -> Encoding {
+    match (preferred, router.settings.serialization) {
+        (Encoding::Bun, _) | (_, None) => preferred,
+        (_, Some(Serialization::Json)) => Encoding::Json,
+        (_, Some(Serialization::Advanced)) => Encoding::Advanced,
+    }
+}
+
+fn attach(router: &Rc<Router>, stream: UnixStream, slot: &str, encoding: Encoding) -> io::Result<()> {
+    let pid = peer::credentials(&stream)?.pid;
+    let workers = router.settings.workers;
+    let answer = |id, index| line(&Answer::Attached { id, index, workers, encoding: encoding.into() });
+    let id = router.attach(OwnedFd::from(stream.into_std()?), slot, pid, encoding, answer)?;
+    router.serve_worker(id);
+    Ok(())
+}
+
+/// Answers when the slot's worker is ready, or is gone.
+async fn ready(router: &Router, slot: &str, pid: i32) -> Answer {
+    let mut seen = false;
+    loop {
+        let changed = router.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let phase = router.table.borrow().workers().find(|w| w.slot == slot && w.pid == pid).map(|w| w.phase);
+        match phase {
+            Some(Phase::Starting) => seen = true,
+            Some(Phase::Ready | Phase::Draining) => return Answer::Done,
+            None if seen => return Answer::Refused { reason: "the worker left before it was ready".into() },
+            None => {}
+        }
+        changed.await;
+    }
+}
+
+/// Answers when the slot's worker has acknowledged and ended what it has, or is gone, or the time is up.
+async fn drain(router: &Router, slot: &str, within: Duration) -> Answer {
+    let deadline = Instant::now() + within;
+    let Some(id) = router.table.borrow_mut().drain(slot) else {
+        return Answer::Done;
+    };
+    tracing::info!(APP = router.app, WORKER = slot, "worker {slot} is draining");
+    loop {
+        let drained = router.drained.notified();
+        tokio::pin!(drained);
+        drained.as_mut().enable();
+        let busy = router.table.borrow().worker(id).is_some_and(|w| w.pending > 0 || !w.sessions.is_empty());
+        if !busy {
+            return Answer::Done;
+        }
+        if tokio::time::timeout_at(deadline, drained).await.is_err() {
+            return Answer::Done;
+        }
+    }
+}
+
+async fn answer(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
+    stream.write_all(&line(answer)?).await
+}

@@ -1,0 +1,115 @@
+//! Answers that the router gives itself, where no worker can.
+
+use crate::system::sock::watch_shared;
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::Interest;
+
+/// How long a refused client may take to read its answer and close.
+const LINGER: Duration = Duration::from_secs(2);
+/// How much of what it still sends is read and thrown away meanwhile, bytes.
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// Why a connection is not served (RFC 9110 §15, RFC 6585 §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// What came is not HTTP/1.
+    Malformed(&'static str),
+    /// The head did not come in time.
+    HeadTimeout,
+    HeadTooLong,
+    /// No worker can take it now.
+    NoWorker,
+    /// Too many connections wait already.
+    TooMany,
+}
+
+impl Refusal {
+    fn status(self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "400 Bad Request",
+            Self::HeadTimeout => "408 Request Timeout",
+            Self::HeadTooLong => "431 Request Header Fields Too Large",
+            Self::NoWorker | Self::TooMany => "503 Service Unavailable",
+        }
+    }
+
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Malformed(reason) => reason,
+            Self::HeadTimeout => "the request head did not arrive in time",
+            Self::HeadTooLong => "the request head is too long",
+            Self::NoWorker => "no worker of this app is ready",
+            Self::TooMany => "too many connections are waiting",
+        }
+    }
+
+    /// The whole response.
+    pub(crate) fn response(self) -> String {
+        let retry = match self {
+            Self::NoWorker | Self::TooMany => "Retry-After: 2\r\n",
+            _ => "",
+        };
+        let (status, body) = (self.status(), self.reason());
+        let length = body.len() + 1;
+        format!(
+            "HTTP/1.1 {status}\r\nConnection: close\r\n{retry}Cache-Control: no-store\r\n\
+             Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\r\n{body}\n"
+        )
+    }
+}
+
+/// Answers, then waits a little for the client to close: closing with unread bytes would reset the connection, and the
+/// reset can overtake the answer.
+pub(crate) async fn refuse(client: Rc<OwnedFd>, refusal: Refusal) {
+    // A fresh or idle connection has room for a few hundred bytes; a client that left no room gets nothing.
+    let response = refusal.response();
+    let sent = send(client.as_raw_fd(), response.as_bytes(), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+    if sent.is_err() || shutdown(client.as_raw_fd(), Shutdown::Write).is_err() {
+        return;
+    }
+    let Ok(registered) = watch_shared(client, Interest::READABLE) else {
+        return;
+    };
+    let drained = async {
+        let mut scrap = [0; 4096];
+        let mut total = 0;
+        while total < LINGER_BYTES {
+            let Ok(mut guard) = registered.readable().await else {
+                return;
+            };
+            match guard.try_io(|inner| Ok(recv(inner.get_ref().as_raw_fd(), &mut scrap, MsgFlags::MSG_DONTWAIT)?)) {
+                Ok(Ok(0) | Err(_)) => return,
+                Ok(Ok(count)) => total += count,
+                Err(_would_block) => {}
+            }
+        }
+    };
+    // Past the time the client has had its chance.
+    let _ = tokio::time::timeout(LINGER, drained).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_is_a_whole_response() {
+        for refusal in
+            [Refusal::Malformed("no"), Refusal::HeadTimeout, Refusal::HeadTooLong, Refusal::NoWorker, Refusal::TooMany]
+        {
+            let text = refusal.response();
+            let mut headers = [httparse::EMPTY_HEADER; 8];
+            let mut response = httparse::Response::new(&mut headers);
+            let httparse::Status::Complete(head) = response.parse(text.as_bytes()).unwrap() else {
+                panic!("incomplete: {text}")
+            };
+            let length = response.headers.iter().find(|header| header.name == "Content-Length").unwrap().value;
+            assert_eq!(std::str::from_utf8(length).unwrap().parse::<usize>().unwrap(), text.len() - head);
+            let retry = response.headers.iter().any(|header| header.name == "Retry-After");
+            assert_eq!(retry, response.code == Some(503));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The router as the systemd service `APP.service`: sockets in, READY, STATUS, WATCHDOG out, and a clean end on SIGTERM.
+
+use super::{Listeners, Router, run};
+use crate::config::router::RouterSettings;
+use crate::system::{activation, log, notify};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+
+/// How often STATUS= may change.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs the router of `app` until SIGTERM or SIGINT.
+pub fn main(app: &str, settings: RouterSettings) -> ExitCode {
+    log::init();
+    let (sockets, unknown) = match activation::take() {
+        Ok(taken) => taken,
+        Err(error) => {
+            tracing::error!(APP = app, %error, "cannot take over the sockets: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for name in unknown {
+        tracing::warn!(APP = app, name, "systemd passed a descriptor with a name that is not known here");
+    }
+    if sockets.channel.is_none() {
+        tracing::error!(
+            APP = app,
+            "there is no channel socket: start this as a systemd service, with {app}-channel.socket"
+        );
+        return ExitCode::FAILURE;
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(APP = app, %error, "cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    let listeners = Listeners { public: sockets.public, channel: sockets.channel, control: sockets.control };
+    match LocalSet::new().block_on(&runtime, serve(app, settings, listeners)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(APP = app, %error, "the router failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(app: &str, settings: RouterSettings, listeners: Listeners) -> std::io::Result<()> {
+    let stop = CancellationToken::new();
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stopping = stop.clone();
+    tokio::task::spawn_local(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        notify::stopping();
+        stopping.cancel();
+    });
+    let addresses: Vec<_> = listeners.public.iter().map(|listener| listener.address().to_string()).collect();
+    tracing::info!(
+        APP = app,
+        "routing {}",
+        if addresses.is_empty() { "nothing public".into() } else { addresses.join(", ") }
+    );
+    let router = Router::new(app, settings, &listeners.public);
+    tokio::task::spawn_local(report(Rc::clone(&router)));
+    run(router, listeners, stop).await
+}
+
+/// Says READY, then keeps STATUS= true and the watchdog quiet.
+async fn report(router: Rc<Router>) {
+    let mut said = router.status_line();
+    notify::ready(&said);
+    let watchdog = notify::watchdog_interval();
+    let mut tick = tokio::time::interval(watchdog.map_or(STATUS_INTERVAL, |limit| limit.min(STATUS_INTERVAL)));
+    loop {
+        tick.tick().await;
+        if watchdog.is_some() {
+            notify::watchdog();
+        }
+        let line = router.status_line();
+        if line != said {
+            notify::status(&line);
+            said = line;
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Workers and sessions (pure): who is there, who has which session, who gets the next one.
+
+use super::balance::{self, Load};
+use crate::config::router::{Balance, ReadyOn};
+use crate::wire::cluster::Query;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+pub use crate::relay::hub::WorkerId;
+
+/// How long a connection without a session counts as one that is about to get it.
+const EXPECTATION: Duration = Duration::from_secs(10);
+/// Sessions of dead workers that are remembered, so that their clients get their 400 at once.
+const GONE_LIMIT: usize = 100_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Starting,
+    Ready,
+    /// Keeps its sessions, gets no new one.
+    Draining,
+}
+
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// A cluster server of a worker: what it believes to listen on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    pub key: String,
+    pub query: Query,
+}
+
+#[derive(Debug)]
+pub struct Worker {
+    pub id: WorkerId,
+    pub slot: String,
+    pub index: u32,
+    pub pid: i32,
+    pub phase: Phase,
+    /// Seconds since 1970.
+    pub since: u64,
+    pub servers: Vec<Server>,
+    pub sessions: HashSet<Box<str>>,
+    /// Handed over and not acknowledged.
+    pub pending: usize,
+    /// Handed over in all.
+    pub handed: u64,
+    /// When connections without a session were handed over that have not registered one yet.
+    expected: VecDeque<Duration>,
+    turn: u64,
+    online: bool,
+}
+
+impl Worker {
+    fn load(&mut self, now: Duration) -> Load {
+        while self.expected.front().is_some_and(|at| now.saturating_sub(*at) > EXPECTATION) {
+            self.expected.pop_front();
+        }
+        Load { pending: self.pending, sessions: self.sessions.len() + self.expected.len(), turn: self.turn }
+    }
+}
+
+/// A sign of life that may make a worker ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// The string `ready`.
+    Word,
+    Listening,
+    /// The first message of a broadcast adapter.
+    Adapter,
+    /// Nothing came for the grace time after `online`, and the event loop turns.
+    Silence,
+}
+
+/// Where a connection may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    Worker(WorkerId),
+    /// It names a session that no worker has registered yet.
+    UnknownSession,
+    /// No worker is ready.
+    Nobody,
+}
+
+#[derive(Debug, Default)]
+pub struct Table {
+    workers: BTreeMap<WorkerId, Worker>,
+    sessions: HashMap<Box<str>, WorkerId>,
+    /// Sessions of workers that are gone, oldest first.
+    gone: VecDeque<Box<str>>,
+    gone_lookup: HashSet<Box<str>>,
+    indices: HashMap<String, u32>,
+    last_id: WorkerId,
+    turns: u64,
+}
+
+impl Table {
+    /// A worker's channel is open. `now` in seconds since 1970.
+    pub fn attach(&mut self, slot: &str, pid: i32, now: u64) -> &mut Worker {
+        self.last_id += 1;
+        let id = self.last_id;
+        let index = self.index_for(slot);
+        self.indices.insert(slot.to_owned(), index);
+        let worker = Worker {
+            id,
+            slot: slot.to_owned(),
+            index,
+            pid,
+            phase: Phase::Starting,
+            since: now,
+            servers: Vec::new(),
+            sessions: HashSet::new(),
+            pending: 0,
+            handed: 0,
+            expected: VecDeque::new(),
+            turn: 0,
+            online: false,
+        };
+        self.workers.entry(id).insert_entry(worker).into_mut()
+    }
+
+    /// The slot's index of last time, else slot number less one, else the lowest that is free.
+    fn index_for(&self, slot: &str) -> u32 {
+        let taken: HashSet<u32> = self.workers.values().map(|worker| worker.index).collect();
+        let usual = self.indices.get(slot).copied().or_else(|| slot.parse::<u32>().ok()?.checked_sub(1));
+        if let Some(index) = usual.filter(|index| !taken.contains(index)) {
+            return index;
+        }
+        (0..).find(|index| !taken.contains(index)).unwrap_or(0)
+    }
+
+    /// A worker's channel is closed: it is dead or as good as dead.
+    pub fn detach(&mut self, id: WorkerId) -> Option<Worker> {
+        let mut worker = self.workers.remove(&id)?;
+        for session in std::mem::take(&mut worker.sessions) {
+            self.sessions.remove(&session);
+            self.gone_lookup.insert(session.clone());
+            self.gone.push_back(session);
+        }
+        while self.gone.len() > GONE_LIMIT {
+            if let Some(oldest) = self.gone.pop_front() {
+                self.gone_lookup.remove(&oldest);
+            }
+        }
+        Some(worker)
+    }
+
+    pub fn worker(&self, id: WorkerId) -> Option<&Worker> {
+        self.workers.get(&id)
+    }
+
+    pub fn worker_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.workers.get_mut(&id)
+    }
+
+    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.values()
+    }
+
+    /// The newest worker of a slot.
+    pub fn in_slot(&self, slot: &str) -> Option<&Worker> {
+        self.workers.values().rev().find(|worker| worker.slot == slot)
+    }
+
+    pub fn count(&self, phase: Phase) -> usize {
+        self.workers.values().filter(|worker| worker.phase == phase).count()
+    }
+
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// `online` came.
+    pub fn online(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.online = true;
+        }
+    }
+
+    /// A sign that the worker may be ready; says whether it has become so just now.
+    pub fn sign(&mut self, id: WorkerId, sign: Sign, rule: ReadyOn) -> bool {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return false;
+        };
+        let counts = match rule {
+            // One that has asked for a server will say `listening`; its silence means that it is not there yet.
+            ReadyOn::Auto => sign != Sign::Silence || (worker.online && worker.servers.is_empty()),
+            ReadyOn::Message => sign == Sign::Word,
+            ReadyOn::Listening => sign == Sign::Listening,
+        };
+        let becomes = counts && worker.phase == Phase::Starting;
+        if becomes {
+            worker.phase = Phase::Ready;
+        }
+        becomes
+    }
+
+    /// Out of rotation; says whether the slot has a worker.
+    pub fn drain(&mut self, slot: &str) -> Option<WorkerId> {
+        let id = self.in_slot(slot)?.id;
+        self.workers.get_mut(&id)?.phase = Phase::Draining;
+        Some(id)
+    }
+
+    /// A worker registered a session.
+    pub fn open(&mut self, id: WorkerId, session: &str) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        worker.expected.pop_front();
+        worker.sessions.insert(session.into());
+        if let Some(before) = self.sessions.insert(session.into(), id)
+            && before != id
+            && let Some(other) = self.workers.get_mut(&before)
+        {
+            other.sessions.remove(session);
+        }
+    }
+
+    /// A worker ended a session.
+    pub fn close(&mut self, id: WorkerId, session: &str) {
+        if self.sessions.get(session) == Some(&id) {
+            self.sessions.remove(session);
+        }
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.sessions.remove(session);
+        }
+    }
+
+    /// Where a connection goes. `session`: the one that it names; `tried`: workers that have refused this connection.
+    pub fn choose(
+        &mut self,
+        session: Option<&str>,
+        tried: &[WorkerId],
+        balance: Balance,
+        now: Duration,
+        random: u64,
+    ) -> Choice {
+        if let Some(session) = session {
+            match self.sessions.get(session) {
+                Some(id) if !tried.contains(id) => return Choice::Worker(*id),
+                // Its worker is gone or refused it: any other will say that the session is unknown.
+                Some(_) => {}
+                None if self.gone_lookup.contains(session) => {}
+                None => return Choice::UnknownSession,
+            }
+        }
+        self.choose_any(tried, balance, now, random)
+    }
+
+    /// A worker for a connection without a (known) session.
+    pub fn choose_any(&mut self, tried: &[WorkerId], balance: Balance, now: Duration, random: u64) -> Choice {
+        let mut candidates = Vec::with_capacity(self.workers.len());
+        let mut loads = Vec::with_capacity(self.workers.len());
+        for worker in self.workers.values_mut() {
+            if worker.phase == Phase::Ready && !tried.contains(&worker.id) {
+                candidates.push(worker.id);
+                loads.push(worker.load(now));
+            }
+        }
+        let chosen = balance::choose(balance, &loads, random).and_then(|position| candidates.get(position).copied());
+        chosen.map_or(Choice::Nobody, Choice::Worker)
+    }
+
+    /// A connection is on its way to a worker. `new`: it names no session.
+    pub fn handing(&mut self, id: WorkerId, new: bool, now: Duration) {
+        self.turns += 1;
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.pending += 1;
+            if new {
+                worker.turn = self.turns;
+                worker.expected.push_back(now);
+            }
+        }
+    }
+
+    /// What became of it.
+    pub fn handed(&mut self, id: WorkerId, taken: bool) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.pending = worker.pending.saturating_sub(1);
+            worker.handed += u64::from(taken);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn table(workers: u32) -> Table {
+        let mut table = Table::default();
+        for slot in 1..=workers {
+            let id = table.attach(&slot.to_string(), 1000, 0).id;
+            table.online(id);
+            assert!(table.sign(id, Sign::Adapter, ReadyOn::Auto));
+        }
+        table
+    }
+
+    fn choose(table: &mut Table, session: Option<&str>) -> Choice {
+        table.choose(session, &[], Balance::LeastLoaded, NOW, 0)
+    }
+
+    #[test]
+    fn a_session_stays_with_its_worker() {
+        let mut table = table(3);
+        table.open(2, "abc");
+        assert_eq!(choose(&mut table, Some("abc")), Choice::Worker(2));
+        table.drain("2");
+        assert_eq!(choose(&mut table, Some("abc")), Choice::Worker(2));
+        table.close(2, "abc");
+        assert_eq!(choose(&mut table, Some("abc")), Choice::UnknownSession);
+    }
+
+    #[test]
+    fn a_dead_workers_session_is_answered_by_anyone_at_once() {
+        let mut table = table(2);
+        table.open(2, "abc");
+        assert!(table.detach(2).is_some());
+        assert_eq!(choose(&mut table, Some("abc")), Choice::Worker(1));
+        assert_eq!(table.sessions(), 0);
+    }
+
+    #[test]
+    fn new_sessions_count_from_the_handover_on() {
+        let mut table = table(2);
+        for _ in 0..10 {
+            let Choice::Worker(id) = choose(&mut table, None) else { panic!("nobody") };
+            table.handing(id, true, NOW);
+            table.handed(id, true);
+        }
+        let mut loads: Vec<_> = table.workers.values_mut().map(|worker| worker.load(NOW).sessions).collect();
+        assert_eq!(loads, [5, 5]);
+        // What never registers is forgotten.
+        loads = table.workers.values_mut().map(|worker| worker.load(NOW + EXPECTATION * 2).sessions).collect();
+        assert_eq!(loads, [0, 0]);
+    }
+
+    #[test]
+    fn a_starting_or_draining_worker_gets_nothing_new() {
+        let mut table = table(1);
+        table.attach("2", 1, 0);
+        assert_eq!(choose(&mut table, None), Choice::Worker(1));
+        table.drain("1");
+        assert_eq!(choose(&mut table, None), Choice::Nobody);
+    }
+
+    #[test]
+    fn one_that_refused_is_not_asked_again() {
+        let mut table = table(2);
+        table.open(1, "abc");
+        assert_eq!(table.choose(Some("abc"), &[1], Balance::LeastLoaded, NOW, 0), Choice::Worker(2));
+        assert_eq!(table.choose(None, &[1, 2], Balance::LeastLoaded, NOW, 0), Choice::Nobody);
+    }
+
+    #[test]
+    fn a_slot_keeps_its_index() {
+        let mut table = Table::default();
+        let first = table.attach("3", 1, 0).id;
+        assert_eq!(table.attach("1", 1, 0).index, 0);
+        table.detach(first);
+        assert_eq!(table.attach("3", 1, 0).index, 2);
+        assert_eq!(table.attach("blue", 1, 0).index, 1);
+        assert_eq!(table.attach("2", 1, 0).index, 3);
+    }
+
+    #[test]
+    fn silence_of_a_worker_with_a_server_says_nothing() {
+        let mut table = Table::default();
+        let id = table.attach("1", 1, 0).id;
+        assert!(!table.sign(id, Sign::Silence, ReadyOn::Auto), "not even online");
+        table.online(id);
+        assert!(!table.sign(id, Sign::Listening, ReadyOn::Message));
+        assert!(!table.sign(id, Sign::Word, ReadyOn::Listening));
+        assert!(table.sign(id, Sign::Silence, ReadyOn::Auto));
+        assert!(!table.sign(id, Sign::Word, ReadyOn::Auto), "ready once only");
+    }
+}

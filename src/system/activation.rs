@@ -1,0 +1,116 @@
+//! Sockets from systemd, by name (sd_listen_fds_with_names(3)).
+//!
+//! `sd-notify` knows the names, `listenfd` checks what each descriptor is and turns it into a listener.
+
+#![allow(unsafe_code)]
+
+use listenfd::ListenFd;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+
+/// A listening stream socket of either family.
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Where it listens, as text: `[::]:8080` or a path.
+    pub fn address(&self) -> Address {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map_or(Address::Unnamed, Address::Internet),
+            Self::Unix(listener) => listener
+                .local_addr()
+                .ok()
+                .and_then(|address| address.as_pathname().map(PathBuf::from))
+                .map_or(Address::Unnamed, Address::Path),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    Internet(SocketAddr),
+    Path(PathBuf),
+    Unnamed,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Internet(address) => address.fmt(f),
+            Self::Path(path) => path.display().fmt(f),
+            Self::Unnamed => f.write_str("an unnamed socket"),
+        }
+    }
+}
+
+/// What systemd passed to the router.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// `FileDescriptorName=public`
+    pub public: Vec<Listener>,
+    /// `FileDescriptorName=channel`
+    pub channel: Option<UnixListener>,
+    /// `FileDescriptorName=control`
+    pub control: Option<UnixListener>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ActivationError {
+    #[error("cannot read the descriptors that systemd passed: {0}")]
+    Environment(io::Error),
+    #[error("descriptor {index} from systemd, named {name:?}: {source}")]
+    Descriptor { index: usize, name: String, source: io::Error },
+}
+
+/// Takes all sockets that systemd passed. Call it once, early: it owns the descriptors from then on.
+///
+/// Names that the router does not know are closed and returned, so that the caller can log them.
+pub fn take() -> Result<(Sockets, Vec<String>), ActivationError> {
+    let names: Vec<String> =
+        sd_notify::listen_fds_with_names().map_err(ActivationError::Environment)?.map(|(_, name)| name).collect();
+    let mut passed = if names.is_empty() { ListenFd::empty() } else { ListenFd::from_env() };
+    let mut sockets = Sockets::default();
+    let mut unknown = Vec::new();
+    for (index, name) in names.into_iter().enumerate() {
+        let failed = |source| ActivationError::Descriptor { index, name: name.clone(), source };
+        match name.as_str() {
+            "public" => {
+                let listener = match passed.take_unix_listener(index) {
+                    Ok(Some(unix)) => Listener::Unix(unix),
+                    Ok(None) => continue,
+                    Err(_) => match passed.take_tcp_listener(index).map_err(failed)? {
+                        Some(tcp) => Listener::Tcp(tcp),
+                        None => continue,
+                    },
+                };
+                sockets.public.push(listener);
+            }
+            "channel" => sockets.channel = passed.take_unix_listener(index).map_err(failed)?,
+            "control" => sockets.control = passed.take_unix_listener(index).map_err(failed)?,
+            _ => {
+                if let Ok(Some(descriptor)) = passed.take_raw_fd(index) {
+                    // SAFETY: systemd passed this descriptor to us alone, and `passed` has just given it up.
+                    drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
+                }
+                unknown.push(name);
+            }
+        }
+    }
+    Ok((sockets, unknown))
+}

@@ -1,0 +1,21 @@
+//! Where an app's sockets are.
+
+use std::path::PathBuf;
+
+/// `/run` for the system, `$XDG_RUNTIME_DIR` for a user's own manager (`%t` of systemd.unit(5)). `None`: it is not set.
+pub fn runtime_directory(user: bool) -> Option<PathBuf> {
+    if !user {
+        return Some(PathBuf::from("/run"));
+    }
+    std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty()).map(PathBuf::from)
+}
+
+/// Where workers meet their router: `APP-channel.socket`.
+pub fn channel(user: bool, app: &str) -> Option<PathBuf> {
+    Some(runtime_directory(user)?.join("appctl").join(app).join("channel"))
+}
+
+/// Where the operator asks the router: `APP-control.socket`.
+pub fn control(user: bool, app: &str) -> Option<PathBuf> {
+    Some(runtime_directory(user)?.join("appctl").join(app).join("control"))
+}

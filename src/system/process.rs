@@ -1,0 +1,64 @@
+//! Other processes: waiting for one that is not our child, becoming another program.
+
+#![allow(unsafe_code)]
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+
+/// A handle on a process that becomes readable when it ends (pidfd_open(2), Linux 5.3). `NotFound`: there is none.
+pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two numbers and makes a new descriptor.
+    let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let raw = Errno::result(raw).map_err(|errno| match errno {
+        Errno::ESRCH => io::Error::from(io::ErrorKind::NotFound),
+        other => other.into(),
+    })?;
+    let raw = i32::try_from(raw).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Waits until one of two descriptors has something to read; says which, the first one first.
+pub fn either_readable(first: &impl AsFd, second: Option<BorrowedFd<'_>>) -> io::Result<bool> {
+    let mut waiting = vec![PollFd::new(first.as_fd(), PollFlags::POLLIN)];
+    waiting.extend(second.map(|second| PollFd::new(second, PollFlags::POLLIN)));
+    loop {
+        match poll(&mut waiting, PollTimeout::NONE) {
+            Ok(_) => return Ok(waiting[0].any().unwrap_or(true)),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Makes `descriptor` the descriptor `number`, open across exec; what was there is closed.
+pub fn place_at(descriptor: OwnedFd, number: i32) -> io::Result<()> {
+    if descriptor.as_raw_fd() == number {
+        // dup2(2) of a descriptor onto itself would leave close-on-exec set.
+        nix::fcntl::fcntl(&descriptor, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))?;
+        let _ = descriptor.into_raw_fd();
+        return Ok(());
+    }
+    // SAFETY: both are plain numbers to the kernel; the caller says that nothing of ours uses `number`.
+    Errno::result(unsafe { libc::dup2(descriptor.as_raw_fd(), number) })?;
+    Ok(())
+}
+
+/// Lets a child find `descriptor` as its descriptor `number`, open across exec, and puts the child into a process group of
+/// its own, so that Ctrl-C at our terminal does not reach it. The descriptor must stay open until the child is spawned.
+pub fn pass_at(command: &mut std::process::Command, descriptor: BorrowedFd<'_>, number: i32) {
+    let source = descriptor.as_raw_fd();
+    let place = move || {
+        // SAFETY: dup2(2) and fcntl(2) are async-signal-safe, as all between fork and exec must be.
+        let placed = unsafe {
+            if source == number { libc::fcntl(number, libc::F_SETFD, 0) } else { libc::dup2(source, number) }
+        };
+        if placed < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(place) };
+    command.process_group(0);
+}

@@ -1,0 +1,120 @@
+//! How a worker's unit and the router meet on the channel socket: one line of JSON each way.
+//!
+//! After [`Answer::Attached`] the same stream is Node's IPC channel; the other verbs end with the answer.
+
+use super::Encoding;
+use serde::{Deserialize, Serialize};
+
+/// Longest line that either side accepts, bytes.
+pub const LINE_LIMIT: usize = 4096;
+
+/// What a process in a worker's unit wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "lowercase")]
+pub enum Hello {
+    /// This stream becomes the worker's channel.
+    Attach {
+        slot: String,
+        /// What the worker's runtime speaks best.
+        encoding: WireEncoding,
+    },
+    /// Answer when the slot's worker is ready, or is gone.
+    Ready {
+        slot: String,
+        /// Its main process.
+        pid: i32,
+    },
+    /// Take the slot's worker out of rotation; answer when it has finished what is in flight.
+    Drain {
+        slot: String,
+        /// How long it may take, milliseconds.
+        within: u64,
+    },
+}
+
+impl Hello {
+    pub fn slot(&self) -> &str {
+        match self {
+            Self::Attach { slot, .. } | Self::Ready { slot, .. } | Self::Drain { slot, .. } => slot,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "lowercase")]
+pub enum Answer {
+    Attached {
+        /// `NODE_UNIQUE_ID`
+        id: u32,
+        /// `NODE_APP_INSTANCE`
+        index: u32,
+        /// Number of workers that the app should have (PM2's `instances`).
+        workers: u32,
+        encoding: WireEncoding,
+    },
+    Done,
+    Refused {
+        reason: String,
+    },
+}
+
+/// [`Encoding`] as the two lines spell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WireEncoding {
+    Json,
+    Advanced,
+    Bun,
+}
+
+impl From<WireEncoding> for Encoding {
+    fn from(encoding: WireEncoding) -> Self {
+        match encoding {
+            WireEncoding::Json => Self::Json,
+            WireEncoding::Advanced => Self::Advanced,
+            WireEncoding::Bun => Self::Bun,
+        }
+    }
+}
+
+impl From<Encoding> for WireEncoding {
+    fn from(encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::Json => Self::Json,
+            Encoding::Advanced => Self::Advanced,
+            Encoding::Bun => Self::Bun,
+        }
+    }
+}
+
+impl std::fmt::Display for WireEncoding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Json => "json",
+            Self::Advanced => "advanced",
+            Self::Bun => "bun",
+        })
+    }
+}
+
+/// One line, newline included.
+pub fn line(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_lines_read_back() {
+        let hello = Hello::Attach { slot: "3".into(), encoding: WireEncoding::Advanced };
+        let text = line(&hello).unwrap();
+        assert_eq!(text, b"{\"verb\":\"attach\",\"slot\":\"3\",\"encoding\":\"advanced\"}\n");
+        assert_eq!(serde_json::from_slice::<Hello>(&text).unwrap(), hello);
+        let answer = Answer::Refused { reason: "no".into() };
+        assert_eq!(serde_json::from_slice::<Answer>(&line(&answer).unwrap()).unwrap(), answer);
+    }
+}

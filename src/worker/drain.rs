@@ -1,0 +1,16 @@
+//! ExecStop= of a worker: takes it out of rotation and lets it finish, before systemd tells it to stop.
+
+use super::{Worker, WorkerError};
+use crate::wire::hello::Hello;
+use std::time::Duration;
+
+/// On top of the drain time, for a busy machine.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// Waits until the worker has nothing in flight, at most `within`.
+pub fn drain(worker: &Worker, within: Duration) -> Result<(), WorkerError> {
+    let milliseconds = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+    let mut stream = worker.call(&Hello::Drain { slot: worker.slot.clone(), within: milliseconds })?;
+    stream.set_read_timeout(Some(within.saturating_add(SLACK))).map_err(|error| worker.silent(error))?;
+    worker.answer(&mut stream).map(|_| ())
+}

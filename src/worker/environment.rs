@@ -1,0 +1,74 @@
+//! What a worker finds in its environment (pure): Node's channel, and the variables that PM2's users rely on.
+
+use crate::wire::Encoding;
+
+/// The channel's descriptor in the worker. Below 16, so that libuv sets close-on-exec and the worker's own children do
+/// not inherit it.
+pub const CHANNEL: i32 = 3;
+
+/// What a worker is told of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity<'a> {
+    pub app: &'a str,
+    pub slot: &'a str,
+    /// `cluster.worker.id`
+    pub id: u32,
+    /// 0…N−1
+    pub index: u32,
+    /// N
+    pub workers: u32,
+    pub encoding: Encoding,
+}
+
+/// Variables to set on top of what systemd or the shell gives.
+pub fn variables(identity: &Identity<'_>) -> Vec<(&'static str, String)> {
+    let serialization = match identity.encoding {
+        Encoding::Advanced => "advanced",
+        Encoding::Json | Encoding::Bun => "json",
+    };
+    vec![
+        ("NODE_CHANNEL_FD", CHANNEL.to_string()),
+        ("NODE_CHANNEL_SERIALIZATION_MODE", serialization.to_owned()),
+        ("NODE_UNIQUE_ID", identity.id.to_string()),
+        ("NODE_APP_INSTANCE", identity.index.to_string()),
+        ("APPCTL_APP", identity.app.to_owned()),
+        ("APPCTL_SLOT", identity.slot.to_owned()),
+        // What apps written for PM2 look at.
+        ("name", identity.app.to_owned()),
+        ("namespace", "default".to_owned()),
+        ("pm_id", identity.index.to_string()),
+        ("exec_mode", "cluster_mode".to_owned()),
+        ("instances", identity.workers.to_string()),
+    ]
+}
+
+/// What a Node of this version speaks best: releases before 20 can hang on V8 frames (a length prefix split by a read).
+pub fn node_encoding(version: &str) -> Option<Encoding> {
+    let major: u32 = version.trim().strip_prefix('v')?.split('.').next()?.parse().ok()?;
+    Some(if major >= 20 { Encoding::Advanced } else { Encoding::Json })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_releases_get_json() {
+        assert_eq!(node_encoding("v18.20.8\n"), Some(Encoding::Json));
+        assert_eq!(node_encoding("v20.0.0\n"), Some(Encoding::Advanced));
+        assert_eq!(node_encoding("v26.10.0-nightly\n"), Some(Encoding::Advanced));
+        assert_eq!(node_encoding("20.1.0"), None);
+        assert_eq!(node_encoding("Welcome"), None);
+    }
+
+    #[test]
+    fn bun_speaks_json_in_its_own_way() {
+        let identity = Identity { app: "a", slot: "2", id: 7, index: 1, workers: 4, encoding: Encoding::Bun };
+        let variables = variables(&identity);
+        let value = |name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+        assert_eq!(value("NODE_CHANNEL_SERIALIZATION_MODE"), Some("json"));
+        assert_eq!(value("NODE_UNIQUE_ID"), Some("7"));
+        assert_eq!(value("NODE_APP_INSTANCE"), Some("1"));
+        assert_eq!(value("instances"), Some("4"));
+    }
+}

@@ -1,0 +1,78 @@
+//! ExecStart= of a worker: opens the channel and becomes the program, so that the unit's main process is the program.
+
+use super::environment::{CHANNEL, Identity, node_encoding, variables};
+use super::{Worker, WorkerError};
+use crate::config::Runtime;
+use crate::system::process::place_at;
+use crate::wire::Encoding;
+use crate::wire::hello::{Answer, Hello};
+use std::convert::Infallible;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+/// Becomes `program`. Comes back only when it cannot.
+pub fn exec(worker: &Worker, runtime: Runtime, program: &[OsString]) -> Result<Infallible, WorkerError> {
+    let Some((executable, arguments)) = program.split_first() else {
+        return Err(WorkerError::Program("no program is given".into()));
+    };
+    if let Some(problem) = unfit(executable) {
+        return Err(WorkerError::Program(problem));
+    }
+    let encoding = preferred(runtime, executable);
+    let mut stream = worker.call(&Hello::Attach { slot: worker.slot.clone(), encoding: encoding.into() })?;
+    let Answer::Attached { id, index, workers, encoding } = worker.answer(&mut stream)? else {
+        return Err(worker.silent(std::io::Error::other("its answer is to another question")));
+    };
+    let identity = Identity { app: &worker.app, slot: &worker.slot, id, index, workers, encoding: encoding.into() };
+    place_at(OwnedFd::from(stream), CHANNEL)
+        .map_err(|error| WorkerError::Program(format!("cannot put the channel on descriptor {CHANNEL}: {error}")))?;
+    let error = Command::new(executable).args(arguments).envs(variables(&identity)).exec();
+    Err(WorkerError::Program(format!("cannot run {}: {error}", executable.display())))
+}
+
+/// The encoding that the program's runtime speaks best.
+pub fn preferred(runtime: Runtime, executable: &OsStr) -> Encoding {
+    match runtime {
+        Runtime::Bun => Encoding::Bun,
+        Runtime::Deno => Encoding::Json,
+        Runtime::Node => {
+            // Anything but node itself is a launcher that will find node by PATH.
+            let node = if is_named(executable, &["node", "nodejs"]) { executable } else { OsStr::new("node") };
+            let version = Command::new(node).arg("--version").output();
+            let version = version.ok().and_then(|output| node_encoding(&String::from_utf8_lossy(&output.stdout)));
+            version.unwrap_or_else(|| {
+                eprintln!("<4>cannot tell the version of {}: using JSON, which loses binary packets", node.display());
+                Encoding::Json
+            })
+        }
+    }
+}
+
+/// A launcher that is a Node process itself takes the channel for its own, and the app is no worker.
+fn unfit(executable: &OsStr) -> Option<String> {
+    is_named(executable, &["npm", "npx", "yarn", "pnpm", "pnpx", "corepack"]).then(|| {
+        format!(
+            "{} is a Node process itself and would keep the app's channel to itself: \
+             write the program that it starts, such as exec = [\"node\", \"server.js\"]",
+            executable.display()
+        )
+    })
+}
+
+fn is_named(executable: &OsStr, names: &[&str]) -> bool {
+    Path::new(executable).file_name().is_some_and(|file| names.iter().any(|name| file == *name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn launchers_that_eat_the_channel_are_named() {
+        assert!(unfit(OsStr::new("/usr/bin/npm")).is_some_and(|text| text.contains("exec = ")));
+        assert_eq!(unfit(OsStr::new("/opt/npm/bin/node")), None);
+    }
+}

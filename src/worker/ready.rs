@@ -1,0 +1,30 @@
+//! ExecStartPost= of a worker: ends when the router counts the worker as ready, so that `systemctl start APP@SLOT` means it.
+
+use super::{Worker, WorkerError};
+use crate::system::process::{either_readable, pidfd};
+use crate::wire::hello::Hello;
+use std::io;
+use std::os::fd::AsFd;
+
+/// Waits. `pid`: the worker's main process (`$MAINPID`).
+pub fn ready(worker: &Worker, pid: i32) -> Result<(), WorkerError> {
+    let main = match pidfd(pid) {
+        Ok(main) => Some(main),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(WorkerError::Ended),
+        // A kernel without pidfd: the router's word has to do.
+        Err(_) => None,
+    };
+    loop {
+        let mut stream = worker.call(&Hello::Ready { slot: worker.slot.clone(), pid })?;
+        let answered = either_readable(&stream, main.as_ref().map(AsFd::as_fd)).map_err(|e| worker.silent(e))?;
+        if !answered {
+            return Err(WorkerError::Ended);
+        }
+        match worker.answer(&mut stream) {
+            Ok(_) => return Ok(()),
+            // The router went away; the next one is asked, for as long as the worker lives and systemd allows.
+            Err(WorkerError::Silent { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
