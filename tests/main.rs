@@ -1,3 +1,4 @@
 //! Everything that needs no booted systemd.
 
+mod generator;
 mod walls;

@@ -15,10 +15,10 @@ pub fn run(names: &[String], scope: Scope) -> u8 {
 
 /// What a command says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Output {
-    pub(super) out: String,
-    pub(super) err: String,
-    pub(super) code: u8,
+pub struct Output {
+    pub out: String,
+    pub err: String,
+    pub code: u8,
 }
 
 /// Writes it, and gives the exit code; a reader that went away is no mistake.
@@ -34,7 +34,8 @@ pub(super) fn homeless() -> Output {
     Output { err, code: 1, ..Output::default() }
 }
 
-fn report(names: &[String], scope: Scope, places: Option<&Places>) -> Output {
+/// What [`run`] prints.
+pub fn report(names: &[String], scope: Scope, places: Option<&Places>) -> Output {
     let Some(places) = places else { return homeless() };
     let loaded = apps::load(places);
     let mut text = String::new();

@@ -124,6 +124,13 @@ fn read_account(item: &Item<'_>, scope: Scope, problems: &mut Problems) -> Optio
         );
         return None;
     }
+    if item.is_text_of(&["nobody", "nogroup"]) {
+        problems.warn(
+            item.span.clone(),
+            format!("{}: systemd warns of that account: others use it for what should have no rights", item.path),
+            "remove it, and the app gets a user of its own",
+        );
+    }
     item.read(problems, |text| {
         if value::is_user_name(text) || text.parse::<u32>().is_ok() {
             Ok(text.to_owned())

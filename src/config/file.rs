@@ -153,6 +153,10 @@ impl<'d> Item<'d> {
         self.value.is_str()
     }
 
+    pub(super) fn is_text_of(&self, choices: &[&str]) -> bool {
+        self.value.as_str().is_some_and(|text| choices.contains(&text))
+    }
+
     /// The elements of what must be an array or a string.
     pub(super) fn words(&self, problems: &mut Problems) -> Option<Vec<Text>> {
         if !self.value.is_str() && !self.value.is_array() {
