@@ -3,6 +3,7 @@
 
 mod channel;
 mod corpus;
+mod generator;
 mod handover;
 mod requests;
 mod support;
