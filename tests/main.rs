@@ -3,4 +3,9 @@
 
 mod channel;
 mod corpus;
+mod foreground;
+mod generator;
+mod handover;
+mod requests;
+mod support;
 mod walls;
