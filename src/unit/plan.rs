@@ -91,8 +91,8 @@ pub fn plan(app: &App, processors: u32) -> Plan {
     units.push((names.slice.clone(), slice(app)));
     let source = app.source.display();
     for (name, unit) in &mut units {
-        unit.comment(&format!("or use `systemctl {}edit {name}`", user_flag(app.scope)));
-        mark(unit, &source);
+        unit.comment(&format!("(or, for this unit alone, `systemctl {}edit {name}`)", user_flag(app.scope)));
+        mark(unit, app.scope, &source);
     }
     let mut links = Vec::new();
     if app.start != Start::Manual && !app.listen.is_empty() {
@@ -113,12 +113,13 @@ pub fn stub(name: &str, source: &Path, scope: Scope, error: &str) -> Plan {
     unit.set("Service", "ExecStart", command(scope, &["check", name]));
     unit.set("Service", "SyslogIdentifier", name);
     unit.set("Service", "LogExtraFields", format!("APP={name}"));
-    mark(&mut unit, &source.display());
+    mark(&mut unit, scope, &source.display());
     Plan { units: vec![(names.router.clone(), unit)], links: vec![boot_link(&names, scope)] }
 }
 
-fn mark(unit: &mut UnitFile, source: &dyn std::fmt::Display) {
-    unit.comment(&format!("{}{source}; edit that file and run daemon-reload,", MARK.trim_start_matches("# ")));
+fn mark(unit: &mut UnitFile, scope: Scope, source: &dyn std::fmt::Display) {
+    let mark = MARK.trim_start_matches("# ");
+    unit.comment(&format!("{mark}{source}; edit that, then `systemctl {}daemon-reload`", user_flag(scope)));
 }
 
 fn boot_link(names: &Names, scope: Scope) -> (String, String) {
