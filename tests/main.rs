@@ -3,6 +3,7 @@
 
 mod channel;
 mod corpus;
+mod foreground;
 mod generator;
 mod handover;
 mod requests;

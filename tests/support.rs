@@ -3,9 +3,9 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 /// Generous: two slow cores, other tests beside this one.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,13 +44,22 @@ impl Cluster {
         Some(cluster)
     }
 
-    fn launch(script: &Path, workers: usize, more: &str) -> Self {
+    /// The same for any script, without waiting.
+    pub(crate) fn launch(script: &Path, workers: usize, more: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let exec = format!("exec = [\"node\", {script:?}]\nworkers = {workers}");
+        let mut cluster = Self::launch_text(&format!("{exec}\nlisten = [\"{address}\"]\n{more}\n"));
+        cluster.address = address;
+        cluster
+    }
+
+    /// The same for any file of an app.
+    pub(crate) fn launch_text(text: &str) -> Self {
         let files = tempfile::tempdir().unwrap();
         let file = files.path().join("app.toml");
-        let text = format!("exec = [\"node\", {script:?}]\nworkers = {workers}\nlisten = [\"{address}\"]\n{more}\n");
         std::fs::write(&file, text).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut child = Command::new(env!("CARGO_BIN_EXE_appctl"))
             .arg("run")
             .arg(file)
@@ -125,23 +134,19 @@ impl Cluster {
         self.request("POST", &format!("{POLLING}&sid={sid}"), packet.as_bytes()).status
     }
 
-    /// pid of this `appctl`.
-    pub(crate) fn pid(&self) -> i32 {
-        self.child.id() as i32
+    /// Tells it to stop as Ctrl-C does, and waits for the end.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        signal(self.child.id() as i32, "INT");
+        self.wait()
     }
 
-    /// Tells it to stop as Ctrl-C does, and waits for the end.
-    pub(crate) fn stop(&mut self) -> std::process::ExitStatus {
-        signal(self.pid(), "INT");
-        let deadline = Instant::now() + PATIENCE;
+    /// Waits for the end: until it has closed what it prints to.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "it does not stop:\n{}", self.output.join("\n"));
-            // Nothing to wait on without reaping: wait for its last line or a moment.
-            if let Ok(line) = self.lines.recv_timeout(Duration::from_millis(20)) {
-                self.output.push(line);
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => self.output.push(line),
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end:\n{}", self.output.join("\n")),
             }
         }
     }
