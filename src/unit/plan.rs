@@ -239,8 +239,8 @@ fn router(app: &App, names: &Names, workers: u32) -> UnitFile {
 /// signal to SIGKILL, systemd.service(5). So it is the longer of the two, not their sum: with a drain shorter than
 /// `stop.timeout`, which is the usual, a deaf worker is killed exactly when the operator said.
 fn stop_phase(app: &App) -> Duration {
-    // A second for the drain command itself; and 0 would mean "no limit" to systemd.
-    app.stop.timeout.max(app.drain.saturating_add(Duration::from_secs(1)))
+    // Three seconds for the drain command itself on a busy machine; and 0 would mean "no limit" to systemd.
+    app.stop.timeout.max(app.drain.saturating_add(Duration::from_secs(3)))
 }
 
 fn worker(app: &App, names: &Names) -> UnitFile {
@@ -421,8 +421,8 @@ mod tests {
     fn times_to_stop_cover_the_draining() {
         for (text, worker_stop, router_stop) in [
             ("", "10s", "30s"),
-            ("drain = 20", "21s", "52s"),
-            ("drain = 0\n[stop]\ntimeout = 0", "1s", "12s"),
+            ("drain = 20", "23s", "56s"),
+            ("drain = 0\n[stop]\ntimeout = 0", "3s", "16s"),
             ("[stop]\ntimeout = 'infinity'", "infinity", "infinity"),
         ] {
             let plan = plan(&app(&format!("exec = 'a'\n{text}"), Scope::System), 1);
