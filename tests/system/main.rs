@@ -5,3 +5,4 @@
 mod boxed;
 mod harness;
 mod sessions;
+mod units;
