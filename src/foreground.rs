@@ -89,7 +89,13 @@ async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
     let listeners = Listeners { public, channel: None, control: None };
     let routing = tokio::task::spawn_local(run(Rc::clone(&router), listeners, stop.clone()));
 
-    let house = Rc::new(House { options, router, stop: CancellationToken::new(), kill: CancellationToken::new(), output: Mutex::new(tokio::io::stdout()) });
+    let house = Rc::new(House {
+        options,
+        router,
+        stop: CancellationToken::new(),
+        kill: CancellationToken::new(),
+        output: Mutex::new(tokio::io::stdout()),
+    });
     let workers: Vec<_> = (0..house.options.settings.workers)
         .map(|number| tokio::task::spawn_local(Rc::clone(&house).keep(number)))
         .collect();
@@ -305,7 +311,9 @@ fn bind(listen: &Listen) -> Result<Listener, ForegroundError> {
         // All addresses, both families; IPv4 alone where the kernel has no IPv6.
         Listen::Port(port) => bind_tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port)))
             .or_else(|error| match error.raw_os_error() {
-                Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => bind_tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port))),
+                Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => {
+                    bind_tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port)))
+                }
                 _ => Err(error),
             })
             .map_err(failed),

@@ -4,4 +4,6 @@
 
 mod boxed;
 mod harness;
+mod heads;
+mod plain;
 mod sessions;
