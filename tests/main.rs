@@ -1,3 +1,11 @@
 //! Everything that needs no booted systemd.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod channel;
+mod corpus;
+mod foreground;
+mod generator;
+mod handover;
+mod requests;
+mod support;
 mod walls;

@@ -11,7 +11,8 @@ pub fn run(names: &[String], scope: Scope) -> u8 {
     print(&show(names, Places::from_environment(scope).as_ref(), generator::processors()))
 }
 
-fn show(names: &[String], places: Option<&Places>, processors: u32) -> Output {
+/// What [`run`] prints.
+pub fn show(names: &[String], places: Option<&Places>, processors: u32) -> Output {
     let Some(places) = places else { return homeless() };
     let loaded = apps::load(places);
     let mut output = Output::default();

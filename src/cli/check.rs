@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Level, Listen, Report, Scope, Workers};
+use crate::config::{Level, Listen, Report, Scope, Workers, nearest};
 use crate::generator::apps::{self, AppFile};
 use crate::generator::places::Places;
 
@@ -15,10 +15,10 @@ pub fn run(names: &[String], scope: Scope) -> u8 {
 
 /// What a command says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Output {
-    pub(super) out: String,
-    pub(super) err: String,
-    pub(super) code: u8,
+pub struct Output {
+    pub out: String,
+    pub err: String,
+    pub code: u8,
 }
 
 /// Writes it, and gives the exit code; a reader that went away is no mistake.
@@ -34,7 +34,8 @@ pub(super) fn homeless() -> Output {
     Output { err, code: 1, ..Output::default() }
 }
 
-fn report(names: &[String], scope: Scope, places: Option<&Places>) -> Output {
+/// What [`run`] prints.
+pub fn report(names: &[String], scope: Scope, places: Option<&Places>) -> Output {
     let Some(places) = places else { return homeless() };
     let loaded = apps::load(places);
     let mut text = String::new();
@@ -71,18 +72,11 @@ fn report(names: &[String], scope: Scope, places: Option<&Places>) -> Output {
 
 /// The message of exit code 4.
 pub(super) fn no_such_app(name: &str, files: &[AppFile], places: &Places) -> String {
-    let near = files
-        .iter()
-        .map(|file| (strsim::jaro_winkler(name, &file.name), file.name.as_str()))
-        .filter(|(score, _)| *score > 0.8)
-        .max_by(|one, two| one.0.total_cmp(&two.0));
-    let hint = match (near, files.is_empty()) {
-        (Some((_, near)), _) => format!("did you mean `{near}`?"),
-        (None, true) => "there are no apps yet".to_owned(),
-        (None, false) => {
-            let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-            format!("the apps are {}", names.join(", "))
-        }
+    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    let hint = match nearest(name, &names) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.is_empty() => "there are no apps yet".to_owned(),
+        None => format!("the apps are {}", names.join(", ")),
     };
     format!("error: no app `{name}`: there is no {}\n  = help: {hint}\n", places.file(name).display())
 }

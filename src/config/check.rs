@@ -1,12 +1,14 @@
 //! From the file as typed to the checked [`App`]: every key, its default, and what is wrong with it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::file::{Item, Table, Text, nearest};
+use super::environment::{read_environment, read_environment_files};
+use super::exec::{guess_runtime, read_exec};
+use super::file::{Item, Table};
+use super::pass::{read_pass_through, service_key, socket_key};
 use super::report::{Level, Problem, Problems, Report};
 use super::router::{self, FIELDS, RouterSettings};
 use super::value::{self, Listen, Wrong};
@@ -22,14 +24,8 @@ const LISTEN_MAX: usize = 64;
 pub fn parse(name: &str, source: &Path, text: &str, scope: Scope) -> Report {
     let mut problems = Problems::new(text);
     let (document, syntax) = DeTable::parse_recoverable(text);
-    for error in syntax {
-        let span = error.span().unwrap_or(0..0);
-        let remedy = if error.message().contains("string") || error.message().contains("literal") {
-            "write text in double quotes"
-        } else {
-            ""
-        };
-        problems.error(span, error.message().to_owned(), remedy);
+    for error in &syntax {
+        problems.syntax(error.span().unwrap_or(0..0), error.message());
     }
     let app = read_app(name, source, scope, Table::new("", document.get_ref()), &mut problems);
     let mut problems = problems.finish();
@@ -112,124 +108,11 @@ fn read_directory(item: &Item<'_>, problems: &mut Problems) -> Option<PathBuf> {
         } else {
             Err(Wrong::new(
                 format!("`{text}` is not an absolute path"),
-                format!("write the whole path, such as \"/srv/{text}\""),
+                format!("write the whole path, such as \"{}{text}\"", if text.contains('/') { "/" } else { "/srv/" }),
             ))
         }
     });
     item.check(problems, result)
-}
-
-/// Scripts that need a program to run them, and that program.
-const SCRIPTS: [(&str, &str); 8] = [
-    (".js", "node"),
-    (".mjs", "node"),
-    (".cjs", "node"),
-    (".ts", "bun"),
-    (".mts", "bun"),
-    (".py", "python3"),
-    (".rb", "ruby"),
-    (".php", "php"),
-];
-
-fn script_runner(word: &str) -> Option<&'static str> {
-    SCRIPTS.iter().find(|(ending, _)| word.ends_with(ending)).map(|(_, runner)| *runner)
-}
-
-fn read_exec(item: Option<Item<'_>>, rooted: bool, problems: &mut Problems) -> Option<Vec<String>> {
-    let Some(item) = item else {
-        problems.error(
-            0..0,
-            "exec is missing: what is to be run?",
-            "add a line such as exec = \"node worker.js\" at the top",
-        );
-        return None;
-    };
-    let words = if item.is_text() {
-        let text = item.text(problems)?;
-        let words = shlex::split(&text.text)
-            .ok_or_else(|| {
-                Wrong::new("a quote is not closed", "close it, or write an array: exec = [\"node\", \"worker.js\"]")
-            })
-            .and_then(|words| no_shell(&text.text, words));
-        let words = item.check(problems, words)?;
-        words.into_iter().map(|word| Text { text: word, span: item.span.clone() }).collect()
-    } else {
-        item.words(problems)?
-    };
-    for word in &words {
-        if word.text.contains('\0') {
-            problems.error(word.span.clone(), "exec: an argument contains a NUL character", "remove it");
-            return None;
-        }
-    }
-    let Some(program) = words.first().filter(|word| !word.text.trim().is_empty()) else {
-        problems.error(item.span, "exec is empty: what is to be run?", "write a command such as \"node worker.js\"");
-        return None;
-    };
-    let whole = words.iter().map(|word| word.text.clone()).collect::<Vec<String>>();
-    if let (false, Some(runner)) = (program.text.contains('/'), script_runner(&program.text)) {
-        problems.error(
-            program.span.clone(),
-            format!("`{}` is a script, not a program", program.text),
-            format!("write exec = \"{runner} {}\"", whole.join(" ")),
-        );
-    } else if ["npm", "npx", "yarn", "pnpm"].contains(&file_name(&program.text)) {
-        problems.error(
-            program.span.clone(),
-            format!("`{}` runs the app as its child, but it is itself what the router would talk to", program.text),
-            "write what it runs (see \"scripts\" in package.json), such as exec = \"node worker.js\"",
-        );
-    } else if program.text.contains('/') && !program.text.starts_with('/') && !rooted {
-        problems.error(
-            program.span.clone(),
-            format!("`{}` is relative, and no directory is given", program.text),
-            "write the whole path, or add directory = \"/srv/app\"",
-        );
-    } else if let Some(script) = words.iter().skip(1).find(|word| !word.text.starts_with(['/', '-'])) {
-        if !rooted && script_runner(&script.text).is_some() {
-            problems.warn(
-                script.span.clone(),
-                format!("`{}` is relative, and no directory is given: it will be looked for in /", script.text),
-                "add directory = \"/srv/app\", or write the whole path",
-            );
-        }
-    }
-    Some(whole)
-}
-
-/// Refuses what only a shell could do with the words of a string.
-fn no_shell(text: &str, words: Vec<String>) -> Result<Vec<String>, Wrong> {
-    let operators = ["&&", "||", "|", ";", "&", ">", ">>", "<", "2>&1"];
-    let found = words.iter().find(|word| operators.contains(&word.as_str()));
-    match found {
-        Some(operator) => Err(Wrong::new(
-            format!("no shell reads this, `{operator}` would be an argument of the program"),
-            format!("if a shell is wanted, write exec = [\"/bin/sh\", \"-c\", {:?}]", format!("exec {text}")),
-        )),
-        None => match words.first() {
-            Some(first) if first.split_once('=').is_some_and(|(key, _)| is_variable(key)) => {
-                let (key, value) = first.split_once('=').unwrap_or_default();
-                Err(Wrong::new(
-                    format!("no shell reads this, `{first}` would be the program"),
-                    format!("put the variable under [environment]: {key} = \"{value}\""),
-                ))
-            }
-            _ => Ok(words),
-        },
-    }
-}
-
-fn file_name(program: &str) -> &str {
-    program.rsplit('/').next().unwrap_or(program)
-}
-
-fn guess_runtime(exec: &[String]) -> Runtime {
-    let program = exec.iter().map(|word| file_name(word)).find(|word| *word != "env" && !word.starts_with('-'));
-    match program {
-        Some("bun" | "bunx") => Runtime::Bun,
-        Some("deno") => Runtime::Deno,
-        _ => Runtime::Node,
-    }
 }
 
 fn read_account(item: &Item<'_>, scope: Scope, problems: &mut Problems) -> Option<String> {
@@ -240,6 +123,13 @@ fn read_account(item: &Item<'_>, scope: Scope, problems: &mut Problems) -> Optio
             "remove it, or put the file into /etc/appctl",
         );
         return None;
+    }
+    if item.is_text_of(&["nobody", "nogroup"]) {
+        problems.warn(
+            item.span.clone(),
+            format!("{}: systemd warns of that account: others use it for what should have no rights", item.path),
+            "remove it, and the app gets a user of its own",
+        );
     }
     item.read(problems, |text| {
         if value::is_user_name(text) || text.parse::<u32>().is_ok() {
@@ -328,110 +218,10 @@ fn read_start(item: &Item<'_>, problems: &mut Problems) -> Option<Start> {
         "demand" => Ok(Start::Demand),
         "manual" => Ok(Start::Manual),
         _ => Err(Wrong::new(
-            format!("start: `{text}` is not one of the choices"),
+            format!("`{text}` is not one of the choices"),
             "write \"boot\", \"demand\" (on the first connection) or \"manual\"",
         )),
     })
-}
-
-fn read_environment_files(item: &Item<'_>, directory: Option<&Path>, problems: &mut Problems) -> Vec<String> {
-    let mut files = Vec::new();
-    for element in item.elements() {
-        let Some(text) = element.text(problems) else { continue };
-        let path = text.text.strip_prefix('-').unwrap_or(&text.text);
-        let result = value::one_line(&text.text).and_then(|()| {
-            if path.starts_with('/') {
-                return Ok(text.text.clone());
-            }
-            let directory = directory.unwrap_or(Path::new("/srv/app"));
-            Err(Wrong::new(
-                format!("`{path}` is not an absolute path"),
-                format!("write the whole path, such as \"{}\"", directory.join(path).display()),
-            ))
-        });
-        files.extend(element.check(problems, result));
-    }
-    files
-}
-
-type Environment = BTreeMap<String, String>;
-
-/// `[environment]`, `active_profile` and `[profile.NAME.environment]`: the variables in force, the profile, all profiles.
-fn read_environment(top: &mut Table<'_>, problems: &mut Problems) -> (Environment, Option<String>, Vec<String>) {
-    let mut environment = top.take("environment").map(|item| read_variables(&item, problems)).unwrap_or_default();
-    let active = top.take("active_profile").and_then(|item| item.text(problems));
-    let mut profiles = Vec::new();
-    let mut found = None;
-    for (name, item) in top.take_table("profile", problems).take_rest() {
-        profiles.push(name.text.clone());
-        let Some(mut table) = item.table(problems) else { continue };
-        let variables = table.take("environment").map(|item| read_variables(&item, problems)).unwrap_or_default();
-        table.finish(problems);
-        if active.as_ref().is_some_and(|active| active.text == name.text) {
-            found = Some(variables);
-        }
-    }
-    profiles.sort_unstable();
-    match (&active, found) {
-        (Some(_), Some(variables)) => environment.extend(variables),
-        (Some(active), None) => {
-            let candidates: Vec<&str> = profiles.iter().map(String::as_str).collect();
-            let remedy = match nearest(&active.text, &candidates) {
-                Some(near) => format!("did you mean \"{near}\"?"),
-                None => format!("add [profile.{}.environment]", active.text),
-            };
-            problems.error(
-                active.span.clone(),
-                format!("active_profile: there is no profile `{}`", active.text),
-                remedy,
-            );
-        }
-        (None, _) => {}
-    }
-    (environment, active.map(|active| active.text), profiles)
-}
-
-/// Variables by which Node finds its channel: the worker's start sets them.
-const OWN_VARIABLES: [&str; 3] = ["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID"];
-
-fn is_variable(key: &str) -> bool {
-    let mut bytes = key.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-fn read_variables(item: &Item<'_>, problems: &mut Problems) -> Environment {
-    let mut variables = Environment::new();
-    let Some(mut table) = item.table(problems) else { return variables };
-    for (key, item) in table.take_rest() {
-        if !is_variable(&key.text) {
-            problems.error(
-                key.span,
-                format!("`{}` cannot be the name of a variable", key.text),
-                "use ASCII letters, digits and `_`, a letter first",
-            );
-            continue;
-        }
-        if OWN_VARIABLES.contains(&key.text.as_str()) {
-            problems.error(key.span, format!("{} is set by appctl for each worker", key.text), "remove it");
-            continue;
-        }
-        let Some(text) = item.scalar(["false", "true"], problems) else { continue };
-        if let Some(bad) = text.text.chars().find(|c| c.is_control() && !"\t\n".contains(*c)) {
-            problems.error(
-                item.span.clone(),
-                format!(
-                    "{}: it contains the control character U+{:04X}, which systemd refuses",
-                    item.path,
-                    u32::from(bad)
-                ),
-                "remove the character",
-            );
-            continue;
-        }
-        variables.insert(key.text, text.text);
-    }
-    variables
 }
 
 /// `[router]` and `[ready]`; the time until a worker is ready is systemd's to hold.
@@ -495,9 +285,12 @@ fn read_restart(top: &mut Table<'_>, problems: &mut Problems) -> Restart {
     let policy = table.take("policy").and_then(|item| {
         let text = item.scalar(["no", "always"], problems)?;
         let known = POLICIES.contains(&text.text.as_str());
-        let names = POLICIES.map(|name| format!("\"{name}\"")).join(", ");
-        let wrong =
-            || Wrong::new(format!("`{}` is not one of the choices", text.text), format!("write one of {names}"));
+        let wrong = || {
+            Wrong::new(
+                format!("`{}` is not one of the choices", text.text),
+                format!("write {}", value::one_of(&POLICIES)),
+            )
+        };
         item.check(problems, known.then(|| text.text.clone()).ok_or_else(wrong))
     });
     let delay = table.take("delay").and_then(|item| item.read(problems, value::read_span));
@@ -522,18 +315,18 @@ fn read_restart(top: &mut Table<'_>, problems: &mut Problems) -> Restart {
         _ => {}
     }
     let interval = interval.unwrap_or(Duration::from_secs(60));
-    if let (Some(limit), Some(item)) = (limit, &limit_item) {
-        if delay.checked_mul(limit).is_some_and(|least| least >= interval) && delay != Duration::MAX {
-            problems.warn(
-                item.span.clone(),
-                format!(
-                    "restart.limit is never reached: {limit} starts take longer than the interval ({}) with a delay of {}",
-                    value::write_span(interval),
-                    value::write_span(delay)
-                ),
-                "lengthen interval",
-            );
-        }
+    if let (Some(limit), Some(item)) = (limit, &limit_item)
+        && delay.checked_mul(limit).is_some_and(|least| least >= interval)
+    {
+        problems.warn(
+            item.span.clone(),
+            format!(
+                "restart.limit is never reached: {limit} starts take longer than the interval ({}) with a delay of {}",
+                value::write_span(interval),
+                value::write_span(delay)
+            ),
+            "lengthen interval",
+        );
     }
     table.finish(problems);
     Restart { policy: policy.unwrap_or("always".to_owned()), delay, limit, interval }
@@ -607,106 +400,4 @@ fn is_percentage(text: &str, most: f64) -> bool {
         number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
             && number.parse::<f64>().is_ok_and(|number| number > 0.0 && number <= most)
     })
-}
-
-/// What to do instead of passing a key through; `None`: it may be passed.
-type Forbidden = fn(&str) -> Option<&'static str>;
-
-fn service_key(key: &str) -> Option<&'static str> {
-    Some(match key {
-        "ExecStart" => "write the command with exec",
-        "Type" | "NotifyAccess" | "PIDFile" | "GuessMainPID" | "RemainAfterExit" | "BusName" => {
-            "remove it: the worker is ready when its app says so, see [ready]"
-        }
-        "Sockets" => "remove it: the router has the sockets; write addresses with listen",
-        "FileDescriptorStoreMax" | "NonBlocking" | "StandardInput" => {
-            "remove it: it would disturb the worker's channel"
-        }
-        "User" | "DynamicUser" => "write the account with user",
-        "Group" => "write the group with group",
-        "WorkingDirectory" => "write the directory with directory",
-        "Environment" | "PassEnvironment" | "UnsetEnvironment" => "write variables in [environment]",
-        "EnvironmentFile" => "write the files with environment_files",
-        "KillSignal" | "RestartKillSignal" => "write signal in [stop]",
-        "TimeoutStopSec" => "write timeout in [stop], and drain",
-        "TimeoutStartSec" => "write timeout in [ready]",
-        "TimeoutSec" => "write timeout in [ready] and in [stop]",
-        "Restart" => "write policy in [restart]",
-        "RestartSec" => "write delay in [restart]",
-        "StartLimitInterval" | "StartLimitIntervalSec" => "write interval in [restart]",
-        "StartLimitBurst" => "write limit in [restart]",
-        "MemoryMax" | "MemoryLimit" => "write memory in [limits]",
-        "CPUQuota" => "write cpu in [limits]",
-        "TasksMax" => "write tasks in [limits]",
-        "LimitNOFILE" => "write files in [limits]",
-        "Slice" | "Delegate" => "remove it: the router knows its workers by their place in the slice of the app",
-        "WatchdogSec" => "remove it: the worker cannot answer systemd's watchdog",
-        "SyslogIdentifier" | "LogNamespace" => "remove it: `appctl logs` could not find the lines",
-        _ if UNIT_KEYS.contains(&key) => "that key belongs into [Unit]: use `systemctl edit NAME@.service`",
-        _ => return None,
-    })
-}
-
-fn socket_key(key: &str) -> Option<&'static str> {
-    Some(match key {
-        "ListenStream" => "write addresses with listen",
-        "FileDescriptorName" | "Service" | "Accept" => "remove it: the router finds its sockets by it",
-        _ if key.starts_with("Listen") => "remove it: an app has stream sockets only; write addresses with listen",
-        _ if UNIT_KEYS.contains(&key) => "that key belongs into [Unit]: use `systemctl edit NAME.socket`",
-        _ => return None,
-    })
-}
-
-/// Keys of `[Unit]` that people try to pass.
-const UNIT_KEYS: [&str; 14] = [
-    "After",
-    "Before",
-    "Wants",
-    "Requires",
-    "Requisite",
-    "BindsTo",
-    "PartOf",
-    "Conflicts",
-    "Upholds",
-    "OnFailure",
-    "Description",
-    "Documentation",
-    "ConditionPathExists",
-    "RequiresMountsFor",
-];
-
-/// `[service]` and `[socket]`: systemd's own keys, an array is one line an element.
-fn read_pass_through(
-    top: &mut Table<'_>,
-    name: &'static str,
-    forbidden: Forbidden,
-    problems: &mut Problems,
-) -> Vec<(String, String)> {
-    let mut lines = Vec::new();
-    for (key, item) in top.take_table(name, problems).take_rest() {
-        let shaped = key.text.bytes().all(|byte| byte.is_ascii_alphanumeric())
-            && key.text.bytes().next().is_some_and(|first| first.is_ascii_uppercase());
-        if !shaped {
-            problems.error(
-                key.span,
-                format!("`{}` is not a key of systemd", key.text),
-                format!(
-                    "[{name}] takes the keys of systemd.{name}(5), written as they are there, such as {}",
-                    if name == "service" { "Nice" } else { "Backlog" }
-                ),
-            );
-            continue;
-        }
-        if let Some(remedy) = forbidden(&key.text) {
-            problems.error(key.span, format!("{} cannot be passed through", key.text), remedy);
-            continue;
-        }
-        for element in item.elements() {
-            let Some(text) = element.scalar(["no", "yes"], problems) else { continue };
-            if element.check(problems, value::one_line(&text.text)).is_some() {
-                lines.push((key.text.clone(), text.text));
-            }
-        }
-    }
-    lines
 }

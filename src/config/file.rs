@@ -134,7 +134,8 @@ impl<'d> Item<'d> {
             DeValue::String(_) => self.text(problems),
             DeValue::Integer(_) | DeValue::Float(_) => plain(self.value).map(|text| self.with(text)),
             _ => {
-                self.unfit(problems, "a string or a number", "write it in quotes");
+                let remedy = if self.value.is_array() || self.value.is_table() { "" } else { "write it in quotes" };
+                self.unfit(problems, "a string or a number", remedy);
                 None
             }
         }
@@ -150,6 +151,10 @@ impl<'d> Item<'d> {
 
     pub(super) fn is_text(&self) -> bool {
         self.value.is_str()
+    }
+
+    pub(super) fn is_text_of(&self, choices: &[&str]) -> bool {
+        self.value.as_str().is_some_and(|text| choices.contains(&text))
     }
 
     /// The elements of what must be an array or a string.
@@ -189,11 +194,13 @@ impl<'d> Item<'d> {
 
     /// The value, or a problem at this place.
     pub(super) fn check<T>(&self, problems: &mut Problems, result: Result<T, Wrong>) -> Option<T> {
-        result
-            .map_err(|wrong| {
-                problems.error(self.span.clone(), format!("{}: {}", self.path, wrong.reason), wrong.remedy)
-            })
-            .ok()
+        match result {
+            Ok(value) => Some(value),
+            Err(wrong) => {
+                problems.error(self.span.clone(), format!("{}: {}", self.path, wrong.reason), wrong.remedy);
+                None
+            }
+        }
     }
 
     fn unfit(&self, problems: &mut Problems, wanted: &str, remedy: &str) {
@@ -228,11 +235,13 @@ fn plain(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// The candidate that `key` was probably meant to be.
-pub(super) fn nearest<'c>(key: &str, candidates: &[&'c str]) -> Option<&'c str> {
+/// The candidate that `key` was probably meant to be: at most a third of the letters differ.
+pub fn nearest<'c>(key: &str, candidates: &[&'c str]) -> Option<&'c str> {
     let key = key.to_lowercase().replace('-', "_");
-    let scored = candidates.iter().map(|candidate| (strsim::jaro_winkler(&key, &candidate.to_lowercase()), *candidate));
-    scored.filter(|(score, _)| *score > 0.82).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
+    let distance = |candidate: &str| strsim::damerau_levenshtein(&key, &candidate.to_lowercase().replace('-', "_"));
+    let allowed = (key.chars().count() / 3).max(1);
+    let scored = candidates.iter().map(|candidate| (distance(candidate), *candidate));
+    scored.filter(|(score, _)| *score <= allowed).min_by_key(|(score, _)| *score).map(|(_, candidate)| candidate)
 }
 
 /// What people write who know PM2's ecosystem files, or this project's plans.

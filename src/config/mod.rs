@@ -5,7 +5,10 @@
 //! router's command line.
 
 pub mod check;
+mod environment;
+mod exec;
 mod file;
+mod pass;
 pub mod report;
 pub mod router;
 pub mod value;
@@ -16,6 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use check::parse;
+pub use file::nearest;
 pub use report::{Level, Problem, Report};
 pub use router::RouterSettings;
 pub use value::Listen;

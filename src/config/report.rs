@@ -1,5 +1,6 @@
 //! What is wrong with a file: problems with their places, and how they are shown.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -118,11 +119,15 @@ impl Report {
 pub(super) struct Problems<'t> {
     text: &'t str,
     found: Vec<(usize, Problem)>,
+    /// Lines that are no TOML: what else seems wrong there is a consequence.
+    garbled: BTreeSet<usize>,
+    /// From here on nothing can be believed, because an array or a table is not closed.
+    end: usize,
 }
 
 impl<'t> Problems<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text, found: Vec::new() }
+        Self { text, found: Vec::new(), garbled: BTreeSet::new(), end: usize::MAX }
     }
 
     pub(super) fn push(
@@ -136,8 +141,12 @@ impl<'t> Problems<'t> {
         let end = floor(self.text, span.end).max(start);
         let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = self.text[start..].find(['\n', '\r']).map_or(self.text.len(), |at| start + at);
+        let line = self.text[..start].matches('\n').count() + 1;
+        if self.garbled.contains(&line) || start > self.end {
+            return;
+        }
         let problem = Problem {
-            line: self.text[..start].matches('\n').count() + 1,
+            line,
             column: self.text[line_start..start].chars().count() + 1,
             width: self.text[start..end.min(line_end).max(start)].chars().count().max(1),
             level,
@@ -149,6 +158,33 @@ impl<'t> Problems<'t> {
 
     pub(super) fn error(&mut self, span: Range<usize>, message: impl Into<String>, remedy: impl Into<String>) {
         self.push(Level::Error, span, message, remedy);
+    }
+
+    /// A mistake in the notation; call this first, and in the file's order. One a line is told.
+    pub(super) fn syntax(&mut self, span: Range<usize>, message: &str) {
+        let start = floor(self.text, span.start);
+        let unclosed = message.contains("array") || message.contains("inline table");
+        let (message, remedy) = match message {
+            _ if unclosed => (message, "look for a bracket that is not closed, here or above"),
+            "string values must be quoted, expected literal string" => {
+                ("text must be quoted", "write it in double quotes")
+            }
+            _ if message.contains("string") => (message, "look for a quote that is not closed"),
+            "duplicate key" => ("this key was there before", "remove one of the two"),
+            _ => (message, ""),
+        };
+        self.error(span, message.to_owned(), remedy);
+        if unclosed {
+            self.end = self.end.min(start);
+        }
+        self.garbled.insert(self.text[..start].matches('\n').count() + 1);
+    }
+
+    /// Something that should be in the file; not told when that may be for the file's notation.
+    pub(super) fn missing(&mut self, message: &str, remedy: &str) {
+        if self.garbled.is_empty() {
+            self.found.push((0, Problem::whole(Level::Error, message, remedy)));
+        }
     }
 
     pub(super) fn warn(&mut self, span: Range<usize>, message: impl Into<String>, remedy: impl Into<String>) {
@@ -200,7 +236,6 @@ mod tests {
     fn places_outside_the_text_are_harmless() {
         let mut problems = Problems::new("ä");
         problems.error(1..99, "", "");
-        problems.error(7..3, "", "");
-        assert_eq!(problems.finish().len(), 2);
+        assert_eq!(problems.finish().len(), 1);
     }
 }

@@ -227,12 +227,12 @@ fn put<T>(place: &mut T, value: Result<T, Wrong>) -> Result<(), Wrong> {
 
 fn choice<T: Copy>(text: &str, table: &[(&str, T)]) -> Result<T, Wrong> {
     table.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<String> = table.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        Wrong::new(format!("`{text}` is not one of the choices"), format!("write {}", names.join(" or ")))
+        let names: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
+        Wrong::new(format!("`{text}` is not one of the choices"), format!("write {}", value::one_of(&names)))
     })
 }
 
-fn name_of<T: PartialEq>(value: T, table: &[(&str, T)]) -> String {
+fn name_of<T: PartialEq + Copy>(value: T, table: &[(&str, T)]) -> String {
     table.iter().find(|(_, it)| *it == value).map_or_else(String::new, |(name, _)| (*name).to_owned())
 }
 

@@ -255,8 +255,7 @@ fn scale(whole: u64, fraction: &str, unit: u128) -> u128 {
     let digits = &fraction[..fraction.len().min(9)];
     let parts = digits.bytes().fold(0_u128, |number, digit| number * 10 + u128::from(digit - b'0'));
     let ten = 10_u128.pow(digits.len() as u32);
-    let total = u128::from(whole).saturating_mul(unit).saturating_add(parts * unit / ten);
-    total
+    u128::from(whole).saturating_mul(unit).saturating_add(parts * unit / ten)
 }
 
 /// Writes a span so that systemd and [`read_span`] read it back: `1min30s`, without blanks (it may stand in a command
@@ -355,6 +354,15 @@ pub fn one_line(text: &str) -> Result<(), Wrong> {
         return Err(Wrong::new("a backslash at the end joins the next line to this one", "remove the backslash"));
     }
     Ok(())
+}
+
+/// `"a", "b" or "c"`, for remedies.
+pub fn one_of(choices: &[&str]) -> String {
+    let quoted: Vec<String> = choices.iter().map(|choice| format!("\"{choice}\"")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
 }
 
 /// A user's or group's name as systemd accepts it ("strict", at most 31 bytes), systemd.exec(5).

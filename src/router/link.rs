@@ -75,6 +75,9 @@ struct Outbox {
     /// Bytes of the first parcel that are in the channel already.
     written: usize,
     awaited: VecDeque<Awaited>,
+    /// Probes among them. A descriptor right behind a probe could reach Node in one read with it, and Node would give it to
+    /// the probe: connections wait until the probe is answered.
+    probes: usize,
     replies: HashMap<u64, oneshot::Sender<Outcome>>,
     seq: u64,
 }
@@ -193,6 +196,8 @@ impl Link {
         match outbox.awaited.pop_front() {
             None => return false,
             Some(Awaited::Probe(answer)) => {
+                outbox.probes -= 1;
+                self.more.notify_one();
                 let _ = answer.send(());
             }
             Some(Awaited::Server(seq, answer)) if taken => {
@@ -238,6 +243,8 @@ impl Link {
             let frame = parcel.frame().clone();
             let written = outbox.written;
             match parcel {
+                // The probe's answer brings the writer back.
+                Parcel::Connection(..) if outbox.probes > 0 => return Ok(()),
                 Parcel::Connection(_, client, _) if written == 0 => {
                     if scm::send_with_descriptor(channel, &frame, client.as_fd())? == Sent::AllButLast {
                         outbox.written = frame.len() - 1;
@@ -255,7 +262,10 @@ impl Link {
             outbox.written = 0;
             outbox.bytes -= frame.len();
             match outbox.queue.pop_front() {
-                Some(Parcel::Probe(_, answer)) => outbox.awaited.push_back(Awaited::Probe(answer)),
+                Some(Parcel::Probe(_, answer)) => {
+                    outbox.probes += 1;
+                    outbox.awaited.push_back(Awaited::Probe(answer));
+                }
                 Some(Parcel::Connection(_, _, awaited)) => outbox.awaited.push_back(awaited),
                 Some(Parcel::Plain(_)) | None => {}
             }

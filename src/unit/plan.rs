@@ -91,10 +91,7 @@ pub fn plan(app: &App, processors: u32) -> Plan {
     units.push((names.slice.clone(), slice(app)));
     let source = app.source.display();
     for (name, unit) in &mut units {
-        unit.comment(&format!(
-            "or use `systemctl {}edit {name}`. The keys of the file: man appctl.toml",
-            user_flag(app.scope)
-        ));
+        unit.comment(&format!("or use `systemctl {}edit {name}`", user_flag(app.scope)));
         mark(unit, &source);
     }
     let mut links = Vec::new();
@@ -138,12 +135,12 @@ fn template(text: &str) -> UnitFile {
     UnitFile::parse(text).unwrap_or_default()
 }
 
-/// A template with what all units say.
+/// A template with what all units say. `description` is raw.
 fn unit(text: &str, app: &App, description: &str) -> UnitFile {
     let mut unit = template(text);
     // The template's own head speaks to its readers.
     unit.head.clear();
-    unit.set("Unit", "Description", specifiers(description));
+    unit.set("Unit", "Description", description);
     unit.set("Unit", "SourcePath", specifiers(&app.source.display().to_string()));
     unit
 }
@@ -246,8 +243,7 @@ fn stop_phase(app: &App) -> Duration {
 }
 
 fn worker(app: &App, names: &Names) -> UnitFile {
-    let mut unit = unit(WORKER, app, &format!("{}: worker", app.name));
-    unit.set("Unit", "Description", format!("{}: worker %i", app.name));
+    let mut unit = unit(WORKER, app, &format!("{}: worker %i", app.name));
     unit.set("Unit", "Wants", &names.channel);
     let network = if app.scope == Scope::System { "network.target " } else { "" };
     unit.set("Unit", "After", format!("{network}{}", names.channel));

@@ -62,6 +62,11 @@ pub enum AddressType {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ToWorker<'a> {
     /// NODE_HANDLE without a descriptor: every Node answers NODE_HANDLE_NACK from its event loop.
+    ///
+    /// **Send no descriptor before the answer came.** What Node reads in one go has one pending descriptor, and the
+    /// first NODE_HANDLE frame in it takes it: a handover right behind a probe loses its socket to the probe, whose
+    /// missing `msg` the app then gets as `undefined` with a socket (`tests/channel.rs` shows it). A probe behind a
+    /// handover is safe.
     Probe,
     HandleAck,
     /// NODE_HANDLE net.Socket `{type:'sticky:connection', data:''}`; a descriptor goes with its last byte.

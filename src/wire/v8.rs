@@ -8,6 +8,7 @@
 mod reader;
 mod writer;
 
+pub use reader::length;
 pub(super) use reader::{Span, members, value};
 pub use writer::Writer;
 

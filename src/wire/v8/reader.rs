@@ -29,17 +29,17 @@ pub(in crate::wire) struct Span<'a> {
     version: u64,
 }
 
+/// How many bytes the header and the value at the front of `payload` take.
+pub fn length(payload: &[u8]) -> Result<usize, MessageError> {
+    let mut reader = Reader::new(payload)?;
+    reader.skip()?;
+    Ok(reader.at)
+}
+
 /// What stands in a payload (header and value). A plain object is not looked into: its errors come with [`members`].
 /// Bytes after the value are ignored, as Node does.
 pub(in crate::wire) fn value(payload: &[u8]) -> Result<Value<'_>, MessageError> {
-    let mut reader = Reader { input: payload, at: 0, version: 0 };
-    if reader.byte()? != VERSION_TAG {
-        return Err(MessageError("no V8 header".to_owned()));
-    }
-    reader.version = reader.varint()?;
-    if !READ.contains(&reader.version) {
-        return Err(MessageError(format!("V8 format version {}", reader.version)));
-    }
+    let mut reader = Reader::new(payload)?;
     reader.padding();
     if reader.peek() == Some(OBJECT) {
         let bytes = payload.get(reader.at..).unwrap_or_default();
@@ -84,6 +84,19 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Past the header.
+    fn new(payload: &'a [u8]) -> Result<Self, MessageError> {
+        let mut reader = Reader { input: payload, at: 0, version: 0 };
+        if reader.byte()? != VERSION_TAG {
+            return Err(MessageError("no V8 header".to_owned()));
+        }
+        reader.version = reader.varint()?;
+        if !READ.contains(&reader.version) {
+            return Err(MessageError(format!("V8 format version {}", reader.version)));
+        }
+        Ok(reader)
+    }
+
     fn wrong(&self, what: &str) -> MessageError {
         MessageError(format!("{what} before byte {} of V8 data", self.at))
     }

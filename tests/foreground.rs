@@ -1,0 +1,110 @@
+//! `appctl run`: workers as children, their lines, their restarts, their end.
+
+use crate::support::{Cluster, PATIENCE, signal};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Instant;
+
+/// A cluster of a script that the test brings along.
+fn script(text: &str, workers: usize, more: &str) -> (Cluster, tempfile::TempDir) {
+    let files = tempfile::Builder::new().prefix("with a space").tempdir().unwrap();
+    let path = files.path().join("worker file.js");
+    std::fs::write(&path, text).unwrap();
+    (Cluster::launch(&path, workers, more), files)
+}
+
+fn alive(pid: i32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+#[test]
+fn lines_carry_index_and_name() {
+    let (mut cluster, _files) = script(
+        "console.log('I am', process.env.NODE_APP_INSTANCE, process.env.name, process.env.instances);
+         console.error('and complain');
+         require('http').createServer().listen(1);",
+        2,
+        "",
+    );
+    cluster.until("worker 1");
+    cluster.until("worker 2");
+    let lines: BTreeSet<_> = cluster.output.iter().map(String::as_str).collect();
+    for line in ["0|app  | I am 0 app 2", "1|app  | I am 1 app 2", "0|app  | and complain"] {
+        assert!(lines.contains(line), "{lines:#?}");
+    }
+}
+
+#[test]
+fn ctrl_c_stops_all_within_the_stop_timeout() {
+    let (mut cluster, _files) = script(
+        "process.on('SIGTERM', () => console.log('deaf'));
+         console.log('pid', process.pid);
+         require('http').createServer().listen(1);",
+        2,
+        "[stop]\ntimeout = \"2s\"",
+    );
+    cluster.until("is ready");
+    cluster.until("is ready");
+    let pids: Vec<i32> = cluster.output.iter().filter_map(|line| line.split_once("| pid ")?.1.parse().ok()).collect();
+    assert_eq!(pids.len(), 2, "{:#?}", cluster.output);
+    let started = Instant::now();
+    assert!(cluster.stop().success());
+    assert!(started.elapsed() < PATIENCE / 2);
+    assert!(cluster.output.iter().any(|line| line.contains("deaf")), "it was asked first: {:#?}", cluster.output);
+    assert!(!pids.iter().any(|pid| alive(*pid)));
+}
+
+#[test]
+fn a_worker_that_dies_is_started_again_and_keeps_its_index() {
+    let (mut cluster, _files) = script(
+        "console.log('pid', process.pid, 'index', process.env.NODE_APP_INSTANCE);
+         require('http').createServer((q, r) => r.end(String(process.pid))).listen(1);",
+        2,
+        "",
+    );
+    cluster.until("is ready");
+    cluster.until("is ready");
+    let line = cluster.output.iter().find(|line| line.contains("index 1")).unwrap().clone();
+    let pid: i32 = line.split_whitespace().nth(3).unwrap_or_default().parse().unwrap_or_else(|_| panic!("{line}"));
+    signal(pid, "KILL");
+    cluster.until("signal: 9");
+    let again = cluster.until("index 1");
+    assert!(again.starts_with("1|app  | pid "), "{again}");
+    cluster.until("worker 2");
+}
+
+#[test]
+fn without_restarts_the_end_of_the_workers_is_the_end() {
+    let (mut cluster, _files) = script("process.exit(3)", 2, "[restart]\npolicy = \"no\"");
+    assert_eq!(cluster.wait().code(), Some(1));
+}
+
+#[test]
+fn a_program_that_does_not_exist_is_named() {
+    let mut cluster = Cluster::launch_text("exec = [\"/no/such/program\"]\nlisten = [\"127.0.0.1:0\"]");
+    cluster.until("/no/such/program");
+    assert_eq!(cluster.wait().code(), Some(1));
+}
+
+#[test]
+fn a_worker_that_prints_100_megabytes_stops_nobody() {
+    let (mut cluster, _files) = script(
+        "const http = require('http');
+         if (process.env.NODE_APP_INSTANCE === '0') {
+           const line = 'x'.repeat(1 << 20) + '\\n';
+           let left = 100;
+           const more = () => { while (left-- > 0) if (!process.stdout.write(line)) return process.stdout.once('drain', more);
+                                console.log('printed all'); };
+           more();
+         }
+         http.createServer((q, r) => r.end('served')).listen(1);",
+        2,
+        "",
+    );
+    for _ in 0..20 {
+        assert_eq!(cluster.get("/").text(), "served");
+    }
+    cluster.until("printed all");
+    let printed: usize = cluster.output.iter().map(|line| line.matches('x').count()).sum();
+    assert!(printed >= 100 << 20, "{printed}");
+}
