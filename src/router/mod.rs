@@ -47,6 +47,9 @@ pub use service::main;
 const ACCEPT_BATCH: usize = 64;
 /// After accept(2) failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Reads from one worker's channel in a row, when a session is looked for: a worker that never stops talking must not
+/// keep the others waiting.
+const DRAIN_READS: usize = 16;
 /// Frames shorter than this are copied out of their read buffer before they wait, bytes.
 const KEPT_WHOLE: usize = 16 * 1024;
 /// A worker that left so recently is probably being restarted.
@@ -401,8 +404,10 @@ impl Router {
     fn drain_channels(self: &Rc<Self>) {
         let links: Vec<_> = self.links.borrow().values().cloned().collect();
         for link in links {
-            // An end or an error stays: the channel's own loop meets it again and deals with it.
-            while let Ok(Pumped::Some) = link.pump(|frame| self.on_frame(&link, &frame)) {}
+            for _ in 0..DRAIN_READS {
+                // An end or an error stays: the channel's own loop meets it again and deals with it.
+                let Ok(Pumped::Some) = link.pump(|frame| self.on_frame(&link, &frame)) else { break };
+            }
         }
     }
 
