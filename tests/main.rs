@@ -1,1 +1,3 @@
 //! Everything that needs no booted systemd.
+
+mod walls;

@@ -154,8 +154,7 @@ fn read_exec(item: Option<Item<'_>>, rooted: bool, problems: &mut Problems) -> O
         let words = item.check(problems, words)?;
         words.into_iter().map(|word| Text { text: word, span: item.span.clone() }).collect()
     } else {
-        let elements: Vec<Option<Text>> = item.elements().iter().map(|it| it.text_or_number(problems)).collect();
-        elements.into_iter().collect::<Option<Vec<Text>>>()?
+        item.words(problems)?
     };
     for word in &words {
         if word.text.contains('\0') {

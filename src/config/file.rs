@@ -152,6 +152,16 @@ impl<'d> Item<'d> {
         self.value.is_str()
     }
 
+    /// The elements of what must be an array or a string.
+    pub(super) fn words(&self, problems: &mut Problems) -> Option<Vec<Text>> {
+        if !self.value.is_str() && !self.value.is_array() {
+            self.unfit(problems, "a string or an array of strings", "");
+            return None;
+        }
+        let words: Vec<Option<Text>> = self.elements().iter().map(|it| it.text_or_number(problems)).collect();
+        words.into_iter().collect()
+    }
+
     /// An array's elements; a value that is no array is its only element.
     pub(super) fn elements(&self) -> Vec<Self> {
         match self.value {

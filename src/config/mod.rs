@@ -18,6 +18,7 @@ use std::time::Duration;
 pub use check::parse;
 pub use report::{Level, Problem, Report};
 pub use router::RouterSettings;
+pub use value::Listen;
 
 /// Which manager runs the app: the system's, or the calling user's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub struct App {
     pub group: Option<String>,
     pub workers: Workers,
     /// `ListenStream=` values, normalised.
-    pub listen: Vec<value::Listen>,
+    pub listen: Vec<Listen>,
     /// The profile whose variables are in force, `active_profile`.
     pub profile: Option<String>,
     /// All profiles of the file, by name.

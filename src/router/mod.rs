@@ -23,6 +23,7 @@ use crate::wire::Encoding;
 use crate::wire::channel::Frame;
 use crate::wire::cluster::{AddressType, FromWorker, Query, Sockname, ToWorker};
 use crate::wire::message::{self, Message};
+use bytes::Bytes;
 use link::{Link, Pumped};
 use nix::errno::Errno;
 use refuse::Refusal;
@@ -46,6 +47,8 @@ pub use service::main;
 const ACCEPT_BATCH: usize = 64;
 /// After accept(2) failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Frames shorter than this are copied out of their read buffer before they wait, bytes.
+const KEPT_WHOLE: usize = 16 * 1024;
 /// A worker that left so recently is probably being restarted.
 const RESTART_HOPE: Duration = Duration::from_secs(10);
 
@@ -252,8 +255,9 @@ impl Router {
             }
             Ok(Message::Adapter(envelope)) => {
                 let targets = self.hub.borrow_mut().packet(id, &envelope);
-                for target in targets {
-                    self.forward(target, frame);
+                if !targets.is_empty() {
+                    let bytes = kept(&frame.bytes);
+                    targets.into_iter().for_each(|target| self.forward(target, bytes.clone()));
                 }
                 self.sign(id, Sign::Adapter);
             }
@@ -269,11 +273,11 @@ impl Router {
         }
     }
 
-    fn forward(&self, target: WorkerId, frame: &Frame) {
+    fn forward(&self, target: WorkerId, frame: Bytes) {
         let Some(link) = self.link(target) else {
             return;
         };
-        if !link.forward(frame.bytes.clone()) {
+        if !link.forward(frame) {
             let table = self.table.borrow();
             let slot = table.worker(target).map_or("?", |worker| worker.slot.as_str());
             tracing::error!(
@@ -497,6 +501,11 @@ pub async fn run(router: Rc<Router>, listeners: Listeners, stop: CancellationTok
         tracing::warn!(APP = router.app, waiting = router.waiting.get(), "stopping with connections still waiting");
     }
     Ok(())
+}
+
+/// A frame that may have to wait in a queue. A small one is a slice of a large read buffer, which it would keep alive.
+fn kept(frame: &Bytes) -> Bytes {
+    if frame.len() < KEPT_WHOLE { Bytes::copy_from_slice(frame) } else { frame.clone() }
 }
 
 async fn accept_clients(router: &Rc<Router>, socket: &AsyncFd<OwnedFd>, address: &Rc<Address>) {

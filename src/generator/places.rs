@@ -1,0 +1,87 @@
+//! Where the operator's files and the units of others are. Everything is below one root, which tests move.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::config::Scope;
+
+/// The directories of one scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    pub scope: Scope,
+    /// `/`, or what `APPCTL_ROOT` says.
+    pub root: PathBuf,
+    /// Where `NAME.toml` is, without the root.
+    pub config: PathBuf,
+    /// Where units of others may be, without the root, systemd.unit(5).
+    pub units: Vec<PathBuf>,
+}
+
+impl Places {
+    /// `None`: a user without a home.
+    pub fn from_environment(scope: Scope) -> Option<Self> {
+        Self::new(scope, |name| std::env::var_os(name).filter(|value| !value.is_empty()))
+    }
+
+    /// As [`Places::from_environment`], with the environment as an argument.
+    pub fn new(scope: Scope, environment: impl Fn(&str) -> Option<OsString>) -> Option<Self> {
+        let path = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let root = path("APPCTL_ROOT").unwrap_or(PathBuf::from("/"));
+        let common = |kind: &str| {
+            ["/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd", "/lib/systemd"]
+                .map(|directory| Path::new(directory).join(kind))
+        };
+        match scope {
+            Scope::System => {
+                Some(Self { scope, root, config: PathBuf::from("/etc/appctl"), units: common("system").to_vec() })
+            }
+            Scope::User => {
+                let home = path("HOME");
+                let below =
+                    |variable, relative| path(variable).or_else(|| home.as_ref().map(|home| home.join(relative)));
+                let config = below("XDG_CONFIG_HOME", ".config")?;
+                let mut units = vec![config.join("systemd/user")];
+                units.extend(path("XDG_RUNTIME_DIR").map(|directory| directory.join("systemd/user")));
+                units.extend(below("XDG_DATA_HOME", ".local/share").map(|directory| directory.join("systemd/user")));
+                units.extend(common("user"));
+                Some(Self { scope, root, config: config.join("appctl"), units })
+            }
+        }
+    }
+
+    /// An absolute path as it is below the root.
+    pub fn under(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// The file of an app, without the root.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.config.join(format!("{name}.toml"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(scope: Scope, variables: &[(&str, &str)]) -> Option<Places> {
+        Places::new(scope, |name| variables.iter().find(|(it, _)| *it == name).map(|(_, value)| value.into()))
+    }
+
+    #[test]
+    fn the_system_scope_asks_for_nothing_but_the_root() {
+        let system = places(Scope::System, &[("HOME", "/root"), ("APPCTL_ROOT", "/t")]).unwrap();
+        assert_eq!(system.under(&system.file("app")), Path::new("/t/etc/appctl/app.toml"));
+    }
+
+    #[test]
+    fn a_user_has_own_directories() {
+        let user = places(Scope::User, &[("HOME", "/home/u"), ("XDG_RUNTIME_DIR", "/run/user/1")]).unwrap();
+        assert_eq!(user.file("app"), Path::new("/home/u/.config/appctl/app.toml"));
+        assert!(user.units.contains(&PathBuf::from("/home/u/.config/systemd/user")));
+        assert!(user.units.contains(&PathBuf::from("/run/user/1/systemd/user")));
+        let moved = places(Scope::User, &[("XDG_CONFIG_HOME", "/c")]).unwrap();
+        assert_eq!(moved.file("app"), Path::new("/c/appctl/app.toml"));
+        assert_eq!(places(Scope::User, &[("HOME", "relative")]), None);
+    }
+}
