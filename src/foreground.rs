@@ -2,9 +2,9 @@
 //!
 //! For containers and laptops. It starts no manager of any kind: one process, its workers, nothing left behind.
 
-use crate::config::Runtime;
 use crate::config::router::RouterSettings;
 use crate::config::value::Listen;
+use crate::config::{App, Runtime};
 use crate::router::{Listeners, Router, run};
 use crate::system::activation::Listener;
 use crate::system::process::pass_at;
@@ -22,6 +22,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::rc::Rc;
+use std::str::FromStr;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpSocket;
@@ -62,8 +63,51 @@ pub struct Options {
     pub time: bool,
 }
 
+impl Options {
+    /// What an app's file says, as far as it makes sense without systemd: users, limits, slices and the pass-through keys
+    /// are systemd's business, and this process has one user.
+    pub fn of(app: &App, processors: u32) -> Result<Self, ForegroundError> {
+        let mut environment = Vec::new();
+        for file in &app.environment_files {
+            let (path, optional) = file.strip_prefix('-').map_or((file.as_str(), false), |path| (path, true));
+            let failed = |source| ForegroundError::EnvironmentFile { path: path.to_owned(), source };
+            match dotenvy::from_path_iter(path) {
+                Ok(variables) => {
+                    for variable in variables {
+                        environment.push(variable.map_err(failed)?);
+                    }
+                }
+                Err(error) if optional && error.not_found() => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        environment.extend(app.environment.clone());
+        let mut settings = app.router.clone();
+        settings.workers = app.workers.resolve(processors);
+        Ok(Self {
+            name: app.name.clone(),
+            program: app.exec.iter().map(OsString::from).collect(),
+            runtime: app.runtime,
+            directory: app.directory.clone(),
+            environment,
+            listen: app.listen.clone(),
+            settings,
+            autorestart: app.restart.policy != "no",
+            restart_delay: app.restart.delay,
+            stop_signal: Signal::from_str(&app.stop.signal)
+                .map_err(|_| ForegroundError::Signal(app.stop.signal.clone()))?,
+            stop_timeout: app.stop.timeout,
+            time: false,
+        })
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum ForegroundError {
+    #[error("environment file {path}: {source}")]
+    EnvironmentFile { path: String, source: dotenvy::Error },
+    #[error("{0} is not a signal that can be sent here")]
+    Signal(String),
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: io::Error },
     #[error("cannot start {program}: {source}")]
@@ -89,7 +133,13 @@ async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
     let listeners = Listeners { public, channel: None, control: None };
     let routing = tokio::task::spawn_local(run(Rc::clone(&router), listeners, stop.clone()));
 
-    let house = Rc::new(House { options, router, stop: CancellationToken::new(), kill: CancellationToken::new(), output: Mutex::new(tokio::io::stdout()) });
+    let house = Rc::new(House {
+        options,
+        router,
+        stop: CancellationToken::new(),
+        kill: CancellationToken::new(),
+        output: Mutex::new(tokio::io::stdout()),
+    });
     let workers: Vec<_> = (0..house.options.settings.workers)
         .map(|number| tokio::task::spawn_local(Rc::clone(&house).keep(number)))
         .collect();
@@ -305,7 +355,9 @@ fn bind(listen: &Listen) -> Result<Listener, ForegroundError> {
         // All addresses, both families; IPv4 alone where the kernel has no IPv6.
         Listen::Port(port) => bind_tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port)))
             .or_else(|error| match error.raw_os_error() {
-                Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => bind_tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port))),
+                Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => {
+                    bind_tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port)))
+                }
                 _ => Err(error),
             })
             .map_err(failed),

@@ -1,3 +1,6 @@
 //! Everything that needs no booted systemd.
 
+mod handover;
+mod requests;
+mod support;
 mod walls;

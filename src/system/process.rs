@@ -5,8 +5,8 @@
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 
 /// A handle on a process that becomes readable when it ends (pidfd_open(2), Linux 5.3). `NotFound`: there is none.
 pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {

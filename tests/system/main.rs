@@ -1,2 +1,7 @@
-//! The promises that name systemd, on a real one.
-fn main() {}
+//! The promises that name systemd, on a real one: each test boots its own throw-away system.
+//!
+//! `APPCTL_TEST_TREE=PATH` boots another distribution's tree instead of this machine's own root.
+
+mod boxed;
+mod harness;
+mod sessions;

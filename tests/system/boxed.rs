@@ -1,0 +1,300 @@
+//! A throw-away system: the real systemd, booted in a container on an overlay of this machine's own root (or of the
+//! tree that `APPCTL_TEST_TREE` names), taken down when the value is dropped or the test dies, whichever way.
+//!
+//! The box has a network of its own (loopback only), the built binary as `/usr/bin/appctl` and as both generators, the
+//! apps of `tests/apps` under `/srv/apps`, and a Node as `/usr/local/bin/node`. It needs root and systemd-nspawn;
+//! without them [`Boxed::boot`] says `skipped: …` and gives `None`.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything that should happen may take. Generous: the machine may be slow and shared.
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+
+const BINARY: &str = env!("CARGO_BIN_EXE_appctl");
+const MANIFEST: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Names boxes uniquely within this process.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// What differs from box to box.
+#[derive(Default)]
+pub(crate) struct Options {
+    files: Vec<(String, String)>,
+    node: Option<u32>,
+}
+
+impl Options {
+    /// A file that is there before the boot.
+    pub(crate) fn file(mut self, path: &str, text: &str) -> Self {
+        self.files.push((path.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// `/usr/local/bin/node` is this major version, from `.cache/nodes`.
+    pub(crate) fn node(mut self, major: u32) -> Self {
+        self.node = Some(major);
+        self
+    }
+
+    /// `None`: it cannot run here; the reason has been printed.
+    pub(crate) fn boot(self) -> Option<Boxed> {
+        match possible(self.node) {
+            Ok(node) => Some(Boxed::start(&self, &node)),
+            Err(reason) => {
+                skipped(&reason);
+                None
+            }
+        }
+    }
+}
+
+/// A running system.
+pub(crate) struct Boxed {
+    leader: u32,
+    keeper: Child,
+    base: PathBuf,
+}
+
+impl Boxed {
+    pub(crate) fn boot() -> Option<Self> {
+        Options::default().boot()
+    }
+
+    fn start(options: &Options, node: &Path) -> Self {
+        let (process, number) = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = format!("appctl-box-{process}-{number}");
+        // Removed by the keeper.
+        let base = TempDir::with_prefix("appctl-box-").unwrap().keep();
+        std::fs::create_dir(base.join("mnt")).unwrap();
+        stage(&base.join("stage"), options);
+        std::fs::write(base.join("stage/etc/hostname"), format!("{name}\n")).unwrap();
+        std::fs::write(base.join("stage/etc/machine-id"), format!("{process:024x}{number:08x}\n")).unwrap();
+        symlink(tree().unwrap_or_else(|| "/".into()), base.join("lower")).unwrap();
+
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let notify = UnixDatagram::bind_addr(&address).unwrap();
+        notify.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mut command = Command::new("setsid");
+        command.arg("bash").arg(Path::new(MANIFEST).join("tests/system/boot.sh"));
+        command.arg(&name).arg(&base).arg(format!("@{name}"));
+        command.arg("--private-network").arg(format!("--bind-ro={BINARY}:/usr/bin/appctl"));
+        command.arg(format!("--bind-ro={MANIFEST}/tests/apps:/srv/apps"));
+        command.arg(format!("--bind-ro={}:/usr/local/bin/node", node.display()));
+        command.args(["--boot", "systemd.unit=basic.target"]);
+        let keeper = command.stdin(Stdio::piped()).stdout(Stdio::inherit()).spawn().unwrap();
+
+        // From here on a panic takes the box down.
+        let mut machine = Self { leader: 0, keeper, base };
+        machine.await_ready(&notify);
+        machine
+    }
+
+    fn await_ready(&mut self, notify: &UnixDatagram) {
+        let deadline = Instant::now() + LIMIT;
+        let mut buffer = [0; 4096];
+        loop {
+            assert!(!self.base.join("ended").exists(), "the box ended while it booted");
+            assert!(self.keeper.try_wait().unwrap().is_none(), "the box could not be made");
+            assert!(Instant::now() < deadline, "the box did not boot within {LIMIT:?}");
+            let Ok(length) = notify.recv(&mut buffer) else { continue };
+            for line in String::from_utf8_lossy(&buffer[..length]).lines() {
+                if let Some(pid) = line.strip_prefix("X_NSPAWN_LEADER_PID=") {
+                    self.leader = pid.parse().unwrap();
+                }
+                if line == "READY=1" {
+                    assert_ne!(self.leader, 0, "ready without a leader");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A command in the box, as root, outside of any unit.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.leader.to_string(), "-m", "-u", "-i", "-n", "-p", "-r", "-w", "--"]);
+        command.env_clear().envs([
+            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+            ("HOME", "/root"),
+            ("LC_ALL", "C.UTF-8"),
+            ("SYSTEMD_PAGER", ""),
+        ]);
+        command.args(["timeout", "--kill-after=5", "600", program]).stdin(Stdio::null());
+        command
+    }
+
+    /// What a line of shell gives.
+    pub(crate) fn shell(&self, line: &str) -> Output {
+        self.command("bash").args(["-c", line]).output().unwrap()
+    }
+
+    /// Standard output of a line of shell that must succeed, without the last newline.
+    #[track_caller]
+    pub(crate) fn ok(&self, line: &str) -> String {
+        let output = self.shell(line);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {}\n{error}", output.status);
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// A file of the box, seen from here.
+    pub(crate) fn path(&self, inside: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{inside}", self.leader))
+    }
+
+    /// Writes a file in the box, with its directories.
+    pub(crate) fn write(&self, inside: &str, text: &str) {
+        let path = self.path(inside);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// One property of a unit.
+    pub(crate) fn property(&self, unit: &str, property: &str) -> String {
+        self.ok(&format!("systemctl show --value -p {property} -- '{unit}'"))
+    }
+
+    pub(crate) fn is_active(&self, unit: &str) -> bool {
+        self.property(unit, "ActiveState") == "active"
+    }
+
+    /// The main process, if there is one.
+    pub(crate) fn main_pid(&self, unit: &str) -> Option<u32> {
+        self.property(unit, "MainPID").parse().ok().filter(|pid| *pid > 0)
+    }
+
+    /// Messages only, of what `journalctl` selects by these arguments.
+    pub(crate) fn journal(&self, arguments: &str) -> String {
+        self.ok(&format!("journalctl --sync; journalctl -q --no-pager -o cat {arguments}"))
+    }
+
+    /// Asks until there is an answer; panics after [`LIMIT`].
+    #[track_caller]
+    pub(crate) fn until<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Some(answer) = ask() {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The last line that a driver of `tests/apps/clients` prints, which is one JSON value.
+    #[track_caller]
+    pub(crate) fn drive(&self, driver: &str, arguments: &[&str]) -> Value {
+        let mut command = self.command("node");
+        let output = command.arg(format!("/srv/apps/clients/{driver}")).args(arguments).output().unwrap();
+        let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{driver} {arguments:?}: {}\n{text}{error}", output.status);
+        serde_json::from_str(text.lines().last().unwrap_or_default()).expect("the driver's last line is JSON")
+    }
+
+    /// What a failed test wants to see.
+    fn story(&self) -> String {
+        let mut story = String::new();
+        let console = std::fs::read_to_string(self.base.join("console")).unwrap_or_default();
+        let _ = writeln!(story, "---- console of the box\n{console}");
+        if self.leader != 0 {
+            let line = "systemctl --failed --no-legend; systemctl list-units --no-legend --all '*app*'; \
+                        journalctl --sync; journalctl -q --no-pager -n 150 -o short-precise";
+            let output = self.shell(line);
+            let _ = writeln!(story, "---- the box\n{}", String::from_utf8_lossy(&output.stdout));
+        }
+        story
+    }
+}
+
+impl Drop for Boxed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = std::io::stderr().write_all(self.story().as_bytes());
+        }
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+/// The root to boot other than this machine's own.
+fn tree() -> Option<PathBuf> {
+    std::env::var_os("APPCTL_TEST_TREE").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// What is copied into the writable layer before the boot.
+fn stage(stage: &Path, options: &Options) {
+    let write = |path: &str, text: &str| {
+        let path = stage.join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let link = |path: &str, target: &str| {
+        let path = stage.join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(target, path).unwrap();
+    };
+    link("/usr/lib/systemd/system-generators/appctl-generator", "/usr/bin/appctl");
+    link("/usr/lib/systemd/user-generators/appctl-generator", "/usr/bin/appctl");
+    // The machine's own timers and network have no business here.
+    for unit in ["timers.target", "systemd-networkd.service", "systemd-networkd.socket", "ssh.socket"] {
+        link(&format!("/etc/systemd/system/{unit}"), "/dev/null");
+    }
+    let journal = "[Journal]\nStorage=volatile\nRuntimeMaxUse=256M\nRateLimitIntervalSec=0\n";
+    write("/etc/systemd/journald.conf.d/box.conf", journal);
+    for (path, text) in &options.files {
+        write(path, text);
+    }
+    std::fs::set_permissions(stage, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The Node to use, or why no box can be had.
+fn possible(node: Option<u32>) -> Result<PathBuf, String> {
+    let output = Command::new("id").arg("-u").output().map_err(|error| error.to_string())?;
+    if output.stdout.trim_ascii() != b"0" {
+        return Err("needs root (systemd-nspawn); run tests/run as root".to_owned());
+    }
+    for (program, package) in
+        [("systemd-nspawn", "systemd-container"), ("nsenter", "util-linux"), ("dbus-daemon", "dbus")]
+    {
+        if find(program).is_none() {
+            return Err(format!("{program} is missing; install {package}"));
+        }
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    if !mounts.lines().any(|line| line.split(' ').nth(2) == Some("cgroup2")) {
+        return Err("no cgroup2 hierarchy is mounted; mount one, or give the container its cgroups".to_owned());
+    }
+    if let Some(tree) = tree().filter(|tree| !tree.join("usr/lib/systemd/systemd").exists()) {
+        return Err(format!("{} holds no systemd; make it with tests/run", tree.display()));
+    }
+    let cached = |major: u32| Path::new(MANIFEST).join(format!(".cache/nodes/{major}/bin/node"));
+    match node {
+        Some(major) if cached(major).exists() => Ok(cached(major)),
+        Some(major) => Err(format!("Node {major} is missing in .cache/nodes; get it with tests/run")),
+        None if cached(20).exists() => Ok(cached(20)),
+        None => find("node").ok_or_else(|| "node is missing; install nodejs, or get it with tests/run".to_owned()),
+    }
+}
+
+/// Says so past the test harness, which hides what a passed test prints. `tests/run` counts these lines.
+pub(crate) fn skipped(reason: &str) {
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = std::io::stderr().write_all(format!("\nskipped: {name}: {reason}\n").as_bytes());
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let found = std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.exists())?;
+    std::fs::canonicalize(found).ok()
+}

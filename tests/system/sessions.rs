@@ -1,0 +1,61 @@
+//! Sessions on several workers: issue 2, lines 1 and 3.
+
+use serde_json::Value;
+
+use crate::boxed::{Boxed, Options};
+
+/// `NAME.toml` of the test worker.
+pub(crate) fn chat(listen: &str, workers: u32, pair: &str) -> String {
+    format!(
+        "exec = [\"node\", \"worker.js\"]\ndirectory = \"/srv/apps/chat\"\nworkers = {workers}\nlisten = [\"{listen}\"]\n\
+         \n[environment]\nPAIR = \"{pair}\"\n"
+    )
+}
+
+/// `NAME.toml` of the seeds' worker as it is, with the tests' events added from outside.
+fn seed(directory: &str, workers: u32) -> String {
+    format!(
+        "exec = [\"node\", \"--require\", \"/srv/apps/chat/preload.js\", \"worker.js\"]\n\
+         directory = \"/srv/apps/{directory}\"\nworkers = {workers}\nlisten = [\"8080\"]\n"
+    )
+}
+
+#[track_caller]
+fn complete(result: &Value, each: u64, workers: u64) {
+    let sessions = each * 3;
+    assert_eq!(result["errors"], serde_json::json!([]), "{result}");
+    for kind in ["polling", "websocket", "upgrade"] {
+        assert_eq!(result["connected"][kind], each, "{kind}: {result}");
+        for (answer, wanted) in
+            [("fetchSockets", sessions), ("serverSideEmit", workers - 1), ("broadcastAck", sessions)]
+        {
+            assert_eq!(result[format!("{answer}_{kind}")], wanted, "{answer}, {kind}: {result}");
+        }
+    }
+    assert_eq!(result["upgraded"], each, "{result}");
+    assert_eq!(result["events"], sessions * sessions, "{result}");
+    for count in ["missing", "duplicates", "corrupted", "disconnects"] {
+        assert_eq!(result[count], 0, "{count}: {result}");
+    }
+    assert_eq!(result["workers"].as_object().map(|map| map.len() as u64), Some(workers), "{result}");
+}
+
+fn every_emit_once(file: &str) {
+    let Some(machine) = Options::default().file("/etc/appctl/app.toml", file).boot() else { return };
+    machine.ok("systemctl start app.service");
+    machine.until("four workers are active", || {
+        (1..=4).all(|slot| machine.is_active(&format!("app@{slot}.service"))).then_some(())
+    });
+    let result = machine.drive("sessions.js", &["http://127.0.0.1:8080", "--each", "200"]);
+    complete(&result, 200, 4);
+}
+
+#[test]
+fn sessions_of_all_transports_get_every_emit_once() {
+    every_emit_once(&seed("seed", 4));
+}
+
+#[test]
+fn sessions_of_all_transports_get_every_emit_once_with_the_older_packages() {
+    every_emit_once(&seed("seed-old", 4));
+}
