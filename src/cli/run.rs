@@ -1,6 +1,5 @@
 //! `appctl run`: serves in the foreground, without systemd.
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,8 +9,7 @@ use super::apps;
 use super::exit::Failure;
 use super::print::Printer;
 use super::script::{self, Flags};
-use crate::config::check::WORKERS_MAX;
-use crate::config::{App, RouterSettings, Scope};
+use crate::config::{App, Scope};
 use crate::foreground;
 use crate::generator::processors;
 
@@ -25,25 +23,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<ExitCode, Failure> {
     let app = app(arguments, printer)?;
-    let workers = app.workers.resolve(processors()).min(WORKERS_MAX);
-    if !app.environment_files.is_empty() {
-        printer.warning("environment_files are not read in the foreground");
-    }
-    let stop_signal = app.stop.signal.parse().map_err(|_| Failure::failed(format!("no signal {}", app.stop.signal)))?;
-    let options = foreground::Options {
-        name: app.name,
-        program: app.exec.into_iter().map(OsString::from).collect(),
-        runtime: app.runtime,
-        directory: app.directory,
-        environment: app.environment.into_iter().collect(),
-        listen: app.listen,
-        settings: RouterSettings { workers, ..app.router },
-        autorestart: app.restart.policy != "no",
-        restart_delay: app.restart.delay,
-        stop_signal,
-        stop_timeout: app.stop.timeout,
-        time: arguments.script.time,
-    };
+    let mut options =
+        foreground::Options::of(&app, processors()).map_err(|error| Failure::failed(error.to_string()))?;
+    options.time = arguments.script.time;
     foreground::main(options).map_err(|error| Failure::failed(error.to_string()))
 }
 

@@ -4,4 +4,7 @@
 
 mod boxed;
 mod harness;
+mod heads;
+mod plain;
 mod sessions;
+mod units;
