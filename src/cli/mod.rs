@@ -71,7 +71,20 @@ impl Globals {
         })
     }
 
-    /// For commands about all apps, and those that systemd calls.
+    /// For commands about files alone.
+    fn scope_of(self, names: &[String]) -> Scope {
+        match names.first() {
+            Some(name) => self.asked().for_app(name),
+            None => self
+                .asked()
+                .for_all()
+                .into_iter()
+                .rfind(|scope| apps::names(*scope).is_ok_and(|it| !it.is_empty()))
+                .unwrap_or(self.scope()),
+        }
+    }
+
+    /// For those that systemd calls.
     fn scope(self) -> Scope {
         if self.user { Scope::User } else { Scope::System }
     }
@@ -165,8 +178,8 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Status(arguments) => block_on(status::run(&arguments, asked, printer))?,
         Command::Logs(arguments) => logs::run(&arguments, asked, printer)?,
         Command::Scale(arguments) => block_on(scale::run(&arguments, asked, printer))?,
-        Command::Check(names) => check::run(&names.names, globals.scope()),
-        Command::Cat(names) => cat::run(&names.names, globals.scope()),
+        Command::Check(names) => check::run(&names.names, globals.scope_of(&names.names)),
+        Command::Cat(names) => cat::run(&names.names, globals.scope_of(&names.names)),
         Command::Run(arguments) => return run::run(&arguments, printer),
         Command::Router(arguments) => return inside::router(&arguments),
         Command::Worker(arguments) => inside::worker(&arguments, globals.user, printer),

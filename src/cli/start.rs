@@ -68,8 +68,8 @@ async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -
     }
     let (scope, name, path, text) =
         if word.ends_with(".toml") { from_file(word, flags, asked)? } else { from_script(word, flags, asked)? };
-    let changed = install(scope, &name, &path, &text, flags.force, printer)?;
     let manager = Manager::connect(scope).await?;
+    let changed = install(scope, &name, &path, &text, flags.force, printer)?;
     let loaded = apps::load(scope, &name, printer)?;
     let names = names::units(scope, &name);
     let running = manager.properties(&names.router).await?.text("ActiveState") == Some("active");
@@ -244,16 +244,16 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
             if manager.scope == Scope::User { "user-generators" } else { "system-generators" }
         )));
     }
-    let mut wanted: Vec<(Verb, String)> = names::sockets(&names)
+    let sockets: Vec<(Verb, String)> = names::sockets(&names)
         .into_iter()
         .filter(|socket| *socket != names.public || !loaded.app.listen.is_empty())
         .map(|socket| (Verb::Start, socket.to_owned()))
         .collect();
-    wanted.push((Verb::Start, names.router.clone()));
-    wanted.extend((1..=loaded.workers()).map(|slot| (Verb::Start, names.slot(slot))));
+    let mut services = vec![(Verb::Start, names.router.clone())];
+    services.extend((1..=loaded.workers()).map(|slot| (Verb::Start, names.slot(slot))));
     let mut already = true;
     let mut running = Vec::new();
-    for (_, unit) in &wanted {
+    for (_, unit) in sockets.iter().chain(&services) {
         let properties = manager.properties(unit).await?;
         match properties.text("ActiveState") {
             Some("active") => running.push(unit.clone()),
@@ -265,8 +265,14 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
             _ => already = false,
         }
     }
+    // The sockets first and alone: a port that is taken is told at once, and by itself.
+    let unfinished = manager.run(&sockets, async |_, _| {}).await?;
+    if !unfinished.is_empty() {
+        manager.explain(&unfinished, began, printer).await;
+        return Ok(FAILED);
+    }
     let unfinished = manager
-        .run(&wanted, async |_, unit| {
+        .run(&services, async |_, unit| {
             if unit.contains('@') && !running.iter().any(|it| it == unit) {
                 ready(manager, unit, printer).await;
             }
