@@ -49,16 +49,16 @@ struct CommandLine {
 #[derive(Debug, Clone, Copy, Args)]
 struct Globals {
     /// The apps of your own user manager (~/.config/appctl)
-    #[arg(long, global = true, conflicts_with = "system")]
+    #[arg(long, global = true, conflicts_with = "system", help_heading = "Everywhere")]
     user: bool,
     /// The system's apps (/etc/appctl); the default for root
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Everywhere")]
     system: bool,
     /// Print data as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
     /// No progress, only data and errors
-    #[arg(short, long, global = true, visible_alias = "silent")]
+    #[arg(short, long, global = true, visible_alias = "silent", help_heading = "Everywhere")]
     quiet: bool,
 }
 
