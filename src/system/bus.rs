@@ -180,34 +180,23 @@ pub struct Systemd {
 }
 
 impl Systemd {
-    /// Root reaches PID 1 by its private socket, which needs no message bus and is there until the machine is off;
-    /// everybody else by the system bus. A user's manager is reached by the user's bus, or else by its private socket.
+    /// By the system bus, or by the user's. (systemd's private sockets, which need no bus, are of no use: on them it signs
+    /// its messages with a well-known name, which zbus refuses, as the specification says.)
     pub async fn connect(which: Manager) -> Result<Self, BusError> {
         let connecting = async {
-            match which {
-                Manager::System => {
-                    if nix::unistd::geteuid().is_root()
-                        && let Some(connection) = private("/run/systemd/private".into()).await
-                    {
-                        return Ok(connection);
-                    }
-                    Ok(connection::Builder::system().method_timeout(CALL_TIMEOUT).build().await?)
+            let builder = match which {
+                Manager::System => connection::Builder::system(),
+                Manager::User if std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_some() => {
+                    connection::Builder::session()
                 }
                 Manager::User => {
                     let Some(directory) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) else {
                         return Err(BusError::Unreachable("XDG_RUNTIME_DIR is not set".into()));
                     };
-                    if let Some(connection) = private(directory.join("systemd/private")).await {
-                        return Ok(connection);
-                    }
-                    let builder = if std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_some() {
-                        connection::Builder::session()
-                    } else {
-                        connection::Builder::address(format!("unix:path={}", directory.join("bus").display()).as_str())
-                    };
-                    Ok(builder.method_timeout(CALL_TIMEOUT).build().await?)
+                    connection::Builder::address(format!("unix:path={}", directory.join("bus").display()).as_str())
                 }
-            }
+            };
+            Ok(builder.method_timeout(CALL_TIMEOUT).build().await?)
         };
         let connection = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => connection,
@@ -341,11 +330,6 @@ impl Drop for Jobs<'_> {
     fn drop(&mut self) {
         self.pump.abort();
     }
-}
-
-async fn private(path: PathBuf) -> Option<Connection> {
-    let stream = std::os::unix::net::UnixStream::connect(path).ok()?;
-    connection::Builder::unix_stream(stream).p2p().method_timeout(CALL_TIMEOUT).build().await.ok()
 }
 
 /// The reason alone, without what [`BusError::Unreachable`] would say a second time.
