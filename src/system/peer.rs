@@ -19,7 +19,8 @@ pub fn credentials(socket: &impl AsFd) -> io::Result<Peer> {
 
 /// The control group of a process below the root of systemd's hierarchy, such as `/app.slice/app@1.service`.
 ///
-/// On a unified hierarchy that is the line `0::`; where version 1 is mounted as well, systemd's own is `name=systemd`.
+/// That is the line `0::`; a systemd on version 1 alone leaves everything in that one's root and uses `name=systemd`. Not
+/// the other way round: in a container on a host with both, `name=systemd` is there, but is the host's.
 pub fn control_group(pid: i32) -> io::Result<String> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no line of systemd's hierarchy"))
@@ -31,7 +32,8 @@ fn parse(text: &str) -> Option<String> {
         let _id = fields.next()?;
         (fields.next()? == controllers).then(|| fields.next().map(str::to_owned))?
     };
-    text.lines().find_map(|line| group(line, "name=systemd")).or_else(|| text.lines().find_map(|line| group(line, "")))
+    let unified = text.lines().find_map(|line| group(line, ""));
+    unified.filter(|path| path != "/").or_else(|| text.lines().find_map(|line| group(line, "name=systemd")))
 }
 
 /// The control group that worker `slot` of `app` must be in, told from the router's own.
@@ -50,8 +52,10 @@ mod tests {
     #[test]
     fn the_systemd_hierarchy_is_found_on_either_layout() {
         assert_eq!(parse("0::/app.slice/app@1.service\n").as_deref(), Some("/app.slice/app@1.service"));
-        let hybrid = "4:memory:/x\n1:name=systemd:/app.slice/app.service\n0::/y\n";
-        assert_eq!(parse(hybrid).as_deref(), Some("/app.slice/app.service"));
+        let version1 = "4:memory:/x\n1:name=systemd:/app.slice/app.service\n0::/\n";
+        assert_eq!(parse(version1).as_deref(), Some("/app.slice/app.service"));
+        let container = "9:name=systemd:/\n4:memory:/x\n0::/box/payload/app.slice/app.service\n";
+        assert_eq!(parse(container).as_deref(), Some("/box/payload/app.slice/app.service"));
         assert_eq!(parse("4:memory:/x\n"), None);
     }
 

@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::TcpStream;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -15,6 +16,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sched::CloneFlags;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -190,6 +192,17 @@ impl Boxed {
             assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// A connection to an address inside.
+    pub(crate) fn connect(&self, address: &str) -> TcpStream {
+        let namespace = std::fs::File::open(format!("/proc/{}/ns/net", self.leader)).unwrap();
+        let enter_and_connect = || {
+            // The calling thread alone, and it ends here.
+            nix::sched::setns(&namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            TcpStream::connect(address).unwrap()
+        };
+        std::thread::scope(|scope| scope.spawn(enter_and_connect).join().unwrap())
     }
 
     /// The last line that a driver of `tests/apps/clients` prints, which is one JSON value.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::boxed::{Boxed, Options};
+use crate::boxed::Options;
 
 /// `NAME.toml` of the test worker.
 pub(crate) fn chat(listen: &str, workers: u32, pair: &str) -> String {
@@ -20,8 +20,9 @@ fn seed(directory: &str, workers: u32) -> String {
     )
 }
 
+/// Nothing is missing in the report of `sessions.js`.
 #[track_caller]
-fn complete(result: &Value, each: u64, workers: u64) {
+pub(crate) fn complete(result: &Value, each: u64, workers: u64) {
     let sessions = each * 3;
     assert_eq!(result["errors"], serde_json::json!([]), "{result}");
     for kind in ["polling", "websocket", "upgrade"] {
@@ -58,4 +59,45 @@ fn sessions_of_all_transports_get_every_emit_once() {
 #[test]
 fn sessions_of_all_transports_get_every_emit_once_with_the_older_packages() {
     every_emit_once(&seed("seed-old", 4));
+}
+
+/// The seeds' worker with nothing added at all.
+#[test]
+fn the_seeds_worker_serves_all_transports_as_it_is() {
+    let file = "exec = [\"node\", \"worker.js\"]\ndirectory = \"/srv/apps/seed\"\nworkers = 4\nlisten = [\"8080\"]\n";
+    let Some(machine) = Options::default().file("/etc/appctl/app.toml", file).boot() else { return };
+    machine.ok("systemctl start app.service");
+    let result = machine.drive("sessions.js", &["http://127.0.0.1:8080", "--each", "200", "--connect-only"]);
+    for kind in ["polling", "websocket", "upgrade"] {
+        assert_eq!(result["connected"][kind], 200, "{kind}: {result}");
+    }
+    assert_eq!((&result["upgraded"], &result["errors"]), (&200.into(), &serde_json::json!([])), "{result}");
+    // Each worker's lines are in the journal under its own unit; together they are all.
+    let lines = [1, 2, 3, 4].map(|slot| {
+        let journal = machine.journal(&format!("-u app@{slot}.service"));
+        journal.lines().filter(|line| line.starts_with("connect ")).count()
+    });
+    assert_eq!(lines.iter().sum::<usize>(), 600, "{lines:?}");
+    assert!(lines.iter().all(|count| *count > 50), "{lines:?}");
+}
+
+fn never_unknown(pair: &str) {
+    let boxed = Options::default().file("/etc/appctl/app.toml", &chat("8080", 4, pair)).boot();
+    let Some(machine) = boxed else { return };
+    machine.ok("systemctl start app.service");
+    // Several addresses, because one has too few ports for so many connections.
+    let hosts = (1..=9).map(|n| format!("127.0.0.{n}")).collect::<Vec<_>>().join(",");
+    let result = machine.drive("handshakes.js", &[&hosts, "8080", "--count", "20000"]);
+    assert_eq!(result["unknown"], 0, "{result}");
+    assert_eq!((&result["sessions"], &result["failed"]), (&20_000.into(), &0.into()), "{result}");
+}
+
+#[test]
+fn no_session_is_ever_unknown() {
+    never_unknown("new");
+}
+
+#[test]
+fn no_session_is_ever_unknown_with_the_older_packages() {
+    never_unknown("old");
 }
