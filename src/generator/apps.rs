@@ -212,7 +212,7 @@ mod tests {
         let path = directory.path().join("a.toml");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let (sender, receiver) = std::sync::mpsc::channel();
-        std::thread::spawn(move || sender.send(read("a", "a.toml".into(), &path, Scope::System)));
+        std::thread::spawn(move || drop(sender.send(read("a", "a.toml".into(), &path, Scope::System))));
         let file = receiver.recv_timeout(std::time::Duration::from_secs(30)).expect("reading does not block");
         assert_eq!(file.report.error().map(|problem| problem.message.as_str()), Some("it is not a regular file"));
     }
