@@ -258,7 +258,8 @@ fn worker(app: &App, names: &Names) -> UnitFile {
     unit.set("Service", "ExecStart", format!("{start} %i -- {}", program.join(" ")));
     unit.set("Service", "ExecStartPost", format!("{} %i", command(app.scope, &["worker", "ready", &app.name])));
     let drain = format!("--timeout={}", write_span(app.drain));
-    unit.set("Service", "ExecStop", format!("{} %i", command(app.scope, &["worker", "drain", &drain, &app.name])));
+    // `-`: a router that cannot answer must not make a worker that stops in order a failed one.
+    unit.set("Service", "ExecStop", format!("-{} %i", command(app.scope, &["worker", "drain", &drain, &app.name])));
     unit.set("Service", "Slice", specifiers(&names.slice));
 
     let dynamic = app.user.is_none() && app.scope == Scope::System;
