@@ -8,6 +8,7 @@ use appctl::wire::channel::{Decoder, Frame};
 use appctl::wire::cluster::{FromWorker, Query, Sockname, ToWorker, encode};
 use appctl::wire::message::{self, Message};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use std::ffi::OsStr;
 use std::io::{IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -63,12 +64,22 @@ fn pair(encoding: Encoding) -> (Channel, UnixStream) {
 }
 
 /// `id`: of a cluster worker.
-fn start(node: &Path, (channel, theirs): (Channel, UnixStream), script: &str, id: Option<u64>) -> Worker {
+fn start(node: &Path, ends: (Channel, UnixStream), script: &str, id: Option<u64>) -> Worker {
+    start_with(node, ends, script, id, &[])
+}
+
+fn start_with(
+    node: &Path,
+    (channel, theirs): (Channel, UnixStream),
+    script: &str,
+    id: Option<u64>,
+    arguments: &[&OsStr],
+) -> Worker {
     let script = format!("{}/tests/fixtures/frames/{script}", env!("CARGO_MANIFEST_DIR"));
     let mode = if channel.decoder.encoding == Encoding::Advanced { "advanced" } else { "json" };
     let mut command = Command::new("sh");
     // std passes on no descriptor but the first three.
-    command.args(["-c", "exec \"$0\" \"$1\" 3<&0 0</dev/null"]).arg(node).arg(script);
+    command.args(["-c", "exec \"$0\" \"$@\" 3<&0 0</dev/null"]).arg(node).arg(script).arg(mode).args(arguments);
     command.env_remove("NODE_OPTIONS").env("NODE_CHANNEL_FD", "3").env("NODE_CHANNEL_SERIALIZATION_MODE", mode);
     command.envs(id.map(|id| ("NODE_UNIQUE_ID", id.to_string())));
     let process = command.stdin(Stdio::from(OwnedFd::from(theirs))).spawn().unwrap();
@@ -159,37 +170,43 @@ fn is_users(frame: &Frame) -> bool {
         && !internal(b"NODE_SOCKET_NOTIFY_CLOSE")
 }
 
+/// Sends `frames` as they stand; the worker compares what it gets with what Node's decoders make of the same bytes.
+fn relay(node: &Path, encoding: Encoding, frames: &[Frame]) {
+    assert!(frames.len() > 80);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    for frame in frames {
+        file.write_all(&frame.bytes).unwrap();
+    }
+    let mut worker = start_with(node, pair(encoding), "compare.js", None, &[file.path().as_os_str()]);
+    for frame in frames {
+        (&worker.channel.end).write_all(&frame.bytes).unwrap();
+        worker.channel.expect("same");
+    }
+}
+
 #[test]
 fn relayed_frames_arrive_as_they_were_sent() {
     for (major, node, encoding) in nodes() {
-        let mut worker = start(&node, pair(encoding), "echo.js", None);
         let frames: Vec<Frame> = recording(major, encoding).frames(usize::MAX).into_iter().filter(is_users).collect();
-        assert!(frames.len() > 80);
-        for frame in frames {
-            (&worker.channel.end).write_all(&frame.bytes).unwrap();
-            let echo = worker.channel.frame().unwrap();
-            assert_eq!(echo.bytes.escape_ascii().to_string(), frame.bytes.escape_ascii().to_string(), "Node {major}");
-        }
+        relay(&node, encoding, &frames);
     }
 }
 
 #[test]
 fn relayed_frames_arrive_in_another_version() {
-    // What the other version cannot read, or reads and writes in another way.
-    let odd = |frame: &Frame| {
-        let has = |name: &[u8]| frame.bytes.windows(name.len()).any(|part| part == name);
-        has(b"TypeError") || has(b"no stack") || has(b"\\\x00\x0D") || has(b"\x0F~") || has(b"a~")
-    };
     for (major, node, encoding) in nodes() {
         for other in MAJORS.into_iter().filter(|other| *other != major) {
-            let mut worker = start(&node, pair(encoding), "echo.js", None);
-            let frames = recording(other, encoding).frames(usize::MAX);
-            for frame in frames.iter().filter(|frame| is_users(frame) && !odd(frame) && frame.bytes.len() < 60_000) {
-                (&worker.channel.end).write_all(&frame.bytes).unwrap();
-                let echo = worker.channel.frame().unwrap();
-                let (echo, frame) = (echo.bytes.escape_ascii().to_string(), frame.bytes.escape_ascii().to_string());
-                assert_eq!(echo, frame, "Node {other} to {major}");
-            }
+            // V8's own limits: the order of an error's fields, resizable buffers, Float16Array.
+            let unreadable = |frame: &Frame| {
+                let has = |name: &[u8]| frame.bytes.windows(name.len()).any(|part| part == name);
+                encoding == Encoding::Advanced
+                    && (major >= 22 && other < 22 && has(b"TypeError: wrong")
+                        || major == 18 && has(b"~\x05\x09")
+                        || major < 24 && has(b"\\\x00\x0D"))
+            };
+            let mut frames = recording(other, encoding).frames(usize::MAX);
+            frames.retain(|frame| is_users(frame) && !unreadable(frame));
+            relay(&node, encoding, &frames);
         }
     }
 }
@@ -282,7 +299,8 @@ fn a_cluster_worker_understands_what_we_write() {
         channel.send(&ToWorker::Text("handle"));
         assert_eq!(channel.message(), Message::Handle);
         channel.send(&ToWorker::HandleAck);
-        while channel.message() != Message::Other {}
+        let acknowledged = encode(encoding, &ToWorker::Text("acknowledged"));
+        while channel.frame().unwrap().bytes != acknowledged {}
 
         // It leaves.
         channel.send(&ToWorker::Text("leave"));
@@ -330,7 +348,7 @@ fn a_probe_read_together_with_a_handover_takes_its_descriptor() {
         assert_eq!(worker.channel.message(), Message::Ack, "to the probe");
         assert_eq!(worker.channel.message(), Message::Nack, "to the handover");
         drop(connection);
-        assert_eq!(response(client), "handed over");
+        assert_eq!(response(client), "");
         let frame = worker.channel.frame().unwrap();
         let report = frame.bytes.escape_ascii().to_string();
         assert!(report.contains("undefined\\\":true") || report.contains("undefinedT"), "{report}");
@@ -345,8 +363,9 @@ fn a_probe_behind_handovers_is_safe() {
         channel.hand_over(&ToWorker::StickyConnection, &connection);
         channel.send(&ToWorker::Probe);
         let mut worker = start(&node, (channel, theirs), "echo.js", None);
-        assert_eq!(worker.channel.message(), Message::Ack);
-        assert_eq!(worker.channel.message(), Message::Nack);
+        let answers: Vec<Message> =
+            (0..3).map(|_| worker.channel.message()).filter(|one| *one != Message::Other).collect();
+        assert_eq!(answers, [Message::Ack, Message::Nack]);
         drop(connection);
         assert_eq!(response(client), "handed over");
     }

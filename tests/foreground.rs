@@ -1,6 +1,6 @@
 //! `appctl run`: workers as children, their lines, their restarts, their end.
 
-use crate::support::{Cluster, PATIENCE, signal};
+use crate::support::{Cluster, PATIENCE, free_address, signal};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
@@ -81,7 +81,8 @@ fn without_restarts_the_end_of_the_workers_is_the_end() {
 
 #[test]
 fn a_program_that_does_not_exist_is_named() {
-    let mut cluster = Cluster::launch_text("exec = [\"/no/such/program\"]\nlisten = [\"127.0.0.1:0\"]");
+    let mut cluster =
+        Cluster::launch_text(&format!("exec = [\"/no/such/program\"]\nlisten = [\"{}\"]", free_address()));
     cluster.until("/no/such/program");
     assert_eq!(cluster.wait().code(), Some(1));
 }
@@ -101,6 +102,7 @@ fn a_worker_that_prints_100_megabytes_stops_nobody() {
         2,
         "",
     );
+    cluster.until("serves on");
     for _ in 0..20 {
         assert_eq!(cluster.get("/").text(), "served");
     }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -18,6 +19,18 @@ pub(crate) struct Cluster {
     /// All that it has printed so far.
     pub(crate) output: Vec<String>,
     _files: tempfile::TempDir,
+}
+
+/// An address that nobody uses: below the ports that the kernel gives to clients, and another one each time.
+pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let port = 20_000 + (std::process::id() as u16 % 50) * 200 + NEXT.fetch_add(1, Ordering::Relaxed) % 200;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Why a test cannot run here; printed, so that nobody takes it for a pass.
@@ -46,8 +59,7 @@ impl Cluster {
 
     /// The same for any script, without waiting.
     pub(crate) fn launch(script: &Path, workers: usize, more: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let address = free_address();
         let exec = format!("exec = [\"node\", {script:?}]\nworkers = {workers}");
         let mut cluster = Self::launch_text(&format!("{exec}\nlisten = [\"{address}\"]\n{more}\n"));
         cluster.address = address;

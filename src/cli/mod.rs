@@ -1,10 +1,240 @@
-//! What the operator sees.
+//! What the operator sees: the command line, one file a command.
+//!
+//! Commands get what they need as arguments, print through [`print::Printer`] alone, and end with a code of [`exit`].
 
+pub mod apps;
 pub mod cat;
 pub mod check;
+pub mod control;
+mod delete;
+pub mod exit;
+mod inside;
+mod jobs;
+mod list;
+mod logs;
+mod manage;
+pub mod names;
+pub mod print;
+mod restart;
+mod run;
+mod scale;
+pub mod script;
+mod start;
+mod status;
+mod stop;
+mod stopping;
 
 use std::process::ExitCode;
 
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Scope;
+use exit::Failure;
+use names::Asked;
+use print::Printer;
+
+/// Runs clustered Socket.IO, WebSocket and HTTP apps as ordinary systemd units.
+#[derive(Debug, Parser)]
+#[command(name = "appctl", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not running, 4 no such app or no right to manage units."
+)]
+struct CommandLine {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+struct Globals {
+    /// The apps of your own user manager (~/.config/appctl)
+    #[arg(long, global = true, conflicts_with = "system")]
+    user: bool,
+    /// The system's apps (/etc/appctl); the default for root
+    #[arg(long, global = true)]
+    system: bool,
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// No progress, only data and errors
+    #[arg(short, long, global = true, visible_alias = "silent")]
+    quiet: bool,
+}
+
+impl Globals {
+    fn asked(self) -> Asked {
+        Asked(match (self.user, self.system) {
+            (true, _) => Some(Scope::User),
+            (_, true) => Some(Scope::System),
+            _ => None,
+        })
+    }
+
+    /// For commands about all apps, and those that systemd calls.
+    fn scope(self) -> Scope {
+        if self.user { Scope::User } else { Scope::System }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start apps: known ones, a TOML file, or a script with PM2's flags
+    Start(start::Arguments),
+    /// Stop apps or single workers (NAME@SLOT)
+    Stop(Targets),
+    /// Stop and start apps or single workers (NAME@SLOT)
+    Restart(Targets),
+    /// Stop apps and remove their files
+    #[command(visible_alias = "del")]
+    Delete(delete::Arguments),
+    /// All apps and their workers; cpu is measured over a fifth of a second, 100% is one processor
+    #[command(visible_aliases = ["ls", "l", "ps"])]
+    List(list::Arguments),
+    /// One app in full: addresses, units, workers, last errors; without a name: list
+    #[command(visible_aliases = ["describe", "show", "info"])]
+    Status(status::Arguments),
+    /// What apps wrote, from the journal
+    Logs(logs::Arguments),
+    /// Change an app's number of workers, in its file and at once
+    Scale(scale::Arguments),
+    /// Tell all mistakes of the apps' files
+    Check(Names),
+    /// Print the units of apps
+    Cat(Names),
+    /// Serve a script in the foreground, without systemd
+    Run(run::Arguments),
+    /// ExecStart= of the router
+    #[command(hide = true)]
+    Router(inside::Router),
+    /// What the unit of a worker calls
+    #[command(hide = true, subcommand)]
+    Worker(inside::Worker),
+    /// ExecStop= of the router: what its stop or restart means for the workers
+    #[command(hide = true)]
+    Stopping { name: String },
+}
+
+#[derive(Debug, Args)]
+struct Targets {
+    /// NAME, NAME@SLOT or `all`
+    #[arg(required = true)]
+    targets: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct Names {
+    /// Names of apps; none means all
+    names: Vec<String>,
+}
+
+/// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    ExitCode::FAILURE
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            // Help and version are an answer; the reader may have gone away.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::DONE });
+        }
+    };
+    let printer = Printer::new(line.globals.json, line.globals.quiet);
+    match dispatch(line, &printer) {
+        Ok(code) => code,
+        Err(failure) => {
+            if !matches!(failure, Failure::Told(_)) {
+                printer.error(&failure.to_string());
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
+    let globals = line.globals;
+    let asked = globals.asked();
+    let code = match line.command {
+        Command::Start(arguments) if arguments.script.no_daemon => {
+            return run::run(&arguments.into_run()?, printer);
+        }
+        Command::Start(arguments) => block_on(start::run(&arguments, asked, printer))?,
+        Command::Stop(targets) => block_on(stop::run(&targets.targets, asked, printer))?,
+        Command::Restart(targets) => block_on(restart::run(&targets.targets, asked, printer))?,
+        Command::Delete(arguments) => block_on(delete::run(&arguments, asked, printer))?,
+        Command::List(arguments) => block_on(list::run(&arguments, asked, printer))?,
+        Command::Status(arguments) => block_on(status::run(&arguments, asked, printer))?,
+        Command::Logs(arguments) => logs::run(&arguments, asked, printer)?,
+        Command::Scale(arguments) => block_on(scale::run(&arguments, asked, printer))?,
+        Command::Check(names) => check::run(&names.names, globals.scope()),
+        Command::Cat(names) => cat::run(&names.names, globals.scope()),
+        Command::Run(arguments) => return run::run(&arguments, printer),
+        Command::Router(arguments) => return inside::router(&arguments),
+        Command::Worker(arguments) => inside::worker(&arguments, globals.user, printer),
+        Command::Stopping { name } => block_on(stopping::run(&name, globals.scope(), printer))?,
+    };
+    Ok(ExitCode::from(code))
+}
+
+/// Runs a command that waits for others, on this one thread.
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(error.to_string()))?;
+    runtime.block_on(future)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    fn parse(line: &str) -> CommandLine {
+        CommandLine::try_parse_from(line.split(' ')).unwrap()
+    }
+
+    #[test]
+    fn pm2_habits() {
+        let Command::Start(start) = parse("appctl start worker.js -i max --name chat -- --port 1 -x").command else {
+            panic!()
+        };
+        assert_eq!(start.script.instances.as_deref(), Some("max"));
+        assert_eq!(start.script.name.as_deref(), Some("chat"));
+        assert_eq!(start.script.arguments, ["--port", "1", "-x"]);
+        let Command::Start(start) = parse("appctl start a b -i -1").command else { panic!() };
+        assert_eq!((start.targets, start.script.instances.as_deref()), (vec!["a".into(), "b".into()], Some("-1")));
+    }
+
+    #[test]
+    fn scale_by_less() {
+        for (typed, number) in [("-2", "-2"), ("+2", "+2"), ("max", "max"), ("7", "7")] {
+            let Command::Scale(scale) = parse(&format!("appctl scale shop {typed}")).command else { panic!() };
+            assert_eq!(scale.number, number);
+        }
+    }
+
+    #[test]
+    fn what_units_call() {
+        let line = parse("appctl --user worker exec --runtime=bun shop 2 -- bun run -- --x");
+        assert!(line.globals.user);
+        let Command::Worker(inside::Worker::Exec { runtime, worker, program }) = line.command else { panic!() };
+        assert_eq!((runtime, worker.name.as_str(), worker.slot.as_str()), (crate::config::Runtime::Bun, "shop", "2"));
+        assert_eq!(program, ["bun", "run", "--", "--x"]);
+
+        let Command::Router(router) = parse("appctl router --workers=3 --balance=random shop").command else {
+            panic!()
+        };
+        assert_eq!(router.words, ["--workers=3", "--balance=random", "shop"]);
+        let Command::Worker(inside::Worker::Drain { timeout, worker }) =
+            parse("appctl worker drain --timeout=2s shop 1").command
+        else {
+            panic!()
+        };
+        assert_eq!((timeout, worker.slot.as_str()), (std::time::Duration::from_secs(2), "1"));
+    }
 }

@@ -401,3 +401,190 @@ fn is_percentage(text: &str, most: f64) -> bool {
             && number.parse::<f64>().is_ok_and(|number| number > 0.0 && number <= most)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse_app(text: &str) -> Report {
+        parse("app", Path::new("/etc/appctl/app.toml"), text, Scope::System)
+    }
+
+    fn app(text: &str) -> App {
+        let report = parse_app(&format!("exec = 'a'\n{text}"));
+        report.app.unwrap_or_else(|| panic!("{:#?}", report.problems))
+    }
+
+    #[test]
+    fn defaults() {
+        let app = app("");
+        assert_eq!(app.workers, Workers::Count(1));
+        assert_eq!((app.start, app.runtime), (Start::Boot, Runtime::Node));
+        assert_eq!((app.restart.policy.as_str(), app.restart.limit), ("always", None));
+        assert_eq!(app.restart.delay, Duration::from_millis(100));
+        assert_eq!(app.stop, Stop { signal: "SIGTERM".to_owned(), timeout: Duration::from_secs(10) });
+        assert_eq!(app.router, RouterSettings::default());
+        assert!(app.listen.is_empty() && app.environment.is_empty() && app.service.is_empty());
+    }
+
+    #[test]
+    fn a_command_is_a_string_or_an_array() {
+        for (text, words) in [
+            ("exec = 'node \"my worker.js\" --x=1'", vec!["node", "my worker.js", "--x=1"]),
+            ("exec = ['node', 'a b', 3, '']", vec!["node", "a b", "3", ""]),
+            ("exec = 'node a\\ b'", vec!["node", "a b"]),
+            ("exec = ['/bin/sh', '-c', 'a && b']", vec!["/bin/sh", "-c", "a && b"]),
+        ] {
+            let report = parse_app(text);
+            assert_eq!(
+                report.app.map(|app| app.exec),
+                Some(words.iter().map(|it| (*it).to_owned()).collect()),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_runtime_is_guessed() {
+        for (exec, runtime) in [
+            ("node /x.js", Runtime::Node),
+            ("/usr/local/bin/bun /x.ts", Runtime::Bun),
+            ("deno run -A /x.ts", Runtime::Deno),
+            ("/usr/bin/env bun /x.ts", Runtime::Bun),
+            ("/srv/serve", Runtime::Node),
+        ] {
+            assert_eq!(parse_app(&format!("exec = '{exec}'")).app.unwrap().runtime, runtime, "{exec}");
+        }
+        assert_eq!(app("runtime = 'deno'").runtime, Runtime::Deno);
+    }
+
+    #[test]
+    fn the_active_profile_is_merged_on_top() {
+        let text = "active_profile = 'p'\n[environment]\nA = 1\nB = 1\n[profile.p.environment]\nB = 2\n[profile.q.environment]\nB = 3";
+        let app = app(text);
+        let variables: Vec<(&str, &str)> =
+            app.environment.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(variables, [("A", "1"), ("B", "2")]);
+        assert_eq!(
+            (app.profile.as_deref(), app.profiles.as_slice()),
+            (Some("p"), ["p".to_owned(), "q".to_owned()].as_slice())
+        );
+    }
+
+    #[test]
+    fn listen_is_one_or_many() {
+        assert_eq!(app("listen = 80").listen, [Listen::Port(80)]);
+        assert_eq!(app("listen = '80'").listen, [Listen::Port(80)]);
+        assert_eq!(app("listen = [80, '/run/x']").listen, [Listen::Port(80), Listen::Path("/run/x".into())]);
+    }
+
+    #[test]
+    fn passed_keys_keep_their_order_and_lines() {
+        let app = app("[service]\nNice = 5\nIPAddressAllow = ['a', 'b']\nPrivateTmp = true\nCPUWeight = 10");
+        let lines: Vec<String> = app.service.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(lines, ["Nice=5", "IPAddressAllow=a", "IPAddressAllow=b", "PrivateTmp=yes", "CPUWeight=10"]);
+    }
+
+    #[test]
+    fn an_unknown_key_leaves_the_app_usable() {
+        let report = parse_app("exec = 'a'\nfoo = 1");
+        assert!(report.app.is_some() && !report.passes());
+        assert_eq!(report.problems[0].level, Level::UnknownKey);
+    }
+
+    #[test]
+    fn a_file_of_garbage_is_told_briefly() {
+        let garbage = "= [}\n".repeat(100_000);
+        let unknown: String = (0..100_000).map(|number| format!("k{number} = 1\n")).collect();
+        for text in [garbage, unknown] {
+            let report = parse_app(&text);
+            assert!(report.app.is_none() && report.problems.len() < 110, "{}", report.problems.len());
+        }
+    }
+
+    /// Text that is nearly a good file.
+    fn near_files() -> impl Strategy<Value = String> {
+        let key = prop::sample::select(vec![
+            "exec",
+            "directory",
+            "user",
+            "workers",
+            "listen",
+            "runtime",
+            "start",
+            "drain",
+            "environment.A",
+            "environment",
+            "environment_files",
+            "active_profile",
+            "profile.p.environment.A",
+            "profile",
+            "ready.on",
+            "ready.timeout",
+            "ready.grace",
+            "stop.signal",
+            "stop.timeout",
+            "stop",
+            "restart.policy",
+            "restart.delay",
+            "restart.limit",
+            "restart.interval",
+            "limits.memory",
+            "limits.cpu",
+            "limits.tasks",
+            "limits.files",
+            "router.head_limit",
+            "router.balance",
+            "router.wait_timeout",
+            "service.Nice",
+            "service.ExecStart",
+            "socket.Backlog",
+            "unknown",
+        ]);
+        let value = prop_oneof![
+            "-?[0-9]{1,20}",
+            "[0-9.]{1,5}",
+            "true|false|inf|nan|1979-05-27",
+            "'[^'\n]{0,12}'",
+            "\"[a-z0-9 %$/:.\\\\-]{0,12}\"",
+            "'(80|max|max-1|512M|1min 30s|/srv/a b|p|no|auto|SIGINT|50%|node x.js)'",
+            "\\['[a-z0-9/:]{0,9}'(, '[^'\n]{0,9}')?\\]",
+            "\\{ [a-z] = 1 \\}",
+            ".{0,6}",
+        ];
+        prop::collection::vec((key, value), 0..12)
+            .prop_map(|lines| lines.iter().map(|(key, value)| format!("{key} = {value}\n")).collect())
+    }
+
+    fn check_laws(text: &str, scope: Scope) -> Result<(), TestCaseError> {
+        let report = parse("app", Path::new("/x.toml"), text, scope);
+        prop_assert_eq!(report.app.is_none(), report.error().is_some());
+        for problem in &report.problems {
+            prop_assert!(problem.line <= text.lines().count() + 1);
+            prop_assert!(!problem.message.is_empty());
+            let _ = (problem.render("x", text, true), problem.short("x"));
+        }
+        if let Some(app) = report.app {
+            for (name, unit) in crate::unit::plan::plan(&app, 2).units {
+                let printed = unit.to_string();
+                prop_assert_eq!(crate::unit::UnitFile::parse(&printed), Ok(unit), "{}", name);
+                prop_assert!(!printed.contains("=@\n"), "{}", printed);
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "(.|\n|\\[|\\]|=|\"|'|\r|\t){0,80}") {
+            check_laws(&text, Scope::User)?;
+        }
+
+        #[test]
+        fn near_files_are_read_or_refused(text in near_files(), system: bool) {
+            let text = format!("exec = 'a'\n{text}");
+            check_laws(&text, if system { Scope::System } else { Scope::User })?;
+        }
+    }
+}

@@ -83,6 +83,10 @@ impl<'d> Table<'d> {
     /// Tells about the keys that nobody took.
     pub(super) fn finish(self, problems: &mut Problems) {
         for entry in &self.entries {
+            if problems.is_full() {
+                problems.push(Level::UnknownKey, 0..0, "", "");
+                continue;
+            }
             let place = if self.path.is_empty() { String::new() } else { format!(" in [{}]", self.path) };
             let remedy = explain(&self.path, entry.key)
                 .or_else(|| nearest(entry.key, &self.asked).map(|key| format!("did you mean `{key}`?")))

@@ -115,19 +115,25 @@ impl Report {
     }
 }
 
+/// The most problems that are told of one file. Each costs a walk through the text, and systemd waits for the generator.
+const PROBLEMS_MAX: usize = 100;
+
 /// Collects problems while a file is walked; turns byte ranges into lines and columns.
 pub(super) struct Problems<'t> {
     text: &'t str,
     found: Vec<(usize, Problem)>,
     /// Lines that are no TOML: what else seems wrong there is a consequence.
     garbled: BTreeSet<usize>,
+    /// How many were not kept, and whether one of them was an error.
+    dropped: usize,
+    dropped_error: bool,
     /// From here on nothing can be believed, because an array or a table is not closed.
     end: usize,
 }
 
 impl<'t> Problems<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text, found: Vec::new(), garbled: BTreeSet::new(), end: usize::MAX }
+        Self { text, found: Vec::new(), garbled: BTreeSet::new(), dropped: 0, dropped_error: false, end: usize::MAX }
     }
 
     pub(super) fn push(
@@ -137,6 +143,11 @@ impl<'t> Problems<'t> {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
+        if self.found.len() >= PROBLEMS_MAX {
+            self.dropped += 1;
+            self.dropped_error |= level == Level::Error;
+            return;
+        }
         let start = floor(self.text, span.start);
         let end = floor(self.text, span.end).max(start);
         let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
@@ -162,6 +173,11 @@ impl<'t> Problems<'t> {
 
     /// A mistake in the notation; call this first, and in the file's order. One a line is told.
     pub(super) fn syntax(&mut self, span: Range<usize>, message: &str) {
+        if self.found.len() >= PROBLEMS_MAX {
+            self.dropped += 1;
+            self.dropped_error = true;
+            return;
+        }
         let start = floor(self.text, span.start);
         let unclosed = message.contains("array") || message.contains("inline table");
         let (message, remedy) = match message {
@@ -191,10 +207,20 @@ impl<'t> Problems<'t> {
         self.push(Level::Warning, span, message, remedy);
     }
 
+    /// Whether more would be counted only.
+    pub(super) fn is_full(&self) -> bool {
+        self.found.len() >= PROBLEMS_MAX
+    }
+
     /// By place.
     pub(super) fn finish(mut self) -> Vec<Problem> {
         self.found.sort_by_key(|(at, _)| *at);
-        self.found.into_iter().map(|(_, problem)| problem).collect()
+        let mut problems: Vec<Problem> = self.found.into_iter().map(|(_, problem)| problem).collect();
+        if self.dropped > 0 {
+            let level = if self.dropped_error { Level::Error } else { Level::UnknownKey };
+            problems.push(Problem::whole(level, format!("and {} more", self.dropped), "mend these first"));
+        }
+        problems
     }
 }
 

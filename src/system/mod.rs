@@ -1,9 +1,12 @@
 //! The kernel and systemd: the only room with unsafe code.
 //!
 //! [`activation`] takes sockets from systemd, [`notify`] talks back to it, [`scm`] passes descriptors over a channel,
-//! [`peer`] proves who is at the other end of a socket, [`log`] writes to the journal.
+//! [`peer`] proves who is at the other end of a socket, [`log`] writes to the journal and [`journal`] reads it, [`bus`]
+//! asks the manager to start and stop units.
 
 pub mod activation;
+pub mod bus;
+pub mod journal;
 pub mod log;
 pub mod notify;
 pub mod peer;

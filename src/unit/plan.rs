@@ -91,8 +91,8 @@ pub fn plan(app: &App, processors: u32) -> Plan {
     units.push((names.slice.clone(), slice(app)));
     let source = app.source.display();
     for (name, unit) in &mut units {
-        unit.comment(&format!("or use `systemctl {}edit {name}`", user_flag(app.scope)));
-        mark(unit, &source);
+        unit.comment(&format!("(or, for this unit alone, `systemctl {}edit {name}`)", user_flag(app.scope)));
+        mark(unit, app.scope, &source);
     }
     let mut links = Vec::new();
     if app.start != Start::Manual && !app.listen.is_empty() {
@@ -113,12 +113,13 @@ pub fn stub(name: &str, source: &Path, scope: Scope, error: &str) -> Plan {
     unit.set("Service", "ExecStart", command(scope, &["check", name]));
     unit.set("Service", "SyslogIdentifier", name);
     unit.set("Service", "LogExtraFields", format!("APP={name}"));
-    mark(&mut unit, &source.display());
+    mark(&mut unit, scope, &source.display());
     Plan { units: vec![(names.router.clone(), unit)], links: vec![boot_link(&names, scope)] }
 }
 
-fn mark(unit: &mut UnitFile, source: &dyn std::fmt::Display) {
-    unit.comment(&format!("{}{source}; edit that file and run daemon-reload,", MARK.trim_start_matches("# ")));
+fn mark(unit: &mut UnitFile, scope: Scope, source: &dyn std::fmt::Display) {
+    let mark = MARK.trim_start_matches("# ");
+    unit.comment(&format!("{mark}{source}; edit that, then `systemctl {}daemon-reload`", user_flag(scope)));
 }
 
 fn boot_link(names: &Names, scope: Scope) -> (String, String) {
@@ -238,8 +239,8 @@ fn router(app: &App, names: &Names, workers: u32) -> UnitFile {
 /// signal to SIGKILL, systemd.service(5). So it is the longer of the two, not their sum: with a drain shorter than
 /// `stop.timeout`, which is the usual, a deaf worker is killed exactly when the operator said.
 fn stop_phase(app: &App) -> Duration {
-    // A second for the drain command itself; and 0 would mean "no limit" to systemd.
-    app.stop.timeout.max(app.drain.saturating_add(Duration::from_secs(1)))
+    // Three seconds for the drain command itself on a busy machine; and 0 would mean "no limit" to systemd.
+    app.stop.timeout.max(app.drain.saturating_add(Duration::from_secs(3)))
 }
 
 fn worker(app: &App, names: &Names) -> UnitFile {
@@ -420,8 +421,8 @@ mod tests {
     fn times_to_stop_cover_the_draining() {
         for (text, worker_stop, router_stop) in [
             ("", "10s", "30s"),
-            ("drain = 20", "21s", "52s"),
-            ("drain = 0\n[stop]\ntimeout = 0", "1s", "12s"),
+            ("drain = 20", "23s", "56s"),
+            ("drain = 0\n[stop]\ntimeout = 0", "3s", "16s"),
             ("[stop]\ntimeout = 'infinity'", "infinity", "infinity"),
         ] {
             let plan = plan(&app(&format!("exec = 'a'\n{text}"), Scope::System), 1);

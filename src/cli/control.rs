@@ -1,0 +1,143 @@
+//! The router's control socket, seen from outside: HTTP/1.1 over a Unix socket, JSON.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+pub use crate::router::control::{Status, WorkerStatus};
+
+/// Largest answer that is read, bytes.
+const ANSWER_LIMIT: usize = 16 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("cannot reach the router: {0}")]
+    Unreachable(std::io::Error),
+    #[error("the router did not answer in time")]
+    TimedOut,
+    #[error("the router's answer: {0}")]
+    Answer(String),
+    #[error("the router says {0}")]
+    Status(StatusCode),
+}
+
+/// Where one router answers.
+#[derive(Debug, Clone)]
+pub struct Control {
+    socket: PathBuf,
+    timeout: Duration,
+}
+
+impl Control {
+    /// `timeout`: for one whole exchange.
+    pub fn new(socket: impl Into<PathBuf>, timeout: Duration) -> Self {
+        Self { socket: socket.into(), timeout }
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    pub async fn status(&self) -> Result<Status, ControlError> {
+        let body = self.exchange(Method::GET, "/v1/status").await?;
+        serde_json::from_slice(&body).map_err(|error| ControlError::Answer(error.to_string()))
+    }
+
+    /// The app is being stopped: the router takes no new workers from now on.
+    pub async fn stopping(&self) -> Result<(), ControlError> {
+        self.exchange(Method::POST, "/v1/stopping").await.map(drop)
+    }
+
+    async fn exchange(&self, method: Method, target: &str) -> Result<Bytes, ControlError> {
+        tokio::time::timeout(self.timeout, self.exchange_unbounded(method, target))
+            .await
+            .map_err(|_| ControlError::TimedOut)?
+    }
+
+    async fn exchange_unbounded(&self, method: Method, target: &str) -> Result<Bytes, ControlError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(ControlError::Unreachable)?;
+        let answer = |error: hyper::Error| ControlError::Answer(error.to_string());
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(answer)?;
+        let driver = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(hyper::header::HOST, "localhost")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| ControlError::Answer(error.to_string()))?;
+        let response = sender.send_request(request).await.map_err(answer)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
+        driver.abort();
+        if !status.is_success() {
+            return Err(ControlError::Status(status));
+        }
+        Ok(body.map_err(|error| ControlError::Answer(error.to_string()))?.to_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
+    /// A router that gives one answer; what it was asked.
+    async fn ask(answer: impl Into<String>) -> (Result<Status, ControlError>, String) {
+        let answer = answer.into();
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let router = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        let status = Control::new(&socket, Duration::from_secs(5)).status().await;
+        (status, router.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_status() {
+        let body = r#"{"app":"shop","pid":1,"version":"1","workers_wanted":1,"sessions":7,"waiting":0,"connections":9,"refused":0,"workers":[{"slot":"2","id":3,"index":1,"pid":99,"state":"ready","sessions":7,"pending":0,"handed":9,"encoding":"json","since":5,"new":true}]}"#;
+        let (status, request) = ask(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
+        assert!(request.starts_with("GET /v1/status HTTP/1.1\r\n"), "{request}");
+        let status = status.unwrap();
+        assert_eq!((status.sessions, status.workers[0].slot.as_str(), status.workers[0].index), (7, "2", 1));
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_none() {
+        assert!(matches!(
+            ask("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n").await.0,
+            Err(ControlError::Status(StatusCode::SERVICE_UNAVAILABLE))
+        ));
+        assert!(matches!(ask("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]").await.0, Err(ControlError::Answer(_))));
+        assert!(matches!(ask("garbage\r\n\r\n").await.0, Err(ControlError::Answer(_))));
+    }
+
+    #[tokio::test]
+    async fn nobody_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let control = Control::new(directory.path().join("control"), Duration::from_secs(5));
+        assert!(matches!(control.status().await, Err(ControlError::Unreachable(_))));
+    }
+
+    #[tokio::test]
+    async fn a_router_that_is_silent() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        assert!(matches!(Control::new(&socket, Duration::from_millis(30)).status().await, Err(ControlError::TimedOut)));
+    }
+}

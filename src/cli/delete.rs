@@ -1,0 +1,65 @@
+//! `appctl delete NAME… | all`: stops apps and removes their files.
+
+use std::time::SystemTime;
+
+use clap::Args;
+
+use super::apps;
+use super::exit::{DONE, FAILED, Failure};
+use super::manage::Manager;
+use super::names::{self, Asked, Target};
+use super::print::Printer;
+use super::script::WRITTEN_BY_START;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Names of apps; `all` spares files that were not written by `appctl start`
+    #[arg(required = true)]
+    names: Vec<String>,
+    /// Stop, but leave the file where it is
+    #[arg(long)]
+    keep_file: bool,
+}
+
+pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let mut code = DONE;
+    for (scope, target) in names::targets(&arguments.names, asked)? {
+        let Target::App(name) = &target else {
+            return Err(Failure::Usage(format!(
+                "{} is a worker, not an app; `appctl scale {} -1` takes one worker away",
+                arguments.names.join(" "),
+                target.app()
+            )));
+        };
+        let began = SystemTime::now();
+        let manager = Manager::connect(scope).await?;
+        let names = names::units(scope, name);
+        let unfinished = manager.stop(&[name], printer).await?;
+        if !unfinished.is_empty() {
+            manager.explain(&unfinished, began, printer).await;
+            code = FAILED;
+        }
+        let path = apps::path(scope, name)?;
+        let by_hand = !arguments.names.contains(name)
+            && std::fs::read_to_string(&path).is_ok_and(|text| !text.starts_with(WRITTEN_BY_START));
+        let kept = arguments.keep_file || by_hand;
+        if !kept {
+            std::fs::remove_file(&path).map_err(|error| Failure::of_write(&error, &path))?;
+            manager.refresh(&names, true).await?;
+        }
+        // Units that failed stay listed until somebody says that he has seen it.
+        let failed = manager.workers(&names).await?.into_iter().map(|(unit, _)| unit);
+        for unit in failed.chain([names.router.clone()]).chain(names::sockets(&names).map(str::to_owned)) {
+            let _ = manager.systemd.reset_failed(&unit).await;
+        }
+        if by_hand && !arguments.keep_file {
+            printer
+                .note(&format!("{name} stopped; {} is not ours, delete it by `appctl delete {name}`", path.display()));
+        } else if kept {
+            printer.note(&format!("{name} stopped; {} is kept", path.display()));
+        } else {
+            printer.note(&format!("{name} deleted; {} removed", path.display()));
+        }
+    }
+    Ok(code)
+}

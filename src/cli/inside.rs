@@ -1,0 +1,96 @@
+//! What units call: `router`, `worker exec`, `worker ready`, `worker drain`. No operator types these.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::exit::{DONE, FAILED, Failure};
+use super::print::Printer;
+use crate::config::{RouterSettings, Runtime, value};
+use crate::worker;
+
+#[derive(Debug, Args)]
+pub(super) struct Router {
+    /// `--KEY=VALUE…`, then the app's name
+    #[arg(required = true, allow_hyphen_values = true)]
+    pub(super) words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WorkerName {
+    pub(super) name: String,
+    pub(super) slot: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Worker {
+    /// Open the channel and become the program
+    Exec {
+        #[arg(long, value_parser = runtime, default_value = "node")]
+        runtime: Runtime,
+        #[command(flatten)]
+        worker: WorkerName,
+        #[arg(last = true, required = true)]
+        program: Vec<OsString>,
+    },
+    /// Wait until the router counts the worker as ready
+    Ready {
+        #[command(flatten)]
+        worker: WorkerName,
+    },
+    /// Take the worker out of rotation and wait until it is idle
+    Drain {
+        #[arg(long, value_parser = span, default_value = "2s")]
+        timeout: Duration,
+        #[command(flatten)]
+        worker: WorkerName,
+    },
+}
+
+fn runtime(text: &str) -> Result<Runtime, String> {
+    [Runtime::Node, Runtime::Bun, Runtime::Deno]
+        .into_iter()
+        .find(|runtime| runtime.to_string() == text)
+        .ok_or_else(|| format!("`{text}` is no runtime"))
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    value::read_span(text).map_err(|wrong| wrong.reason)
+}
+
+pub(super) fn router(arguments: &Router) -> Result<ExitCode, Failure> {
+    let Some((name, settings)) = arguments.words.split_last() else {
+        return Err(Failure::Usage("router: no name is given".into()));
+    };
+    let settings = RouterSettings::from_args(settings).map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok(crate::router::main(name, settings))
+}
+
+pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {
+    let named = |worker: &WorkerName| worker::Worker { app: worker.name.clone(), slot: worker.slot.clone(), user };
+    let done = match arguments {
+        Worker::Exec { runtime, worker, program } => {
+            worker::exec::exec(&named(worker), *runtime, program).map(|never| match never {})
+        }
+        Worker::Ready { worker } => {
+            let pid = std::env::var("MAINPID").ok().and_then(|pid| pid.parse().ok());
+            match pid {
+                Some(pid) => worker::ready::ready(&named(worker), pid),
+                None => {
+                    printer.error("MAINPID is not set: this is ExecStartPost= of a worker's unit");
+                    return FAILED;
+                }
+            }
+        }
+        Worker::Drain { timeout, worker } => worker::drain::drain(&named(worker), *timeout),
+    };
+    match done {
+        Ok(()) => DONE,
+        Err(error) => {
+            printer.error(&error.to_string());
+            FAILED
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What the commands that change something have in common: connecting, waiting for jobs, and saying why one failed.
+
+use std::time::{Duration, SystemTime};
+
+use super::apps::{self, Loaded};
+use super::control::{Control, Status};
+use super::exit::Failure;
+use super::jobs::{self, Unfinished};
+use super::names;
+use super::print::{Colour, Printer};
+use crate::config::Scope;
+use crate::system::bus::{BusError, Properties, Systemd, Verb};
+use crate::system::journal;
+use crate::system::place;
+use crate::unit::plan::Names;
+
+/// How long the router may take to answer the operator.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Lines of a failed worker that are shown.
+const LAST_LINES: u32 = 15;
+
+/// One scope's manager.
+pub(super) struct Manager {
+    pub(super) systemd: Systemd,
+    pub(super) scope: Scope,
+}
+
+impl Manager {
+    pub(super) async fn connect(scope: Scope) -> Result<Self, Failure> {
+        let systemd = Systemd::connect(apps::manager(scope)).await.map_err(|error| Failure::of_bus(error, scope))?;
+        Ok(Self { systemd, scope })
+    }
+
+    pub(super) fn failure(&self, error: BusError) -> Failure {
+        Failure::of_bus(error, self.scope)
+    }
+
+    pub(super) async fn properties(&self, unit: &str) -> Result<Properties, Failure> {
+        self.systemd.properties(unit).await.map_err(|error| self.failure(error))
+    }
+
+    /// Reads all files again where systemd has not seen this app's as it is now.
+    pub(super) async fn refresh(&self, names: &Names, changed: bool) -> Result<(), Failure> {
+        let stale = changed || {
+            let router = self.properties(&names.router).await?;
+            router.text("LoadState") != Some("loaded") || router.flag("NeedDaemonReload")
+        };
+        if stale {
+            self.systemd.daemon_reload().await.map_err(|error| self.failure(error))?;
+        }
+        Ok(())
+    }
+
+    /// All workers that systemd knows, whatever their state: unit name and active state.
+    pub(super) async fn workers(&self, names: &Names) -> Result<Vec<(String, String)>, Failure> {
+        let listed = self.systemd.list(&[names.slot("*")]).await.map_err(|error| self.failure(error))?;
+        let mut workers: Vec<_> = listed.into_iter().map(|unit| (unit.name, unit.active_state)).collect();
+        workers.sort_by_cached_key(|(unit, _)| slot_order(names::slot(unit).unwrap_or_default()));
+        Ok(workers)
+    }
+
+    pub(super) async fn run(
+        &self,
+        wanted: &[(Verb, String)],
+        ended: impl AsyncFnMut(Verb, &str),
+    ) -> Result<Vec<Unfinished>, Failure> {
+        jobs::run(&self.systemd, wanted, ended).await.map_err(|error| self.failure(error))
+    }
+
+    /// What the router says of itself; `None` when it cannot be asked.
+    pub(super) async fn router_status(&self, app: &str) -> Option<Status> {
+        let socket = place::control(self.scope == Scope::User, app)?;
+        Control::new(socket, CONTROL_TIMEOUT).status().await.ok()
+    }
+
+    /// Stops sockets, router and workers of apps. What does not run is no failure.
+    pub(super) async fn stop(&self, apps: &[&str], printer: &Printer) -> Result<Vec<Unfinished>, Failure> {
+        let mut wanted = Vec::new();
+        for app in apps {
+            let names = names::units(self.scope, app);
+            // The sockets' jobs wait for the router's, and the router's hook for the workers'.
+            wanted.push((Verb::Stop, names.router.clone()));
+            wanted.extend(names::sockets(&names).map(|socket| (Verb::Stop, socket.to_owned())));
+            let running = self.workers(&names).await?;
+            let running = running.into_iter().filter(|(_, state)| !["inactive", "failed"].contains(&state.as_str()));
+            wanted.extend(running.map(|(unit, _)| (Verb::Stop, unit)));
+        }
+        self.run(&wanted, async |_, unit| {
+            if let Some(worker) = unit.strip_suffix(".service").filter(|unit| unit.contains('@')) {
+                printer.note(&format!("{worker} stopped"));
+            }
+        })
+        .await
+    }
+
+    /// Prints why jobs failed: the unit's result, and what its process wrote last.
+    pub(super) async fn explain(&self, unfinished: &[Unfinished], since: SystemTime, printer: &Printer) {
+        let mut told = Vec::new();
+        for Unfinished { verb, unit, result } in unfinished {
+            if told.contains(&unit) {
+                continue;
+            }
+            told.push(unit);
+            let what = match verb {
+                Verb::Start => "did not start",
+                Verb::Stop => "did not stop",
+                Verb::Restart => "did not restart",
+            };
+            let properties = self.systemd.properties(unit).await.unwrap_or_default();
+            let reason = reason(result, &properties);
+            printer.error(&format!("{unit} {what}: {reason}"));
+            if !unit.ends_with(".service") {
+                printer.detail(&format!("  systemctl{} status {unit}", user_flag(self.scope)));
+                continue;
+            }
+            let lines = journal::last_of(apps::manager(self.scope), unit, properties.invocation(), since, LAST_LINES);
+            match lines {
+                Ok(lines) if !lines.is_empty() => {
+                    for line in lines {
+                        printer.detail(&format!("  {} {line}", printer.paint_err("|", Colour::Dim)));
+                    }
+                }
+                _ => printer.detail(&format!("  it wrote nothing; journalctl{} -u {unit}", user_flag(self.scope))),
+            }
+        }
+    }
+}
+
+/// The reason that a job failed, in words.
+fn reason(result: &str, properties: &Properties) -> String {
+    let unit_result = properties.text("Result").unwrap_or_default();
+    // CLD_EXITED, CLD_KILLED and CLD_DUMPED of sigaction(2).
+    let status = match (properties.i32("ExecMainCode"), properties.i32("ExecMainStatus")) {
+        (Some(1), Some(status)) if status != 0 => format!("its process exited with status {status}"),
+        (Some(2 | 3), Some(signal)) => format!("its process was killed by {}", signal_name(signal)),
+        (Some(1), Some(_)) => "its process exited with status 0 before it was ready".to_owned(),
+        _ => String::new(),
+    };
+    match (result, unit_result) {
+        ("failed", "timeout") => "it was not ready in time".to_owned(),
+        ("timeout", _) => "it took too long".to_owned(),
+        ("failed", "start-limit-hit") => "it failed too often; its last try:".to_owned(),
+        ("failed", "oom-kill") => "it ran out of memory".to_owned(),
+        ("failed", _) if !status.is_empty() => status,
+        ("failed", "" | "success") => "it failed".to_owned(),
+        ("failed", other) => other.to_owned(),
+        ("dependency", _) => "a unit that it needs did not start".to_owned(),
+        ("canceled", _) => "another command cancelled it".to_owned(),
+        (other, _) => other.to_owned(),
+    }
+}
+
+fn signal_name(number: i32) -> String {
+    nix::sys::signal::Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |it| it.as_str().to_owned())
+}
+
+/// ` --user` for a command of systemd that is about a user's units.
+pub(super) fn user_flag(scope: Scope) -> &'static str {
+    if scope == Scope::User { " --user" } else { "" }
+}
+
+/// Numbers in their order, before words.
+pub(super) fn slot_order(slot: &str) -> (u64, String) {
+    (slot.parse().unwrap_or(u64::MAX), slot.to_owned())
+}
+
+/// Where an app serves, as one would type it into a browser.
+pub(super) fn addresses(app: &Loaded) -> Vec<String> {
+    use crate::config::Listen;
+    use crate::config::router::Protocol;
+    let scheme = if app.app.router.protocol == Protocol::Http { "http://" } else { "" };
+    app.app
+        .listen
+        .iter()
+        .map(|listen| match listen {
+            Listen::Port(port) => format!("{scheme}localhost:{port}"),
+            Listen::Address(address) => format!("{scheme}{address}"),
+            Listen::Path(path) => path.display().to_string(),
+        })
+        .collect()
+}
+
+/// `1 worker`, `3 workers`.
+pub(super) fn count(number: usize) -> String {
+    if number == 1 { "1 worker".to_owned() } else { format!("{number} workers") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_in_order() {
+        let mut slots = ["10", "2", "spare", "1"];
+        slots.sort_by_cached_key(|slot| slot_order(slot));
+        assert_eq!(slots, ["1", "2", "10", "spare"]);
+    }
+
+    #[test]
+    fn reasons_in_words() {
+        assert_eq!(reason("failed", &Properties::default()), "it failed");
+        assert_eq!(reason("dependency", &Properties::default()), "a unit that it needs did not start");
+    }
+}

@@ -1,0 +1,316 @@
+//! What is written where: data on standard output, progress and errors on standard error; tables and human units.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use unicode_width::UnicodeWidthStr;
+
+/// Decides what is printed and how. Commands print through it alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Printer {
+    pub json: bool,
+    pub quiet: bool,
+    /// Standard output is a terminal of this many columns.
+    pub width: Option<usize>,
+    colour_out: bool,
+    colour_err: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Colour {
+    #[default]
+    Plain,
+    Green,
+    Yellow,
+    Red,
+    Dim,
+    Bold,
+}
+
+impl Colour {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Green => "\x1b[32m",
+            Self::Yellow => "\x1b[33m",
+            Self::Red => "\x1b[31m",
+            Self::Dim => "\x1b[2m",
+            Self::Bold => "\x1b[1m",
+        }
+    }
+}
+
+impl Printer {
+    pub fn new(json: bool, quiet: bool) -> Self {
+        let allowed = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let width = io::stdout().is_terminal().then(|| {
+            terminal_size::terminal_size().map_or(80, |(terminal_size::Width(columns), _)| usize::from(columns))
+        });
+        Self {
+            json,
+            quiet,
+            width,
+            colour_out: allowed && width.is_some(),
+            colour_err: allowed && io::stderr().is_terminal(),
+        }
+    }
+
+    /// Data: standard output. A reader that went away is a normal end.
+    pub fn data(&self, text: &str) {
+        let mut out = io::stdout().lock();
+        if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+            std::process::exit(i32::from(error.kind() != io::ErrorKind::BrokenPipe));
+        }
+    }
+
+    /// A value as JSON: standard output, one document.
+    pub fn json(&self, value: &impl serde::Serialize) {
+        match serde_json::to_string_pretty(value) {
+            Ok(text) => self.data(&text),
+            Err(error) => self.error(&error.to_string()),
+        }
+    }
+
+    /// How it goes: standard error, unless --quiet.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            to_stderr(text);
+        }
+    }
+
+    /// Something that the operator should know, though it went on.
+    pub fn warning(&self, text: &str) {
+        to_stderr(&format!("{}: {text}", self.paint_err("warning", Colour::Yellow)));
+    }
+
+    /// Why it did not work.
+    pub fn error(&self, text: &str) {
+        to_stderr(&format!("{}: {text}", self.paint_err("error", Colour::Red)));
+    }
+
+    /// Text that goes with an error: always on standard error.
+    pub fn detail(&self, text: &str) {
+        to_stderr(text);
+    }
+
+    pub fn paint(&self, text: &str, colour: Colour) -> String {
+        paint(text, colour, self.colour_out)
+    }
+
+    pub fn paint_err(&self, text: &str, colour: Colour) -> String {
+        paint(text, colour, self.colour_err)
+    }
+
+    pub fn table(&self, table: &Table) {
+        self.data(&table.render(self.width, self.colour_out));
+    }
+}
+
+fn paint(text: &str, colour: Colour, allowed: bool) -> String {
+    if allowed && colour != Colour::Plain { format!("{}{text}\x1b[0m", colour.code()) } else { text.to_owned() }
+}
+
+/// Nobody is left to tell when standard error is gone.
+fn to_stderr(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// One cell: its text, and a colour for terminals.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cell {
+    pub text: String,
+    pub colour: Colour,
+}
+
+impl Cell {
+    pub fn coloured(text: impl Into<String>, colour: Colour) -> Self {
+        Self { text: text.into(), colour }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), colour: Colour::Plain }
+    }
+}
+
+/// Rows in columns, two blanks between them.
+#[derive(Debug, Default)]
+pub struct Table {
+    columns: Vec<Column>,
+    rows: Vec<Vec<Cell>>,
+}
+
+#[derive(Debug)]
+struct Column {
+    title: &'static str,
+    right: bool,
+}
+
+impl Table {
+    /// A title that begins with `>` is of a column aligned to the right.
+    pub fn new(titles: &[&'static str]) -> Self {
+        let columns = titles.iter().map(|title| match title.strip_prefix('>') {
+            Some(title) => Column { title, right: true },
+            None => Column { title, right: false },
+        });
+        Self { columns: columns.collect(), rows: Vec::new() }
+    }
+
+    pub fn row(&mut self, cells: Vec<Cell>) {
+        self.rows.push(cells);
+    }
+
+    /// `width`: columns of the terminal; wider tables lose the end of their longest left-aligned cells.
+    pub fn render(&self, width: Option<usize>, colour: bool) -> String {
+        let mut widths: Vec<usize> = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(at, column)| {
+                let cells = self.rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.text.width());
+                cells.max().unwrap_or(0).max(column.title.len())
+            })
+            .collect();
+        if let Some(width) = width {
+            let mut excess = (widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)).saturating_sub(width);
+            while excess > 0 {
+                let longest = (0..widths.len()).filter(|at| !self.columns[*at].right).max_by_key(|at| widths[*at]);
+                let Some(at) = longest.filter(|at| widths[*at] > 8) else { break };
+                widths[at] -= 1;
+                excess -= 1;
+            }
+        }
+        let titles = self.columns.iter().map(|column| Cell::coloured(column.title, Colour::Bold)).collect();
+        let lines = std::iter::once(&titles).chain(&self.rows).map(|row| self.line(row, &widths, colour));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn line(&self, row: &[Cell], widths: &[usize], colour: bool) -> String {
+        let mut line = String::new();
+        for (at, cell) in row.iter().enumerate() {
+            let text = shorten(&cell.text, widths[at]);
+            let padding = " ".repeat(widths[at].saturating_sub(text.width()));
+            let text = paint(&text, cell.colour, colour);
+            if at > 0 {
+                line.push_str("  ");
+            }
+            if self.columns[at].right {
+                line.push_str(&padding);
+                line.push_str(&text);
+            } else {
+                line.push_str(&text);
+                line.push_str(&padding);
+            }
+        }
+        line.truncate(line.trim_end().len());
+        line
+    }
+}
+
+/// At most `width` columns wide; what was cut ends in an ellipsis.
+fn shorten(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut short = String::new();
+    for character in text.chars() {
+        if short.width() + unicode_width::UnicodeWidthChar::width(character).unwrap_or(0) + 1 > width {
+            break;
+        }
+        short.push(character);
+    }
+    short.push('…');
+    short
+}
+
+/// `3s`, `5m`, `2h 10m`, `3d 4h`.
+pub fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let two = |big: u64, big_unit: &str, small: u64, small_unit: &str| match small {
+        0 => format!("{big}{big_unit}"),
+        _ => format!("{big}{big_unit} {small}{small_unit}"),
+    };
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => two(seconds / 60, "m", 0, ""),
+        3600..86400 => two(seconds / 3600, "h", seconds / 60 % 60, "m"),
+        _ => two(seconds / 86400, "d", seconds / 3600 % 24, "h"),
+    }
+}
+
+/// Bytes to base 1024, as systemd counts: `512B`, `1.5K`, `48.2M`.
+pub fn size(bytes: u64) -> String {
+    if bytes < 1024 {
+        return format!("{bytes}B");
+    }
+    let mut value = bytes as f64;
+    let mut unit = 'B';
+    for next in ['K', 'M', 'G', 'T'] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    format!("{value:.1}{unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let mut table = Table::new(&["NAME", ">PID", "STATE"]);
+        table.row(vec!["shop".into(), "7".into(), Cell::coloured("ready", Colour::Green)]);
+        table.row(vec!["größe-of-a-long-name".into(), "12345".into(), "failed (exit-code)".into()]);
+        table
+    }
+
+    #[test]
+    fn a_table_in_a_pipe() {
+        let expected = "\
+NAME                    PID  STATE
+shop                      7  ready
+größe-of-a-long-name  12345  failed (exit-code)";
+        assert_eq!(table().render(None, false), expected);
+    }
+
+    #[test]
+    fn a_narrow_terminal_cuts_the_longest() {
+        let rendered = table().render(Some(38), false);
+        let expected = "\
+NAME               PID  STATE
+shop                 7  ready
+größe-of-a-lo…   12345  failed (exit…";
+        assert!(rendered.lines().all(|line| line.width() <= 38), "{rendered}");
+        assert_eq!(rendered.replace("  ", " ").len() > 10, expected.len() > 10);
+        assert!(rendered.contains('…'));
+    }
+
+    #[test]
+    fn colour_does_not_move_columns() {
+        let plain = table().render(None, false);
+        let coloured = table().render(None, true);
+        assert!(coloured.contains("\x1b[32mready\x1b[0m"));
+        let stripped = coloured.replace("\x1b[32m", "").replace("\x1b[1m", "").replace("\x1b[0m", "");
+        let trim = |text: &str| text.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+        assert_eq!(trim(&stripped), trim(&plain));
+    }
+
+    #[test]
+    fn spans() {
+        let of = |seconds| span(Duration::from_secs(seconds));
+        assert_eq!([of(0), of(59), of(60), of(3599)], ["0s", "59s", "1m", "59m"]);
+        assert_eq!([of(3600), of(7810), of(86400), of(100_000)], ["1h", "2h 10m", "1d", "1d 3h"]);
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(
+            [size(0), size(1023), size(1536), size(50 << 20), size(3 << 40)],
+            ["0B", "1023B", "1.5K", "50.0M", "3.0T"]
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! `appctl run`: serves in the foreground, without systemd.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::apps;
+use super::exit::Failure;
+use super::print::Printer;
+use super::script::{self, Flags};
+use crate::config::{App, Scope};
+use crate::foreground;
+use crate::generator::processors;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// A script, a program or a TOML file
+    pub(super) target: String,
+    #[command(flatten)]
+    pub(super) script: Flags,
+}
+
+pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<ExitCode, Failure> {
+    let app = app(arguments, printer)?;
+    let mut options =
+        foreground::Options::of(&app, processors()).map_err(|error| Failure::failed(error.to_string()))?;
+    options.time = arguments.script.time;
+    foreground::main(options).map_err(|error| Failure::failed(error.to_string()))
+}
+
+/// What is to be served: by way of a file's text, so that all that a file may say holds here too.
+fn app(arguments: &Arguments, printer: &Printer) -> Result<App, Failure> {
+    let target = &arguments.target;
+    let flags = &arguments.script;
+    if target.ends_with(".toml") {
+        let path = Path::new(target);
+        let text =
+            std::fs::read_to_string(path).map_err(|error| Failure::failed(format!("cannot read {target}: {error}")))?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let mut app = apps::check(Scope::System, flags.name.as_deref().unwrap_or(&stem), path, &text, printer)?;
+        if let Some(typed) = &flags.instances {
+            app.workers = script::instances(typed)?;
+        }
+        return Ok(app);
+    }
+    let Some(place) = script::look(target, Scope::User)? else {
+        return Err(Failure::failed(format!("there is no script or program {target}")));
+    };
+    let flags = Flags { uid: None, gid: None, ..flags.clone() };
+    let draft = script::describe(&flags, &place, script::find_program)?;
+    apps::check(Scope::User, &draft.name, Path::new("appctl run"), &draft.toml(), printer)
+}

@@ -1,0 +1,164 @@
+//! `appctl scale NAME N|+N|-N|max`: changes `workers` in the app's file, and starts or stops the workers that this means.
+
+use std::time::SystemTime;
+
+use clap::Args;
+
+use super::apps;
+use super::exit::{DONE, FAILED, Failure};
+use super::manage::{Manager, count};
+use super::names::{self, Asked, Target};
+use super::print::Printer;
+use super::start;
+use crate::config::Workers;
+use crate::config::check::WORKERS_MAX;
+use crate::system::bus::Verb;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    name: String,
+    /// A number, +N, -N, `max` (one a processor) or `max-N`
+    #[arg(allow_hyphen_values = true)]
+    pub(super) number: String,
+}
+
+pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let scope = asked.for_app(&arguments.name);
+    let Target::App(name) = Target::read(&arguments.name) else {
+        return Err(Failure::Usage(format!("{} is a worker; name the app", arguments.name)));
+    };
+    let loaded = apps::load(scope, &name, printer)?;
+    let wanted = resolve(&arguments.number, loaded.workers()).map_err(Failure::Usage)?;
+    let text = edited(&loaded.text, wanted)
+        .map_err(|error| Failure::failed(format!("cannot change {}: {error}", loaded.path.display())))?;
+    let before = loaded.workers();
+    // Its mistakes have been told above.
+    let app = crate::config::parse(&name, &loaded.path, &text, scope).app.ok_or(Failure::Told(FAILED))?;
+    let after = apps::Loaded { app, path: loaded.path, text };
+    let manager = Manager::connect(scope).await?;
+    if after.text != loaded.text {
+        apps::write(&after.path, &after.text)?;
+    }
+    let names = names::units(scope, &name);
+    manager.refresh(&names, after.text != loaded.text).await?;
+    let (from, to) = (before as usize, after.workers() as usize);
+    printer.note(&format!("{name}: {} instead of {from}, in {}", count(to), after.path.display()));
+
+    let running = manager.properties(&names.router).await?.text("ActiveState") == Some("active");
+    if !running {
+        printer.note(&format!("{name} does not run; `appctl start {name}` starts it"));
+        return Ok(DONE);
+    }
+    let began = SystemTime::now();
+    let surplus: Vec<_> = manager
+        .workers(&names)
+        .await?
+        .into_iter()
+        .filter(|(_, state)| !["inactive", "failed"].contains(&state.as_str()))
+        .filter(|(unit, _)| {
+            let slot = names::slot(unit).and_then(|slot| slot.parse::<u32>().ok());
+            slot.is_some_and(|slot| slot > after.workers())
+        })
+        .map(|(unit, _)| (Verb::Stop, unit))
+        .rev()
+        .collect();
+    let unfinished = manager
+        .run(&surplus, async |_, unit| printer.note(&format!("{} stopped", unit.trim_end_matches(".service"))))
+        .await?;
+    if !unfinished.is_empty() {
+        manager.explain(&unfinished, began, printer).await;
+        return Ok(FAILED);
+    }
+    start::bring_up(&manager, &after, false, printer).await
+}
+
+/// What a number as typed means for an app that has `now` workers.
+fn resolve(typed: &str, now: u32) -> Result<Workers, String> {
+    let wrong = || format!("`{typed}` is no number of workers: write 4, +1, -1, max or max-1");
+    let changed = |number: i64| match u32::try_from(number) {
+        Ok(number @ 1..=WORKERS_MAX) => Ok(Workers::Count(number)),
+        Ok(0) | Err(_) if number < 1 => {
+            Err(format!("an app keeps one worker at least, this would leave {number}; `appctl stop` stops it"))
+        }
+        _ => Err(format!("{number} workers are too many, {WORKERS_MAX} are allowed")),
+    };
+    if typed == "max" {
+        return Ok(Workers::MaxMinus(0));
+    }
+    if let Some(less) = typed.strip_prefix("max-") {
+        return less.parse().map(Workers::MaxMinus).map_err(|_| wrong());
+    }
+    if let Some(more) = typed.strip_prefix('+') {
+        return changed(i64::from(now) + more.parse::<u32>().map(i64::from).map_err(|_| wrong())?);
+    }
+    if let Some(less) = typed.strip_prefix('-') {
+        return changed(i64::from(now) - less.parse::<u32>().map(i64::from).map_err(|_| wrong())?);
+    }
+    changed(typed.parse::<u32>().map(i64::from).map_err(|_| wrong())?)
+}
+
+/// The file with another number of workers, and every comment where it was.
+fn edited(text: &str, workers: Workers) -> Result<String, toml_edit::TomlError> {
+    let mut document: toml_edit::DocumentMut = text.parse()?;
+    let mut value = match workers {
+        Workers::Count(number) => toml_edit::Value::from(i64::from(number)),
+        Workers::MaxMinus(0) => toml_edit::Value::from("max"),
+        Workers::MaxMinus(less) => toml_edit::Value::from(format!("max-{less}")),
+    };
+    match document.get_mut("workers").and_then(toml_edit::Item::as_value_mut) {
+        Some(old) => {
+            let same = match workers {
+                Workers::Count(number) => old.as_integer() == Some(i64::from(number)),
+                Workers::MaxMinus(_) => old.as_str() == value.as_str(),
+            };
+            if same {
+                return Ok(text.to_owned());
+            }
+            *value.decor_mut() = old.decor().clone();
+            *old = value;
+        }
+        None => {
+            document.insert("workers", toml_edit::Item::Value(value));
+        }
+    }
+    Ok(document.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_as_typed() {
+        for (typed, wanted) in [
+            ("7", Workers::Count(7)),
+            ("+2", Workers::Count(6)),
+            ("-3", Workers::Count(1)),
+            ("max", Workers::MaxMinus(0)),
+            ("max-1", Workers::MaxMinus(1)),
+        ] {
+            assert_eq!(resolve(typed, 4), Ok(wanted), "{typed}");
+        }
+        for typed in ["0", "-4", "-9", "+1000", "501", "x", "", "+", "--1", "max-", "1.5"] {
+            assert!(resolve(typed, 4).is_err(), "{typed}");
+        }
+    }
+
+    #[test]
+    fn comments_stay() {
+        let text = "# my app\nexec = 'node a.js' # run\nworkers = 4   # enough\n\n[environment]\nA = 'b'\n";
+        assert_eq!(
+            edited(text, Workers::Count(6)).unwrap(),
+            "# my app\nexec = 'node a.js' # run\nworkers = 6   # enough\n\n[environment]\nA = 'b'\n"
+        );
+        assert_eq!(edited(text, Workers::Count(4)).unwrap(), text);
+        assert!(edited(text, Workers::MaxMinus(1)).unwrap().contains("workers = \"max-1\"   # enough\n"));
+    }
+
+    #[test]
+    fn a_missing_key_goes_before_the_tables() {
+        let text = "exec = 'node a.js'\n\n[environment]\nA = 'b'\n";
+        let edited = edited(text, Workers::Count(2)).unwrap();
+        assert_eq!(edited, "exec = 'node a.js'\nworkers = 2\n\n[environment]\nA = 'b'\n");
+    }
+}

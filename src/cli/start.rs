@@ -1,0 +1,344 @@
+//! `appctl start NAME… | FILE.toml | SCRIPT`: returns when the app serves.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use clap::Args;
+
+use super::apps::{self, Loaded};
+use super::exit::{DONE, FAILED, Failure};
+use super::manage::{Manager, addresses, count};
+use super::names::{self, Asked, Target};
+use super::print::Printer;
+use super::run;
+use super::script::{self, Flags};
+use crate::config::Scope;
+use crate::system::bus::Verb;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Names of apps, `all`, NAME@SLOT, a TOML file, or a script or program
+    #[arg(required = true, value_name = "NAME|FILE|SCRIPT")]
+    pub(super) targets: Vec<String>,
+    #[command(flatten)]
+    pub(super) script: Flags,
+}
+
+impl Arguments {
+    /// The same as `appctl run`, for --no-daemon.
+    pub(super) fn into_run(self) -> Result<run::Arguments, Failure> {
+        match <[String; 1]>::try_from(self.targets) {
+            Ok([target]) => Ok(run::Arguments { target, script: self.script }),
+            Err(_) => Err(Failure::Usage("--no-daemon serves one app".into())),
+        }
+    }
+}
+
+pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let flags = &arguments.script;
+    if let (Some(flag), [_, second, ..]) = (flags.of_a_script(), arguments.targets.as_slice()) {
+        return Err(Failure::Usage(format!("{flag} is for one script, but there is {second} as well")));
+    }
+    if flags.time {
+        printer.note("--time: the journal has the time of every line");
+    }
+    let mut code = DONE;
+    for target in &arguments.targets {
+        code = code.max(start_one(target, flags, asked, printer).await?);
+    }
+    Ok(code)
+}
+
+async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let target = Target::read(word);
+    let known = word == "all" || (!word.contains('/') && apps::exists(asked.for_app(target.app()), target.app()));
+    if known {
+        if let Some(flag) = flags.of_a_script() {
+            return Err(Failure::Usage(format!(
+                "{word} is an app already, its file says how it runs: {flag} has no meaning here\n\
+                 Edit {}; or use --name for another app, or write ./{word} for a script of that name.",
+                apps::path(asked.for_app(word), word)?.display()
+            )));
+        }
+        let mut code = DONE;
+        for (scope, target) in names::targets(&[word.to_owned()], asked)? {
+            code = code.max(start_known(scope, &target, flags, printer).await?);
+        }
+        return Ok(code);
+    }
+    let (scope, name, path, text) =
+        if word.ends_with(".toml") { from_file(word, flags, asked)? } else { from_script(word, flags, asked)? };
+    let changed = install(scope, &name, &path, &text, flags.force, printer)?;
+    let manager = Manager::connect(scope).await?;
+    let loaded = apps::load(scope, &name, printer)?;
+    let names = names::units(scope, &name);
+    let running = manager.properties(&names.router).await?.text("ActiveState") == Some("active");
+    manager.refresh(&names, changed).await?;
+    if running && changed {
+        printer.note(&format!("{name} runs, and its file is another now: restarting it"));
+        return super::restart::run(&[name], Asked(Some(scope)), printer).await;
+    }
+    linger(scope, printer);
+    bring_up(&manager, &loaded, true, printer).await
+}
+
+/// Scope, name, where the file goes, and what it says.
+type New = (Scope, String, PathBuf, String);
+
+fn from_file(word: &str, flags: &Flags, asked: Asked) -> Result<New, Failure> {
+    let text =
+        std::fs::read_to_string(word).map_err(|error| Failure::failed(format!("cannot read {word}: {error}")))?;
+    if let Some(flag) = flags.of_a_script().filter(|flag| *flag != "--name") {
+        return Err(Failure::Usage(format!("{flag} is for a script; write it into {word}")));
+    }
+    let stem = Path::new(word).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = flags.name.clone().unwrap_or(stem);
+    crate::config::value::check_name(&name)
+        .map_err(|wrong| Failure::Usage(format!("{}; choose another by --name", wrong.reason)))?;
+    let scope = asked.for_new_app();
+    let text = match &flags.env {
+        Some(profile) => with_profile(&text, profile, word)?,
+        None => text,
+    };
+    Ok((scope, name.clone(), apps::path(scope, &name)?, text))
+}
+
+fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New, Failure> {
+    let scope = asked.for_new_app();
+    let Some(place) = script::look(word, scope)? else {
+        if word.contains('/') || Path::new(word).extension().is_some() {
+            return Err(Failure::failed(format!("there is no file {word}")));
+        }
+        return Err(apps::unknown(asked.for_app(word), word));
+    };
+    let ecosystem = [".config.js", ".config.cjs", ".config.mjs", ".json", ".yml", ".yaml"];
+    if ecosystem.iter().any(|ending| word.ends_with(ending)) {
+        return Err(Failure::Usage(format!(
+            "{word} looks like a file of PM2's; those are not read. Write a TOML file, or give the script and its flags"
+        )));
+    }
+    if flags.env.is_some() {
+        return Err(Failure::Usage("--env chooses a profile of a TOML file; a script has none".into()));
+    }
+    let draft = script::describe(flags, &place, script::find_program)?;
+    check_account(&draft)?;
+    if scope == Scope::System && draft.user.is_none() {
+        let closed = draft
+            .exec
+            .iter()
+            .filter(|word| word.starts_with('/'))
+            .find_map(|path| script::closed_to_others(Path::new(path)))
+            .or_else(|| script::closed_to_others(&draft.directory));
+        if let Some(closed) = closed {
+            return Err(Failure::failed(format!(
+                "{} belongs to root, so its workers would run as a user of their own, who cannot run it: {closed}\n\
+                 Move the app to a place such as /srv; or give it to a user (chown), whom its workers then run as; or \
+                 add --uid USER (--uid root, if it must be).",
+                place.script.display()
+            )));
+        }
+    }
+    let path = apps::path(scope, &draft.name)?;
+    Ok((scope, draft.name.clone(), path, draft.toml()))
+}
+
+fn check_account(draft: &script::Draft) -> Result<(), Failure> {
+    use nix::unistd::{Group, User};
+    if let Some(user) = &draft.user
+        && user.parse::<u32>().is_err()
+        && matches!(User::from_name(user), Ok(None))
+    {
+        return Err(Failure::failed(format!("there is no user {user}")));
+    }
+    if let Some(group) = &draft.group
+        && group.parse::<u32>().is_err()
+        && matches!(Group::from_name(group), Ok(None))
+    {
+        return Err(Failure::failed(format!("there is no group {group}")));
+    }
+    Ok(())
+}
+
+/// Writes the file of a new app; says whether it is another than before. Its mistakes are printed, and then it is not
+/// written.
+fn install(scope: Scope, name: &str, path: &Path, text: &str, force: bool, printer: &Printer) -> Result<bool, Failure> {
+    let app = apps::check(scope, name, path, text, printer)?;
+    match std::fs::read_to_string(path) {
+        Ok(there) if there == text => return Ok(false),
+        Ok(_) if !force => {
+            return Err(Failure::failed(format!(
+                "{} is there already, and says something else\n\
+                 `appctl start {name}` starts it as it is; --force overwrites it; --name OTHER makes another app.",
+                path.display()
+            )));
+        }
+        _ => {}
+    }
+    apps::write(path, text)?;
+    let workers = app.workers.resolve(crate::generator::processors());
+    let listen: Vec<String> = app.listen.iter().map(ToString::to_string).collect();
+    let user = match (scope, &app.user) {
+        (Scope::User, _) => String::new(),
+        (Scope::System, Some(user)) => format!(", as {user}"),
+        (Scope::System, None) => ", as a user of its own".to_owned(),
+    };
+    printer.note(&format!("wrote {}: {} on {}{user}", path.display(), count(workers as usize), listen.join(", ")));
+    Ok(true)
+}
+
+/// The text of a file with another active profile.
+fn with_profile(text: &str, profile: &str, word: &str) -> Result<String, Failure> {
+    let mut document: toml_edit::DocumentMut =
+        text.parse().map_err(|error| Failure::failed(format!("{word}: {error}")))?;
+    match document.get_mut("active_profile").and_then(toml_edit::Item::as_value_mut) {
+        Some(old) => {
+            let decor = old.decor().clone();
+            *old = profile.into();
+            *old.decor_mut() = decor;
+        }
+        None => {
+            document.insert("active_profile", toml_edit::value(profile));
+        }
+    }
+    Ok(document.to_string())
+}
+
+async fn start_known(scope: Scope, target: &Target, flags: &Flags, printer: &Printer) -> Result<u8, Failure> {
+    let mut loaded = apps::load(scope, target.app(), printer)?;
+    let manager = Manager::connect(scope).await?;
+    let names = names::units(scope, target.app());
+    let mut changed = false;
+    if let Some(profile) = &flags.env
+        && loaded.app.profile.as_ref() != Some(profile)
+    {
+        let text = with_profile(&loaded.text, profile, &loaded.path.display().to_string())?;
+        apps::check(scope, target.app(), &loaded.path, &text, printer)?;
+        apps::write(&loaded.path, &text)?;
+        loaded = apps::load(scope, target.app(), printer)?;
+        printer.note(&format!("active_profile = \"{profile}\" in {}", loaded.path.display()));
+        changed = true;
+    }
+    manager.refresh(&names, changed).await?;
+    if let Target::Worker { slot, .. } = target {
+        let began = SystemTime::now();
+        let wanted = [(Verb::Start, names.slot(slot))];
+        let unfinished = manager.run(&wanted, async |_, unit| ready(&manager, unit, printer).await).await?;
+        manager.explain(&unfinished, began, printer).await;
+        return Ok(if unfinished.is_empty() { DONE } else { FAILED });
+    }
+    bring_up(&manager, &loaded, true, printer).await
+}
+
+/// Starts sockets, router and workers, and waits until all are ready. `tell`: say so when all were already.
+pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, printer: &Printer) -> Result<u8, Failure> {
+    let began = SystemTime::now();
+    let name = &loaded.app.name;
+    let names = names::units(manager.scope, name);
+    let router = manager.properties(&names.router).await?;
+    if router.text("LoadState") != Some("loaded") {
+        return Err(Failure::failed(format!(
+            "systemd has no unit {} though {} is there\n\
+             Is appctl-generator in systemd's {} directory? `appctl cat {name}` shows what it would write.",
+            names.router,
+            loaded.path.display(),
+            if manager.scope == Scope::User { "user-generators" } else { "system-generators" }
+        )));
+    }
+    let mut wanted: Vec<(Verb, String)> = names::sockets(&names)
+        .into_iter()
+        .filter(|socket| *socket != names.public || !loaded.app.listen.is_empty())
+        .map(|socket| (Verb::Start, socket.to_owned()))
+        .collect();
+    wanted.push((Verb::Start, names.router.clone()));
+    wanted.extend((1..=loaded.workers()).map(|slot| (Verb::Start, names.slot(slot))));
+    let mut already = true;
+    let mut running = Vec::new();
+    for (_, unit) in &wanted {
+        let properties = manager.properties(unit).await?;
+        match properties.text("ActiveState") {
+            Some("active") => running.push(unit.clone()),
+            Some("failed") => {
+                already = false;
+                // Else a start limit that was hit would refuse the start.
+                let _ = manager.systemd.reset_failed(unit).await;
+            }
+            _ => already = false,
+        }
+    }
+    let unfinished = manager
+        .run(&wanted, async |_, unit| {
+            if unit.contains('@') && !running.iter().any(|it| it == unit) {
+                ready(manager, unit, printer).await;
+            }
+        })
+        .await?;
+    let failed = unfinished.iter().filter(|job| job.unit.contains('@')).count();
+    let workers = loaded.workers() as usize;
+    if !unfinished.is_empty() {
+        manager.explain(&unfinished, began, printer).await;
+        if failed == unfinished.len() && failed < workers {
+            printer.detail(&format!("{name} serves with {} of {workers} workers", workers - failed));
+        }
+        if loaded.app.restart.policy != "no" {
+            printer.detail(&format!(
+                "systemd goes on trying; `appctl{} stop {name}` ends that",
+                super::manage::user_flag(manager.scope)
+            ));
+        }
+        return Ok(FAILED);
+    }
+    let served = addresses(loaded);
+    let served = if served.is_empty() { String::new() } else { format!(" on {}", served.join(" and ")) };
+    if already && tell {
+        printer.note(&format!("{name} was running already, with {}{served}", count(workers)));
+    } else {
+        printer.note(&format!("{name} serves{served} with {}", count(workers)));
+    }
+    Ok(DONE)
+}
+
+/// One line for a worker that is up.
+async fn ready(manager: &Manager, unit: &str, printer: &Printer) {
+    let pid = manager.systemd.properties(unit).await.ok().and_then(|it| it.u32("MainPID")).filter(|pid| *pid != 0);
+    let pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    printer.note(&format!("{} ready{pid}", unit.trim_end_matches(".service")));
+}
+
+/// A user's apps end with the last session, unless.
+fn linger(scope: Scope, printer: &Printer) {
+    let Some(user) = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten() else { return };
+    if scope == Scope::User && !Path::new("/var/lib/systemd/linger").join(&user.name).exists() {
+        printer.note("It ends when you log out; `loginctl enable-linger` lets it run on, and start at boot.");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_profile() {
+        let text = "exec = 'node a.js'\nactive_profile = 'a' # now\n[profile.b.environment]\nX = '1'\n";
+        assert!(with_profile(text, "b", "x").unwrap().contains("active_profile = \"b\" # now\n"));
+        let text = "exec = 'node a.js'\n[profile.b.environment]\nX = '1'\n";
+        let changed = with_profile(text, "b", "x").unwrap();
+        assert!(changed.starts_with("exec = 'node a.js'\nactive_profile = \"b\"\n[profile"), "{changed}");
+    }
+
+    #[test]
+    fn an_installed_file_is_not_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.toml");
+        let printer = Printer::new(false, true);
+        let install = |text: &str, force| install(Scope::System, "a", &path, text, force, &printer);
+        let one = "exec = ['/usr/bin/node', '/srv/a.js']\nlisten = [\"8080\"]\n";
+        let two = "exec = ['/usr/bin/node', '/srv/b.js']\nlisten = [\"8080\"]\n";
+        assert!(install(one, false).unwrap());
+        assert!(!install(one, false).unwrap(), "the same again is no change");
+        assert_eq!(install(two, false).unwrap_err().code(), 1);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), one);
+        assert!(install(two, true).unwrap());
+        assert_eq!(install("exec = 7", true).unwrap_err().code(), 1);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), two, "what does not pass the check is not written");
+    }
+}

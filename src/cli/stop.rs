@@ -1,0 +1,45 @@
+//! `appctl stop NAME… | NAME@SLOT… | all`.
+
+use std::time::SystemTime;
+
+use super::exit::{DONE, FAILED, Failure};
+use super::manage::Manager;
+use super::names::{self, Asked, Target};
+use super::print::Printer;
+use crate::config::Scope;
+use crate::system::bus::Verb;
+
+pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let targets = names::targets(words, asked)?;
+    let began = SystemTime::now();
+    let mut code = DONE;
+    for scope in [Scope::System, Scope::User] {
+        let here: Vec<&Target> = targets.iter().filter(|(of, _)| *of == scope).map(|(_, target)| target).collect();
+        if here.is_empty() {
+            continue;
+        }
+        let manager = Manager::connect(scope).await?;
+        let apps: Vec<&str> =
+            here.iter().filter(|target| matches!(target, Target::App(_))).map(|target| target.app()).collect();
+        let mut unfinished = manager.stop(&apps, printer).await?;
+        let workers: Vec<_> = here
+            .iter()
+            .filter_map(|target| match target {
+                Target::Worker { app, slot } => Some((Verb::Stop, names::units(scope, app).slot(slot))),
+                Target::App(_) => None,
+            })
+            .collect();
+        unfinished.extend(
+            manager
+                .run(&workers, async |_, unit| printer.note(&format!("{} stopped", unit.trim_end_matches(".service"))))
+                .await?,
+        );
+        if unfinished.is_empty() {
+            apps.iter().for_each(|app| printer.note(&format!("{app} stopped")));
+        } else {
+            manager.explain(&unfinished, began, printer).await;
+            code = FAILED;
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,85 @@
+//! `appctl stopping NAME`, the router's `ExecStop=`: a stop of the router stops the workers, a restart restarts them, and
+//! a router that ends by itself leaves them alone.
+//!
+//! systemd does not tell a service why it is stopped; its own job does. The bus may go away meanwhile (the machine
+//! shuts down), so everything here has a bound and no failure stops the stopping.
+
+use std::time::Duration;
+
+use super::apps;
+use super::control::Control;
+use super::exit::{DONE, Failure};
+use super::jobs;
+use super::names;
+use super::print::Printer;
+use crate::config::Scope;
+use crate::system::bus::{BusError, Systemd, Verb};
+use crate::system::place;
+use crate::unit::plan::Names;
+
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
+/// To ask systemd what is going on.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u8, Failure> {
+    let names = names::units(scope, name);
+    let asking = async {
+        let systemd = Systemd::connect(apps::manager(scope)).await?;
+        let job = systemd.job_type(&names.router).await?;
+        Ok::<_, BusError>((systemd, job))
+    };
+    let (systemd, job) = match tokio::time::timeout(ASK_TIMEOUT, asking).await {
+        Ok(Ok(asked)) => asked,
+        Ok(Err(error)) => return Ok(give_up(printer, &error.to_string())),
+        Err(_) => return Ok(give_up(printer, "systemd did not answer in time")),
+    };
+    let restart = match job.as_deref() {
+        Some("stop") => false,
+        Some("restart" | "try-restart" | "reload-or-start") => true,
+        _ => return Ok(DONE),
+    };
+    if let Some(socket) = place::control(scope == Scope::User, name) {
+        // It may be gone, or hang: then it takes no new workers either.
+        let _ = Control::new(socket, CONTROL_TIMEOUT).stopping().await;
+    }
+    // No bound on the workers: each has its own TimeoutStopSec=, and this command the router's.
+    if let Err(error) = stop_workers(&systemd, &names, restart).await {
+        return Ok(give_up(printer, &error.to_string()));
+    }
+    Ok(DONE)
+}
+
+async fn stop_workers(systemd: &Systemd, names: &Names, restart: bool) -> Result<(), BusError> {
+    if !restart {
+        // Not waited for: these jobs wait for the router's own, which waits for this command. Without them the next
+        // connection would start the app again.
+        for socket in names::sockets(names) {
+            match systemd.enqueue(Verb::Stop, socket).await {
+                Ok(_) | Err(BusError::NoSuchUnit(_) | BusError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    let workers: Vec<String> = systemd
+        .list(&[names.slot("*")])
+        .await?
+        .into_iter()
+        .filter(|unit| !["inactive", "failed"].contains(&unit.active_state.as_str()))
+        .map(|unit| unit.name)
+        .collect();
+    let wanted: Vec<_> = workers.iter().map(|unit| (Verb::Stop, unit.clone())).collect();
+    // One that cannot be stopped is systemd's to kill; the others are started again all the same.
+    jobs::run(systemd, &wanted, async |_, _| {}).await?;
+    if restart {
+        for unit in &workers {
+            systemd.enqueue(Verb::Start, unit).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The router is stopped whatever happens; one line tells what was left undone.
+fn give_up(printer: &Printer, reason: &str) -> u8 {
+    printer.warning(&format!("the workers are left as they are: {reason}"));
+    DONE
+}

@@ -1,0 +1,178 @@
+//! Reading the journal, by `journalctl` as a child: the one stable interface to it that needs no C library.
+
+use std::io;
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
+
+use super::bus::Manager;
+
+/// Which lines: the apps' own, and what systemd says about their units.
+#[derive(Debug, Clone)]
+pub struct Query {
+    pub manager: Manager,
+    /// Any of them is enough.
+    pub matches: Vec<Match>,
+    /// At most this many lines of the past.
+    pub lines: Option<u32>,
+    pub follow: bool,
+    /// Only priority *err* and worse.
+    pub errors: bool,
+    pub output: Output,
+}
+
+/// The lines of one app, or of one of its workers.
+///
+/// Fields, and no glob of units: journalctl expands a glob once, so that units which start later would not show in what
+/// it follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    /// Value of the field `APP`, which the units of an app carry (`LogExtraFields=`).
+    pub app: String,
+    /// Value of the field `SLOT`, which its workers carry.
+    pub slot: Option<String>,
+    /// Units of which the manager's own lines (started, exited with status …) are wanted.
+    pub units: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Time, identifier, text.
+    Short,
+    /// The text alone.
+    Raw,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Query {
+    /// The arguments of journalctl(1). Groups of matches are joined by `+`: any of them is enough.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments: Vec<String> = vec!["--no-pager".into(), "--quiet".into()];
+        if self.manager == Manager::User {
+            arguments.push("--user".into());
+        }
+        if let Some(lines) = self.lines {
+            arguments.push(format!("--lines={lines}"));
+        }
+        if self.follow {
+            arguments.push("--follow".into());
+        }
+        if self.errors {
+            arguments.push("--priority=err".into());
+        }
+        match self.output {
+            Output::Short => arguments.extend(["--output=short".into(), "--no-hostname".into()]),
+            Output::Raw => arguments.push("--output=cat".into()),
+            Output::Json => arguments.push("--output=json".into()),
+        }
+        // PID 1 writes UNIT=, a user's manager USER_UNIT= (systemd.journal-fields(7)).
+        let field = match self.manager {
+            Manager::System => "UNIT",
+            Manager::User => "USER_UNIT",
+        };
+        // Matches of one field are alternatives, those of different fields have to hold together, `+` is an or.
+        for (at, wanted) in self.matches.iter().enumerate() {
+            if at > 0 {
+                arguments.push("+".into());
+            }
+            arguments.push(format!("APP={}", wanted.app));
+            arguments.extend(wanted.slot.iter().map(|slot| format!("SLOT={slot}")));
+            if wanted.units.is_empty() {
+                continue;
+            }
+            arguments.push("+".into());
+            if self.manager == Manager::System {
+                arguments.push("_PID=1".into());
+            }
+            arguments.extend(wanted.units.iter().map(|unit| format!("{field}={unit}")));
+        }
+        arguments
+    }
+
+    /// Becomes journalctl; returns only when that is impossible.
+    pub fn exec(&self) -> io::Error {
+        use std::os::unix::process::CommandExt;
+        Command::new("journalctl").args(self.arguments()).exec()
+    }
+
+    /// The lines at hand, oldest first.
+    pub fn read(&self) -> io::Result<Vec<String>> {
+        run(&self.arguments())
+    }
+}
+
+/// The last `lines` lines that a unit's processes wrote: those of one run where it wrote any, else all since `since`.
+///
+/// `invocation`: the unit's `InvocationID` in hex. It is already another's when systemd has started the unit again.
+pub fn last_of(
+    manager: Manager,
+    unit: &str,
+    invocation: Option<String>,
+    since: SystemTime,
+    lines: u32,
+) -> io::Result<Vec<String>> {
+    let common = |extra: &[String]| {
+        let mut arguments: Vec<String> =
+            vec!["--no-pager".into(), "--quiet".into(), "--output=cat".into(), format!("--lines={lines}")];
+        if manager == Manager::User {
+            arguments.push("--user".into());
+        }
+        arguments.extend_from_slice(extra);
+        run(&arguments)
+    };
+    if let Some(invocation) = invocation {
+        let found = common(&[format!("_SYSTEMD_INVOCATION_ID={invocation}")])?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    let field = match manager {
+        Manager::System => "_SYSTEMD_UNIT",
+        Manager::User => "_SYSTEMD_USER_UNIT",
+    };
+    let since = since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    common(&[format!("--since=@{since}"), format!("{field}={unit}")])
+}
+
+fn run(arguments: &[String]) -> io::Result<Vec<String>> {
+    let output = Command::new("journalctl").args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query() -> Query {
+        Query {
+            manager: Manager::System,
+            matches: vec![
+                Match { app: "shop".into(), slot: None, units: vec!["shop.service".into(), "shop@1.service".into()] },
+                Match { app: "chat".into(), slot: Some("2".into()), units: vec!["chat@2.service".into()] },
+            ],
+            lines: Some(15),
+            follow: true,
+            errors: false,
+            output: Output::Short,
+        }
+    }
+
+    #[test]
+    fn an_app_and_what_pid_1_says_of_its_units() {
+        assert_eq!(
+            query().arguments().join(" "),
+            "--no-pager --quiet --lines=15 --follow --output=short --no-hostname \
+             APP=shop + _PID=1 UNIT=shop.service UNIT=shop@1.service + APP=chat SLOT=2 + _PID=1 UNIT=chat@2.service"
+        );
+    }
+
+    #[test]
+    fn a_users_manager_writes_other_fields() {
+        let query = Query { manager: Manager::User, follow: false, errors: true, output: Output::Json, ..query() };
+        assert_eq!(
+            query.arguments().join(" "),
+            "--no-pager --quiet --user --lines=15 --priority=err --output=json \
+             APP=shop + USER_UNIT=shop.service USER_UNIT=shop@1.service + APP=chat SLOT=2 + USER_UNIT=chat@2.service"
+        );
+    }
+}
