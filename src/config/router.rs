@@ -87,6 +87,10 @@ impl Default for RouterSettings {
     }
 }
 
+/// What `infinity` (and anything longer) is to the router: 30 years. Added to a clock it does not overflow, as it
+/// would with [`Duration::MAX`].
+pub const FOREVER: Duration = Duration::from_secs(30 * 31_557_600);
+
 /// One setting: its key in the file, and how to read and write it as text.
 pub struct Field {
     /// As the file has it; the flag has `-` in place of `_`.
@@ -155,7 +159,7 @@ pub const FIELDS: [Field; 13] = [
         key: "head_timeout",
         table: Table::Router,
         read: |settings, text| put(&mut settings.head_timeout, span(text, Duration::from_millis(1))),
-        write: |settings| value::write_span(settings.head_timeout),
+        write: |settings| write_span(settings.head_timeout),
     },
     Field {
         key: "waiting_limit",
@@ -168,13 +172,13 @@ pub const FIELDS: [Field; 13] = [
         key: "wait_timeout",
         table: Table::Router,
         read: |settings, text| put(&mut settings.wait_timeout, span(text, Duration::ZERO)),
-        write: |settings| value::write_span(settings.wait_timeout),
+        write: |settings| write_span(settings.wait_timeout),
     },
     Field {
         key: "session_wait",
         table: Table::Router,
         read: |settings, text| put(&mut settings.session_wait, span(text, Duration::ZERO)),
-        write: |settings| value::write_span(settings.session_wait),
+        write: |settings| write_span(settings.session_wait),
     },
     Field {
         key: "queue_limit",
@@ -199,7 +203,7 @@ pub const FIELDS: [Field; 13] = [
         key: "ready_grace",
         table: Table::Ready,
         read: |settings, text| put(&mut settings.ready_grace, span(text, Duration::ZERO)),
-        write: |settings| value::write_span(settings.ready_grace),
+        write: |settings| write_span(settings.ready_grace),
     },
     Field {
         key: "serialization",
@@ -272,7 +276,11 @@ fn span(text: &str, least: Duration) -> Result<Duration, Wrong> {
     if span < least {
         return Err(Wrong::new("it must be longer than 0", "write \"infinity\" for no limit"));
     }
-    Ok(span)
+    Ok(span.min(FOREVER))
+}
+
+fn write_span(span: Duration) -> String {
+    if span >= FOREVER { "infinity".to_owned() } else { value::write_span(span) }
 }
 
 /// Why a router cannot start with the flags it got.
@@ -324,9 +332,9 @@ mod tests {
 
     fn spans(least: u64) -> impl Strategy<Value = Duration> {
         prop_oneof![
-            (least..u64::MAX / 4).prop_map(Duration::from_micros),
+            (least..FOREVER.as_micros() as u64).prop_map(Duration::from_micros),
             (1..100u64).prop_map(Duration::from_secs),
-            Just(Duration::MAX)
+            Just(FOREVER)
         ]
     }
 
@@ -385,6 +393,17 @@ mod tests {
         };
         let flags = ["--workers=4", "--balance=round-robin", "--head-limit=32K", "--wait-timeout=1min30s"];
         assert_eq!(settings.to_args(), flags);
+    }
+
+    /// The router adds these to the time of day.
+    #[test]
+    fn no_span_overflows_the_clock() {
+        for text in ["infinity", "100000y"] {
+            let arguments = ["head", "wait"].map(|name| format!("--{name}-timeout={text}"));
+            let settings = RouterSettings::from_args(&arguments).unwrap();
+            let _ = std::time::Instant::now() + settings.head_timeout + settings.wait_timeout;
+            assert_eq!(settings.to_args(), ["--head-timeout=infinity", "--wait-timeout=infinity"]);
+        }
     }
 
     #[test]

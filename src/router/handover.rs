@@ -89,7 +89,7 @@ async fn read_request(router: &Rc<Router>, client: &Rc<OwnedFd>) -> Result<Optio
     drop(silent);
     match sight {
         Ok(Sight::Head(head)) => {
-            let session = engine::session(&head.target).map(str::to_owned);
+            let session = engine::session(&head.target).map(|raw| engine::decode(raw).into_owned());
             Ok(Some(Request { session, tls: false }))
         }
         Ok(Sight::Tls) => Ok(Some(Request { session: None, tls: true })),

@@ -311,7 +311,7 @@ impl Router {
                 self.table.borrow_mut().online(id);
                 self.await_silence(link);
             }
-            FromWorker::QueryServer { seq, query } => self.on_query(link, seq, query),
+            FromWorker::QueryServer { seq, query } => self.on_query(link, seq, &query),
             FromWorker::Listening(_) => self.sign(id, Sign::Listening),
             FromWorker::Close { key } => {
                 if let Some(worker) = self.table.borrow_mut().worker_mut(id) {
@@ -348,7 +348,7 @@ impl Router {
     }
 
     /// A worker wants to listen: it gets its connections from us, one by one (lib/internal/cluster/round_robin_handle.js).
-    fn on_query(&self, link: &Link, seq: u64, query: Query) {
+    fn on_query(&self, link: &Link, seq: u64, query: &Query) {
         let errno = match query.address_type {
             AddressType::Tcp4 | AddressType::Tcp6 | AddressType::Path => None,
             // The number means something in the worker only.
@@ -460,10 +460,10 @@ pub async fn run(router: Rc<Router>, listeners: Listeners, stop: CancellationTok
     for listener in listeners.public {
         let address = Rc::new(listener.address());
         let (router, stop) = (Rc::clone(&router), stop.clone());
-        let socket = OwnedFd::from(match listener {
+        let socket = match listener {
             Listener::Tcp(tcp) => OwnedFd::from(tcp),
             Listener::Unix(unix) => OwnedFd::from(unix),
-        });
+        };
         set_nonblocking(&socket)?;
         let socket = watch(socket, Interest::READABLE)?;
         tokio::task::spawn_local(async move {

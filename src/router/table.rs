@@ -124,7 +124,7 @@ impl Table {
             turn: 0,
             online: false,
         };
-        self.workers.entry(id).insert_entry(worker).into_mut()
+        self.workers.entry(id).or_insert(worker)
     }
 
     /// The slot's index of last time, else slot number less one, else the lowest that is free.

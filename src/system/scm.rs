@@ -130,7 +130,7 @@ fn has_room(channel: BorrowedFd<'_>, length: usize) -> io::Result<bool> {
 }
 
 /// Room for one SCM_RIGHTS message with one descriptor, aligned as cmsg(3) wants it.
-struct ControlBuffer([u64; ControlBuffer::WORDS]);
+struct ControlBuffer([u64; Self::WORDS]);
 
 impl ControlBuffer {
     // SAFETY: CMSG_SPACE only computes.

@@ -39,7 +39,8 @@ const MOST_FIELDS: usize = 2000;
 /// Looks at what has come so far. The caller bounds `bytes`.
 ///
 /// What can no longer become a head is `Bad` as soon as that shows. Empty lines before the request line are let pass
-/// (RFC 9112 §2.2). The worker's own parser is the judge of all else.
+/// (RFC 9112 §2.2). The worker's own parser is the judge of all else. Of what Node 20 to 24 serve, this refuses only what
+/// RFC 9112 does not allow: two spaces in a request line, and the versions 0.9 and 2.0.
 pub fn peek(bytes: &[u8]) -> Peeked {
     if TLS_HANDSHAKE.starts_with(bytes) {
         return if bytes == TLS_HANDSHAKE { Peeked::Tls } else { Peeked::Partial };
