@@ -59,6 +59,16 @@ impl Manager {
         Ok(workers)
     }
 
+    /// Running workers in slots above the number that the file says, highest first.
+    pub(super) async fn surplus(&self, names: &Names, wanted: u32) -> Result<Vec<(Verb, String)>, Failure> {
+        let workers = self.workers(names).await?;
+        let surplus = workers.into_iter().filter(|(unit, state)| {
+            let slot = names::slot(unit).and_then(|slot| slot.parse::<u32>().ok());
+            !["inactive", "failed"].contains(&state.as_str()) && slot.is_some_and(|slot| slot > wanted)
+        });
+        Ok(surplus.map(|(unit, _)| (Verb::Stop, unit)).rev().collect())
+    }
+
     pub(super) async fn run(
         &self,
         wanted: &[(Verb, String)],

