@@ -44,7 +44,8 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     }
     let mut code = DONE;
     for target in &arguments.targets {
-        code = code.max(start_one(target, flags, asked, printer).await?);
+        let started = start_one(target, flags, asked, printer).await;
+        code = code.max(started.or_else(|failure| failure.of_one(printer))?);
     }
     Ok(code)
 }
@@ -62,7 +63,8 @@ async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -
         }
         let mut code = DONE;
         for (scope, target) in names::targets(&[word.to_owned()], asked)? {
-            code = code.max(start_known(scope, &target, flags, printer).await?);
+            let started = start_known(scope, &target, flags, printer).await;
+            code = code.max(started.or_else(|failure| failure.of_one(printer))?);
         }
         return Ok(code);
     }

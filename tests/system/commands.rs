@@ -137,6 +137,28 @@ fn a_stopped_app_stays_stopped() {
     }
     assert_eq!(appctl(&machine, "status shop").0, 3);
     done(&machine, "stop shop");
+
+    done(&machine, "start shop");
+    machine.ok("rm /etc/appctl/shop.toml && systemctl daemon-reload");
+    done(&machine, "stop shop");
+    assert!(refused(&machine, 8080), "an app whose file is gone can still be stopped");
+    assert_eq!(appctl(&machine, "stop shop").0, 4);
+}
+
+#[test]
+fn a_broken_file_holds_up_no_other_app() {
+    let Some(machine) = boot() else { return };
+    done(&machine, "start worker.js --name shop");
+    done(&machine, "stop shop");
+    machine.write("/etc/appctl/broken.toml", "exec = 7\n");
+    for verb in ["start", "restart"] {
+        let (code, _, err) = appctl(&machine, &format!("{verb} all"));
+        assert!(code == 1 && err.contains("broken.toml:1:8"), "{verb}: {err}");
+        assert!(answers(&machine, 8080), "{verb}");
+    }
+    assert!(list(&machine, "broken")["error"].as_str().unwrap().contains("exec must be"));
+    let (code, out, _) = appctl(&machine, "status broken");
+    assert!(code == 3 && out.contains("exec must be"), "{out}");
 }
 
 #[test]
