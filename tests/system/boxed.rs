@@ -171,6 +171,14 @@ impl Boxed {
         self.property(unit, "ActiveState") == "active"
     }
 
+    /// Starts an app and waits until all its workers are ready. (`systemctl start` of the router alone does not wait.)
+    pub(crate) fn start_app(&self, name: &str, workers: u32) {
+        self.ok(&format!("systemctl start {name}.service"));
+        self.until(&format!("{workers} workers of {name} are active"), || {
+            (1..=workers).all(|slot| self.is_active(&format!("{name}@{slot}.service"))).then_some(())
+        });
+    }
+
     /// The main process, if there is one.
     pub(crate) fn main_pid(&self, unit: &str) -> Option<u32> {
         self.property(unit, "MainPID").parse().ok().filter(|pid| *pid > 0)

@@ -63,7 +63,8 @@ fn two_apps_are_islands() {
         )
         .boot();
     let Some(machine) = boxed else { return };
-    machine.ok("systemctl start one.service two.service");
+    machine.start_app("one", 2);
+    machine.start_app("two", 2);
 
     // Both at once, with the same numbers in their packets: a packet that crossed over would be a duplicate, a session
     // that crossed over one too many.
