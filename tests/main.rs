@@ -6,6 +6,7 @@ mod corpus;
 mod foreground;
 mod generator;
 mod handover;
+mod readme;
 mod requests;
 mod support;
 mod walls;
