@@ -2,10 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod channel;
+mod cluster;
 mod corpus;
 mod foreground;
 mod generator;
 mod handover;
 mod requests;
+mod starting;
 mod support;
+mod tls;
 mod walls;

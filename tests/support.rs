@@ -18,7 +18,7 @@ pub(crate) struct Cluster {
     lines: Receiver<String>,
     /// All that it has printed so far.
     pub(crate) output: Vec<String>,
-    _files: tempfile::TempDir,
+    files: tempfile::TempDir,
 }
 
 /// An address that nobody uses: below the ports that the kernel gives to clients, and another one each time.
@@ -66,9 +66,32 @@ impl Cluster {
         cluster
     }
 
+    /// The same for a script that the test brings along, on a free address.
+    pub(crate) fn script(text: &str, workers: usize, more: &str) -> Self {
+        Self::script_by(&["node"], &[free_address().to_string()], text, workers, more)
+    }
+
+    /// A script of the test's own, run by `program` (its path is added) and public at `listen`.
+    pub(crate) fn script_by(program: &[&str], listen: &[String], text: &str, workers: usize, more: &str) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let script = files.path().join("worker.js");
+        std::fs::write(&script, text).unwrap();
+        let mut exec: Vec<&str> = program.to_vec();
+        exec.push(script.to_str().unwrap());
+        let text = format!("exec = {exec:?}\nworkers = {workers}\nlisten = {listen:?}\n{more}\n");
+        let mut cluster = Self::launch_in(files, &text);
+        if let Some(address) = listen.iter().find_map(|listen| listen.parse().ok()) {
+            cluster.address = address;
+        }
+        cluster
+    }
+
     /// The same for any file of an app.
     pub(crate) fn launch_text(text: &str) -> Self {
-        let files = tempfile::tempdir().unwrap();
+        Self::launch_in(tempfile::tempdir().unwrap(), text)
+    }
+
+    fn launch_in(files: tempfile::TempDir, text: &str) -> Self {
         let file = files.path().join("app.toml");
         std::fs::write(&file, text).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -92,7 +115,7 @@ impl Cluster {
                 }
             });
         }
-        Self { child, address, lines, output: Vec::new(), _files: files }
+        Self { child, address, lines, output: Vec::new(), files }
     }
 
     /// Waits for a line that contains `text`, and returns it.
@@ -108,6 +131,24 @@ impl Cluster {
                 Err(_) => panic!("no line with {text:?} came; all lines:\n{}", self.output.join("\n")),
             }
         }
+    }
+
+    /// Waits until all workers are ready.
+    pub(crate) fn until_ready(mut self, workers: usize) -> Self {
+        for _ in 0..workers {
+            self.until("is ready");
+        }
+        self
+    }
+
+    /// Of the router.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// A directory that goes with the cluster.
+    pub(crate) fn directory(&self) -> &Path {
+        self.files.path()
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
