@@ -84,7 +84,13 @@ pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {
                 }
             }
         }
-        Worker::Drain { timeout, worker } => worker::drain::drain(&named(worker), *timeout),
+        Worker::Drain { timeout, worker } => {
+            // The worker is going to be stopped whatever the router says: that must not make the stop a failure.
+            if let Err(error) = worker::drain::drain(&named(worker), *timeout) {
+                printer.warning(&format!("not drained: {error}"));
+            }
+            return DONE;
+        }
     };
     match done {
         Ok(()) => DONE,

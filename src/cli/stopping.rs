@@ -38,18 +38,20 @@ pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u
         Some("restart" | "try-restart" | "reload-or-start") => true,
         _ => return Ok(DONE),
     };
-    if let Some(socket) = place::control(scope == Scope::User, name) {
-        // It may be gone, or hang: then it takes no new workers either.
-        let _ = Control::new(socket, CONTROL_TIMEOUT).stopping().await;
-    }
+    let control = place::control(scope == Scope::User, name).map(|socket| Control::new(socket, CONTROL_TIMEOUT));
     // No bound on the workers: each has its own TimeoutStopSec=, and this command the router's.
-    if let Err(error) = stop_workers(&systemd, &names, restart).await {
+    if let Err(error) = stop_workers(&systemd, &names, restart, control).await {
         return Ok(give_up(printer, &error.to_string()));
     }
     Ok(DONE)
 }
 
-async fn stop_workers(systemd: &Systemd, names: &Names, restart: bool) -> Result<(), BusError> {
+async fn stop_workers(
+    systemd: &Systemd,
+    names: &Names,
+    restart: bool,
+    control: Option<Control>,
+) -> Result<(), BusError> {
     if !restart {
         // Not waited for: these jobs wait for the router's own, which waits for this command. Without them the next
         // connection would start the app again.
@@ -70,6 +72,11 @@ async fn stop_workers(systemd: &Systemd, names: &Names, restart: bool) -> Result
     let wanted: Vec<_> = workers.iter().map(|unit| (Verb::Stop, unit.clone())).collect();
     // One that cannot be stopped is systemd's to kill; the others are started again all the same.
     jobs::run(systemd, &wanted, async |_, _| {}).await?;
+    // Not before they have stopped: the router has to let them drain. From here on it lets no worker in, so that the new
+    // ones meet its successor. It may be gone, or hang: then it lets none in either.
+    if let Some(control) = control {
+        let _ = control.stopping().await;
+    }
     if restart {
         for unit in &workers {
             systemd.enqueue(Verb::Start, unit).await?;

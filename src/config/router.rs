@@ -87,7 +87,7 @@ impl Default for RouterSettings {
     }
 }
 
-/// What `infinity` (and anything longer) is to the router: 30 years. `Instant::now() + FOREVER` does not overflow, as it
+/// What `infinity` (and anything longer) is to the router: 30 years. Added to a clock it does not overflow, as it
 /// would with [`Duration::MAX`].
 pub const FOREVER: Duration = Duration::from_secs(30 * 31_557_600);
 

@@ -200,3 +200,29 @@ fn warn_of_shared_addresses(files: &mut [AppFile]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// systemd waits for its generators: a FIFO must not be waited for.
+    #[test]
+    fn a_fifo_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.toml");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || drop(sender.send(read("a", "a.toml".into(), &path, Scope::System))));
+        let file = receiver.recv_timeout(std::time::Duration::from_secs(30)).expect("reading does not block");
+        assert_eq!(file.report.error().map(|problem| problem.message.as_str()), Some("it is not a regular file"));
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.toml");
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        let file = read("a", path.clone(), &path, Scope::System);
+        assert!(file.report.error().unwrap().message.contains("larger than 1 MiB"));
+    }
+}

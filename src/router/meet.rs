@@ -43,12 +43,7 @@ pub(super) async fn accept_workers(router: &Rc<Router>, socket: UnixListener) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            // The next router finds those who connect from now on in the socket's backlog.
-            () = router.stopping.cancelled() => return,
-        };
-        match accepted {
+        match socket.accept().await {
             Ok((stream, _)) => {
                 let router = Rc::clone(router);
                 tokio::task::spawn_local(async move {
@@ -66,6 +61,11 @@ pub(super) async fn accept_workers(router: &Rc<Router>, socket: UnixListener) {
 
 async fn meet(router: &Rc<Router>, mut stream: UnixStream) {
     let error = match introduce(router, &mut stream).await {
+        Ok(Hello::Attach { .. }) if router.stopping.is_cancelled() => {
+            // Kept until this router ends: then the worker turns to the next one.
+            let _kept = stream;
+            return std::future::pending().await;
+        }
         Ok(Hello::Attach { slot, encoding }) => match attach(router, stream, &slot, agreed(router, encoding.into())) {
             Ok(()) => return,
             Err(error) => {

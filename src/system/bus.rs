@@ -211,7 +211,11 @@ impl Systemd {
     /// Jobs that end from now on.
     pub async fn watch_jobs(&self) -> Result<Jobs<'_>, BusError> {
         let mut signals = self.manager.receive_job_removed().await?;
-        self.manager.subscribe().await?;
+        match self.manager.subscribe().await.map_err(BusError::from) {
+            // This connection has watched before.
+            Ok(()) | Err(BusError::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
         let (sender, finished) = mpsc::unbounded_channel();
         // zbus stops reading the connection, answers included, while one of its streams is full.
         let pump = tokio::spawn(async move {

@@ -258,7 +258,8 @@ fn worker(app: &App, names: &Names) -> UnitFile {
     unit.set("Service", "ExecStart", format!("{start} %i -- {}", program.join(" ")));
     unit.set("Service", "ExecStartPost", format!("{} %i", command(app.scope, &["worker", "ready", &app.name])));
     let drain = format!("--timeout={}", write_span(app.drain));
-    unit.set("Service", "ExecStop", format!("{} %i", command(app.scope, &["worker", "drain", &drain, &app.name])));
+    // `-`: a router that cannot answer must not make a worker that stops in order a failed one.
+    unit.set("Service", "ExecStop", format!("-{} %i", command(app.scope, &["worker", "drain", &drain, &app.name])));
     unit.set("Service", "Slice", specifiers(&names.slice));
 
     let dynamic = app.user.is_none() && app.scope == Scope::System;
@@ -396,7 +397,9 @@ mod tests {
         let worker = find(&plan, "my-app@.service");
         for key in ["After", "Before", "PartOf", "Requires", "BindsTo", "StopPropagatedFrom", "Wants", "Upholds"] {
             let values: Vec<&str> = worker.get_all("Unit", key).collect();
-            assert!(values.iter().all(|it| !it.contains("my-app.service")), "{key}: {values:?}");
+            let router =
+                |it: &&str| ["my-app.service", "%p.service", "%N.service"].iter().any(|name| it.contains(name));
+            assert!(!values.iter().any(router), "{key}: {values:?}");
         }
         let router = find(&plan, "my-app.service");
         assert_eq!(router.get("Unit", "Wants"), Some("my-app@1.service my-app@2.service my-app@3.service"));

@@ -22,8 +22,17 @@ pub fn exec(worker: &Worker, runtime: Runtime, program: &[OsString]) -> Result<I
         return Err(WorkerError::Program(problem));
     }
     let encoding = preferred(runtime, executable);
-    let mut stream = worker.call(&Hello::Attach { slot: worker.slot.clone(), encoding: encoding.into() })?;
-    let Answer::Attached { id, index, workers, encoding } = worker.answer(&mut stream)? else {
+    let hello = Hello::Attach { slot: worker.slot.clone(), encoding: encoding.into() };
+    let (stream, answer) = loop {
+        let mut stream = worker.call(&hello)?;
+        match worker.answer(&mut stream) {
+            Ok(answer) => break (stream, answer),
+            // This router has ended; systemd starts the next one on the same socket.
+            Err(error) if error.is_end() => {}
+            Err(error) => return Err(error),
+        }
+    };
+    let Answer::Attached { id, index, workers, encoding } = answer else {
         return Err(worker.silent(std::io::Error::other("its answer is to another question")));
     };
     let identity = Identity { app: &worker.app, slot: &worker.slot, id, index, workers, encoding: encoding.into() };

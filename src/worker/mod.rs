@@ -40,6 +40,14 @@ pub enum WorkerError {
     Program(String),
 }
 
+impl WorkerError {
+    /// The router ended before it answered: another one may.
+    fn is_end(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        matches!(self, Self::Silent { source, .. } if matches!(source.kind(), UnexpectedEof | ConnectionReset | BrokenPipe))
+    }
+}
+
 impl Worker {
     /// Connects to the router and says hello. The answer is still to come.
     fn call(&self, hello: &Hello) -> Result<UnixStream, WorkerError> {

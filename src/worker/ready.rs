@@ -23,7 +23,7 @@ pub fn ready(worker: &Worker, pid: i32) -> Result<(), WorkerError> {
         match worker.answer(&mut stream) {
             Ok(_) => return Ok(()),
             // The router went away; the next one is asked, for as long as the worker lives and systemd allows.
-            Err(WorkerError::Silent { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(error) if error.is_end() => {}
             Err(error) => return Err(error),
         }
     }

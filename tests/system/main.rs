@@ -1,6 +1,7 @@
 //! The promises that name systemd, on a real one: each test boots its own throw-away system.
 //!
 //! `APPCTL_TEST_TREE=PATH` boots another distribution's tree instead of this machine's own root.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

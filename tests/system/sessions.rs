@@ -41,24 +41,48 @@ pub(crate) fn complete(result: &Value, each: u64, workers: u64) {
     assert_eq!(result["workers"].as_object().map(|map| map.len() as u64), Some(workers), "{result}");
 }
 
-fn every_emit_once(file: &str) {
-    let Some(machine) = Options::default().file("/etc/appctl/app.toml", file).boot() else { return };
+fn every_emit_once(options: Options, file: &str, each: u64, more: &[&str]) {
+    let Some(machine) = options.file("/etc/appctl/app.toml", file).boot() else { return };
     machine.ok("systemctl start app.service");
     machine.until("four workers are active", || {
         (1..=4).all(|slot| machine.is_active(&format!("app@{slot}.service"))).then_some(())
     });
-    let result = machine.drive("sessions.js", &["http://127.0.0.1:8080", "--each", "200"]);
-    complete(&result, 200, 4);
+    let number = each.to_string();
+    let arguments = [&["http://127.0.0.1:8080", "--each", &number], more].concat();
+    let result = machine.drive("sessions.js", &arguments);
+    complete(&result, each, 4);
 }
 
 #[test]
 fn sessions_of_all_transports_get_every_emit_once() {
-    every_emit_once(&seed("seed", 4));
+    every_emit_once(Options::default(), &seed("seed", 4), 200, &[]);
 }
 
 #[test]
 fn sessions_of_all_transports_get_every_emit_once_with_the_older_packages() {
-    every_emit_once(&seed("seed-old", 4));
+    every_emit_once(Options::default(), &seed("seed-old", 4), 200, &[]);
+}
+
+/// The same on another Node, and both pairs of packages.
+fn every_emit_once_on_node(major: u32, more: &[&str]) {
+    every_emit_once(Options::default().node(major), &seed("seed", 4), 20, more);
+    every_emit_once(Options::default().node(major), &seed("seed-old", 4), 20, more);
+}
+
+/// Text only: Node 18 cannot be given the encoding that carries bytes from worker to worker.
+#[test]
+fn sessions_get_every_emit_once_on_node_18() {
+    every_emit_once_on_node(18, &["--text"]);
+}
+
+#[test]
+fn sessions_get_every_emit_once_on_node_22() {
+    every_emit_once_on_node(22, &[]);
+}
+
+#[test]
+fn sessions_get_every_emit_once_on_node_24() {
+    every_emit_once_on_node(24, &[]);
 }
 
 /// The seeds' worker with nothing added at all.

@@ -127,3 +127,25 @@ fn a_user_has_apps_of_their_own() {
     ask("start my-own-channel.socket my-own-control.socket");
     assert!(machine.path("/run/user/0/appctl/my-own/control").exists());
 }
+
+/// The whole life under the users and the sandbox that the units give: start, serve, stop, and nothing failed.
+#[test]
+fn an_app_starts_on_demand_serves_and_stops_cleanly() {
+    let program =
+        "require('http').createServer((_, answer) => answer.end('uid ' + process.getuid() + '\\n')).listen(8080)\n";
+    let file = "exec = ['node', '/opt/plain app.js']\nlisten = 8080\nworkers = 2\nstart = 'demand'\n";
+    let boxed = Options::default().file("/opt/plain app.js", program).file("/etc/appctl/my-app.toml", file).boot();
+    let Some(machine) = boxed else { return };
+    assert!(!machine.is_active("my-app.service"), "nothing runs before the first connection");
+    let answer = machine.ok("curl -sS --max-time 60 http://127.0.0.1:8080/");
+    let user: u32 = answer.trim_start_matches("uid ").parse().unwrap();
+    assert!((61184..=65519).contains(&user), "a dynamic user: {answer}");
+    machine.until("both workers are active", || {
+        (1..=2).all(|slot| machine.is_active(&format!("my-app@{slot}.service"))).then_some(())
+    });
+    machine.ok("systemctl stop my-app.socket my-app.service");
+    for unit in ["my-app.service", "my-app@1.service", "my-app@2.service"] {
+        assert_eq!(machine.property(unit, "ActiveState"), "inactive", "{unit}");
+        assert_eq!(machine.property(unit, "Result"), "success", "{unit}");
+    }
+}

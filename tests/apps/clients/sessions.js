@@ -1,8 +1,8 @@
 // Opens Socket.IO sessions over every transport, lets each emit once to all, and counts what arrives where.
 //
-//   node sessions.js URL [--each N] [--connect-only] [--hold]
+//   node sessions.js URL [--each N] [--text] [--connect-only] [--hold]
 //
-// Prints one line of JSON. With --hold it prints {"connected":…} first, and goes on when it reads a line.
+// Every eighth packet carries Buffers; none with --text. Prints one line of JSON. With --hold it prints {"connected":…} first, and goes on when it reads a line.
 const { createHash } = require("crypto");
 const { io } = require("socket.io-client");
 
@@ -29,7 +29,7 @@ const bytes = (number, length) => {
 
 // Every eighth sender's packet carries Buffers, one of them nested.
 const packet = (number) =>
-  number % 8 === 0 ? { number, binary: bytes(number, 300), nested: { list: [1, { deep: bytes(number + 1, 40) }] } } : { number };
+  number % 8 === 0 && !flags.includes("--text") ? { number, binary: bytes(number, 300), nested: { list: [1, { deep: bytes(number + 1, 40) }] } } : { number };
 
 const intact = (value) => {
   const wanted = packet(value.number);
@@ -159,6 +159,16 @@ async function talk(sessions) {
     if (!back || !intact(back)) note(`${kind}: echo`);
   });
   result.missing = wanted - result.events;
+
+  // A megabyte each way, as text and as bytes.
+  for (const { socket, kind } of sessions.slice(0, 3)) {
+    for (const message of ["m".repeat(1 << 20), bytes(7, 1 << 20)]) {
+      const [back] = await ask(socket, "echo", message);
+      if (!(Buffer.isBuffer(message) ? Buffer.isBuffer(back) && message.equals(back) : message === back)) {
+        note(`${kind}: a megabyte`);
+      }
+    }
+  }
 
   // One asker per transport: complete answers from every worker.
   for (const { socket, kind } of sessions.slice(0, 3)) {
