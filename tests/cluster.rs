@@ -84,8 +84,11 @@ fn what_a_server_believes_to_listen_on() {
         ("3000".into(), "\"address\":\"::\",\"family\":\"IPv6\",\"port\":3000".into()),
         ("0".into(), format!("\"address\":\"::\",\"family\":\"IPv6\",\"port\":{port}")),
         ("3000, '127.0.0.1'".into(), "\"address\":\"127.0.0.1\",\"family\":\"IPv4\",\"port\":3000".into()),
-        ("{host: '::1', port: 3000, ipv6Only: true}".into(), "\"address\":\"::1\",\"family\":\"IPv6\",\"port\":3000".into()),
-        ("'/somewhere/else.sock'".into(), "null".into()),
+        (
+            "{host: '::1', port: 3000, ipv6Only: true}".into(),
+            "\"address\":\"::1\",\"family\":\"IPv6\",\"port\":3000".into(),
+        ),
+        ("'/somewhere/else.sock'".into(), "\"/somewhere/else.sock\"".into()),
     ] {
         let script = format!(
             "const server = require('http').createServer((q, r) => r.end(JSON.stringify(server.address())));
@@ -286,8 +289,7 @@ fn a_worker_out_of_descriptors_loses_nobody() {
     let script = directory.path().join("hold.js");
     std::fs::write(&script, format!("{HOLD}.listen(1);")).unwrap();
     let shell = format!("[ $NODE_APP_INSTANCE = 0 ] && ulimit -n 50; exec node {}; :", script.display());
-    let cluster =
-        Cluster::script_by(&["sh", "-c", &shell], &[free_address().to_string()], "", 2, "").until_ready(2);
+    let cluster = Cluster::script_by(&["sh", "-c", &shell], &[free_address().to_string()], "", 2, "").until_ready(2);
     let mut clients: Vec<_> = (0..100).map(|_| hold(&cluster)).collect();
     clients.iter_mut().for_each(held);
 }

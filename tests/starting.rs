@@ -108,11 +108,8 @@ fn ready_by_message_only() {
 
 #[test]
 fn ready_by_listening_only() {
-    let mut cluster = Cluster::script(
-        &format!("{LATE} process.send('ready');"),
-        1,
-        "[ready]\non = \"listening\"\ngrace = \"50ms\"",
-    );
+    let mut cluster =
+        Cluster::script(&format!("{LATE} process.send('ready');"), 1, "[ready]\non = \"listening\"\ngrace = \"50ms\"");
     let line = cluster.until("pid");
     let mut client = ask(&cluster);
     assert_waiting(&mut client);

@@ -18,7 +18,7 @@ pub(crate) struct Cluster {
     lines: Receiver<String>,
     /// All that it has printed so far.
     pub(crate) output: Vec<String>,
-    files: tempfile::TempDir,
+    _files: tempfile::TempDir,
 }
 
 /// An address that nobody uses: below the ports that the kernel gives to clients, and another one each time.
@@ -115,7 +115,7 @@ impl Cluster {
                 }
             });
         }
-        Self { child, address, lines, output: Vec::new(), files }
+        Self { child, address, lines, output: Vec::new(), _files: files }
     }
 
     /// Waits for a line that contains `text`, and returns it.
@@ -144,11 +144,6 @@ impl Cluster {
     /// Of the router.
     pub(crate) fn pid(&self) -> i32 {
         self.child.id() as i32
-    }
-
-    /// A directory that goes with the cluster.
-    pub(crate) fn directory(&self) -> &Path {
-        self.files.path()
     }
 
     pub(crate) fn connect(&self) -> TcpStream {

@@ -12,6 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::Interest;
@@ -24,6 +25,9 @@ use super::table::WorkerId;
 const READ_SIZE: usize = 64 * 1024;
 /// Node's own limit of descriptors in flight (unix(7) ETOOMANYREFS) has no event; this is how often it is tried again.
 const TOO_MANY_IN_FLIGHT_PAUSE: Duration = Duration::from_millis(10);
+
+/// No server has this key.
+const PROBE_KEY: &str = "probe";
 
 /// What a worker made of a connection. A closed `oneshot` means that the channel ended first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +51,8 @@ pub(crate) enum Manner {
 #[derive(Debug)]
 enum Awaited {
     Probe(oneshot::Sender<()>),
+    /// A probe with a descriptor of its own.
+    Dummy(oneshot::Sender<()>),
     Sticky(oneshot::Sender<Outcome>),
     /// The acknowledgement is followed by a reply to this `seq`.
     Server(u64, oneshot::Sender<Outcome>),
@@ -159,7 +165,20 @@ impl Link {
     /// Asks for a sign of the worker's event loop.
     pub(crate) fn probe(&self) -> oneshot::Receiver<()> {
         let (answer, answered) = oneshot::channel();
-        self.push(Parcel::Probe(encode(self.encoding, &ToWorker::Probe), answer));
+        // A connection for a server that nobody has: every Node acknowledges and drops it, and so does Deno, which leaves
+        // a NODE_HANDLE without descriptor unanswered. Bun has no such servers, and answers the other kind.
+        let dummy = match self.encoding {
+            Encoding::Bun => None,
+            Encoding::Json | Encoding::Advanced => UnixStream::pair().ok(),
+        };
+        self.push(match dummy {
+            Some((theirs, _)) if theirs.set_nonblocking(true).is_ok() => {
+                let frame = ToWorker::NewConnection { key: PROBE_KEY, seq: self.next_seq() };
+                let frame = encode(self.encoding, &frame);
+                Parcel::Connection(frame, Rc::new(theirs.into()), Awaited::Dummy(answer))
+            }
+            _ => Parcel::Probe(encode(self.encoding, &ToWorker::Probe), answer),
+        });
         answered
     }
 
@@ -198,6 +217,9 @@ impl Link {
             Some(Awaited::Probe(answer)) => {
                 outbox.probes -= 1;
                 self.more.notify_one();
+                let _ = answer.send(());
+            }
+            Some(Awaited::Dummy(answer)) => {
                 let _ = answer.send(());
             }
             Some(Awaited::Server(seq, answer)) if taken => {

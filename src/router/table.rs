@@ -57,6 +57,8 @@ pub struct Worker {
     expected: VecDeque<Duration>,
     turn: u64,
     online: bool,
+    /// It has a broadcast adapter or has registered sessions: what none of its servers is for goes to its `setupWorker()`.
+    pub sticky: bool,
 }
 
 impl Worker {
@@ -123,6 +125,7 @@ impl Table {
             expected: VecDeque::new(),
             turn: 0,
             online: false,
+            sticky: false,
         };
         self.workers.entry(id).or_insert(worker)
     }
@@ -190,6 +193,7 @@ impl Table {
         let Some(worker) = self.workers.get_mut(&id) else {
             return false;
         };
+        worker.sticky |= sign == Sign::Adapter;
         let counts = match rule {
             // One that has asked for a server will say `listening`; its silence means that it is not there yet.
             ReadyOn::Auto => sign != Sign::Silence || (worker.online && worker.servers.is_empty()),
@@ -215,6 +219,7 @@ impl Table {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
+        worker.sticky = true;
         worker.expected.pop_front();
         worker.sessions.insert(session.into());
         if let Some(before) = self.sessions.insert(session.into(), id)
@@ -235,11 +240,13 @@ impl Table {
         }
     }
 
-    /// Where a connection goes. `session`: the one that it names; `tried`: workers that have refused this connection.
+    /// Where a connection goes. `session`: the one that it names; `tried`: workers that have refused this connection;
+    /// `suits`: whether a worker has a server for just this address. Where some have, the others get nothing of it.
     pub fn choose(
         &mut self,
         session: Option<&str>,
         tried: &[WorkerId],
+        suits: impl Fn(&Worker) -> bool,
         balance: Balance,
         now: Duration,
         random: u64,
@@ -247,21 +254,30 @@ impl Table {
         if let Some(session) = session {
             match self.sessions.get(session) {
                 Some(id) if !tried.contains(id) => return Choice::Worker(*id),
-                // Its worker is gone or refused it: any other will say that the session is unknown.
-                Some(_) => {}
+                // Its worker lives and refused the connection: no other can serve it.
+                Some(_) => return Choice::Nobody,
+                // Its worker is gone: any other will say that the session is unknown.
                 None if self.gone_lookup.contains(session) => {}
                 None => return Choice::UnknownSession,
             }
         }
-        self.choose_any(tried, balance, now, random)
+        self.choose_any(tried, suits, balance, now, random)
     }
 
     /// A worker for a connection without a (known) session.
-    pub fn choose_any(&mut self, tried: &[WorkerId], balance: Balance, now: Duration, random: u64) -> Choice {
+    fn choose_any(
+        &mut self,
+        tried: &[WorkerId],
+        suits: impl Fn(&Worker) -> bool,
+        balance: Balance,
+        now: Duration,
+        random: u64,
+    ) -> Choice {
         let mut candidates = Vec::with_capacity(self.workers.len());
         let mut loads = Vec::with_capacity(self.workers.len());
+        let some_suit = self.workers.values().any(|worker| worker.phase == Phase::Ready && suits(worker));
         for worker in self.workers.values_mut() {
-            if worker.phase == Phase::Ready && !tried.contains(&worker.id) {
+            if worker.phase == Phase::Ready && !tried.contains(&worker.id) && (!some_suit || suits(worker)) {
                 candidates.push(worker.id);
                 loads.push(worker.load(now));
             }
@@ -308,7 +324,7 @@ mod tests {
     }
 
     fn choose(table: &mut Table, session: Option<&str>) -> Choice {
-        table.choose(session, &[], Balance::LeastLoaded, NOW, 0)
+        table.choose(session, &[], |_| false, Balance::LeastLoaded, NOW, 0)
     }
 
     #[test]
@@ -359,8 +375,23 @@ mod tests {
     fn one_that_refused_is_not_asked_again() {
         let mut table = table(2);
         table.open(1, "abc");
-        assert_eq!(table.choose(Some("abc"), &[1], Balance::LeastLoaded, NOW, 0), Choice::Worker(2));
-        assert_eq!(table.choose(None, &[1, 2], Balance::LeastLoaded, NOW, 0), Choice::Nobody);
+        let mut choose =
+            |session, tried: &[WorkerId]| table.choose(session, tried, |_| false, Balance::LeastLoaded, NOW, 0);
+        assert_eq!(choose(None, &[1]), Choice::Worker(2));
+        assert_eq!(choose(None, &[1, 2]), Choice::Nobody);
+        assert_eq!(choose(Some("abc"), &[1]), Choice::Nobody, "nobody else knows its session");
+    }
+
+    #[test]
+    fn a_server_for_just_this_address_comes_before_all_others() {
+        let mut table = table(3);
+        let mut choose =
+            |tried: &[WorkerId]| table.choose(None, tried, |worker| worker.id == 2, Balance::LeastLoaded, NOW, 0);
+        assert_eq!(choose(&[]), Choice::Worker(2));
+        assert_eq!(choose(&[2]), Choice::Nobody);
+        table.drain("2");
+        let chosen = table.choose(None, &[], |worker| worker.id == 2, Balance::LeastLoaded, NOW, 0);
+        assert_eq!(chosen, Choice::Worker(1));
     }
 
     #[test]
