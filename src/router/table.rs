@@ -10,6 +10,8 @@ pub use crate::relay::hub::WorkerId;
 
 /// How long a connection without a session counts as one that is about to get it.
 const EXPECTATION: Duration = Duration::from_secs(10);
+/// A handover that is not acknowledged after so long: the worker's event loop does not turn.
+const STUCK: Duration = Duration::from_millis(100);
 /// Sessions of dead workers that are remembered, so that their clients get their 400 at once.
 const GONE_LIMIT: usize = 100_000;
 
@@ -55,6 +57,8 @@ pub struct Worker {
     pub handed: u64,
     /// When connections without a session were handed over that have not registered one yet.
     expected: VecDeque<Duration>,
+    /// When what is pending was handed over, oldest first.
+    unacknowledged: VecDeque<Duration>,
     turn: u64,
     online: bool,
     /// It has a broadcast adapter or has registered sessions: what none of its servers is for goes to its `setupWorker()`.
@@ -66,7 +70,9 @@ impl Worker {
         while self.expected.front().is_some_and(|at| now.saturating_sub(*at) > EXPECTATION) {
             self.expected.pop_front();
         }
-        Load { pending: self.pending, sessions: self.sessions.len() + self.expected.len(), turn: self.turn }
+        let stuck = self.unacknowledged.front().is_some_and(|at| now.saturating_sub(*at) > STUCK);
+        let sessions = self.sessions.len() + self.expected.len();
+        Load { stuck, pending: self.pending, sessions, turn: self.turn }
     }
 }
 
@@ -123,6 +129,7 @@ impl Table {
             pending: 0,
             handed: 0,
             expected: VecDeque::new(),
+            unacknowledged: VecDeque::new(),
             turn: 0,
             online: false,
             sticky: false,
@@ -291,6 +298,7 @@ impl Table {
         self.turns += 1;
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.pending += 1;
+            worker.unacknowledged.push_back(now);
             if new {
                 worker.turn = self.turns;
                 worker.expected.push_back(now);
@@ -302,6 +310,8 @@ impl Table {
     pub fn handed(&mut self, id: WorkerId, taken: bool) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.pending = worker.pending.saturating_sub(1);
+            // Acknowledgements come in the order of the handovers.
+            worker.unacknowledged.pop_front();
             worker.handed += u64::from(taken);
         }
     }
@@ -360,6 +370,21 @@ mod tests {
         // What never registers is forgotten.
         loads = table.workers.values_mut().map(|worker| worker.load(NOW + EXPECTATION * 2).sessions).collect();
         assert_eq!(loads, [0, 0]);
+    }
+
+    #[test]
+    fn a_burst_avoids_the_worker_that_does_not_acknowledge() {
+        let mut table = table(3);
+        table.handing(2, true, NOW);
+        for _ in 0..20 {
+            let chosen = table.choose(None, &[], |_| false, Balance::LeastLoaded, NOW + STUCK * 2, 0);
+            let Choice::Worker(id) = chosen else { panic!("nobody") };
+            assert_ne!(id, 2);
+            table.handing(id, true, NOW + STUCK * 2);
+        }
+        // When all are, it is one of them.
+        let chosen = table.choose(None, &[], |_| false, Balance::LeastLoaded, NOW + STUCK * 9, 0);
+        assert_eq!(chosen, Choice::Worker(2));
     }
 
     #[test]
