@@ -172,7 +172,7 @@ fn deno_serves_plain_http() {
 #[test]
 fn deno_serves_sessions() {
     let Some(deno) = deno() else { return };
-    let Some(cluster) = chat(&[&deno, "run", "-A"], 2, "runtime = \"deno\"") else { return };
+    let Some(cluster) = chat(&[&deno, "run", "-A", "--unstable-detect-cjs"], 2, "runtime = \"deno\"") else { return };
     assert_complete(&sessions(&cluster, 4), 4, 2, false, "Deno");
 }
 
@@ -181,4 +181,17 @@ fn bun_serves_sessions() {
     let Some(bun) = bun() else { return };
     let Some(cluster) = chat(&[&bun], 2, "runtime = \"bun\"") else { return };
     assert_complete(&sessions(&cluster, 4), 4, 2, false, "Bun");
+}
+
+/// Bun binds the port itself: its operator is told, and clients do not hang.
+#[test]
+fn a_plain_server_under_bun_is_an_error_that_says_what_to_do() {
+    let Some(bun) = bun() else { return };
+    let address = [free_address().to_string()];
+    let more = "runtime = \"bun\"\n[ready]\ngrace = \"50ms\"\n[router]\nwait_timeout = \"500ms\"";
+    let script = PLAIN.replace("3000", "0");
+    let mut cluster = Cluster::script_by(&[&bun], &address, &script, 1, more);
+    let line = cluster.until("has bound TCP");
+    assert!(line.contains("setupWorker()"), "{line}");
+    assert_eq!(cluster.get("/").status, 503);
 }

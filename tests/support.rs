@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Generous: two slow cores, other tests beside this one.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -120,8 +120,10 @@ impl Cluster {
 
     /// Waits for a line that contains `text`, and returns it.
     pub(crate) fn until(&mut self, text: &str) -> String {
+        // An app that crashes again and again prints without end.
+        let end = Instant::now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     self.output.push(line.clone());
                     if line.contains(text) {

@@ -317,6 +317,7 @@ impl Router {
                 self.await_silence(link);
             }
             FromWorker::QueryServer { seq, query } => self.on_query(link, seq, &query),
+            FromWorker::Listening(query) if link.encoding == Encoding::Bun => self.on_own_server(id, &query),
             FromWorker::Listening(_) => self.sign(id, Sign::Listening),
             FromWorker::Close { key } => {
                 if let Some(worker) = self.table.borrow_mut().worker_mut(id) {
@@ -350,6 +351,20 @@ impl Router {
                 router.sign(id, Sign::Silence);
             }
         });
+    }
+
+    /// Bun does not ask before its servers bind their ports, and has no way to take a connection for them.
+    fn on_own_server(&self, id: WorkerId, query: &Query) {
+        if let Some(worker) = self.table.borrow_mut().worker_mut(id) {
+            worker.alone = true;
+            let (slot, place) = (&worker.slot, server::name(query));
+            tracing::error!(
+                APP = self.app,
+                WORKER = slot,
+                "worker {slot} has bound {place} by itself, as Bun does: the router cannot hand connections to it. \
+                 Use setupWorker() of @socket.io/sticky without listen(), or run it with Node"
+            );
+        }
     }
 
     /// A worker wants to listen: it gets its connections from us, one by one (lib/internal/cluster/round_robin_handle.js).

@@ -63,6 +63,8 @@ pub struct Worker {
     online: bool,
     /// It has a broadcast adapter or has registered sessions: what none of its servers is for goes to its `setupWorker()`.
     pub sticky: bool,
+    /// It has bound a port by itself, and takes no connections for that from us.
+    pub alone: bool,
 }
 
 impl Worker {
@@ -133,6 +135,7 @@ impl Table {
             turn: 0,
             online: false,
             sticky: false,
+            alone: false,
         };
         self.workers.entry(id).or_insert(worker)
     }
@@ -203,7 +206,7 @@ impl Table {
         worker.sticky |= sign == Sign::Adapter;
         let counts = match rule {
             // One that has asked for a server will say `listening`; its silence means that it is not there yet.
-            ReadyOn::Auto => sign != Sign::Silence || (worker.online && worker.servers.is_empty()),
+            ReadyOn::Auto => sign != Sign::Silence || (worker.online && worker.servers.is_empty() && !worker.alone),
             ReadyOn::Message => sign == Sign::Word,
             ReadyOn::Listening => sign == Sign::Listening,
         };
