@@ -12,6 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::Interest;
@@ -24,6 +25,9 @@ use super::table::WorkerId;
 const READ_SIZE: usize = 64 * 1024;
 /// Node's own limit of descriptors in flight (unix(7) ETOOMANYREFS) has no event; this is how often it is tried again.
 const TOO_MANY_IN_FLIGHT_PAUSE: Duration = Duration::from_millis(10);
+
+/// No server has this key.
+const PROBE_KEY: &str = "probe";
 
 /// What a worker made of a connection. A closed `oneshot` means that the channel ended first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +51,8 @@ pub(crate) enum Manner {
 #[derive(Debug)]
 enum Awaited {
     Probe(oneshot::Sender<()>),
+    /// A probe with a descriptor of its own.
+    Dummy(oneshot::Sender<()>),
     Sticky(oneshot::Sender<Outcome>),
     /// The acknowledgement is followed by a reply to this `seq`.
     Server(u64, oneshot::Sender<Outcome>),
@@ -159,7 +165,20 @@ impl Link {
     /// Asks for a sign of the worker's event loop.
     pub(crate) fn probe(&self) -> oneshot::Receiver<()> {
         let (answer, answered) = oneshot::channel();
-        self.push(Parcel::Probe(encode(self.encoding, &ToWorker::Probe), answer));
+        // A connection for a server that nobody has: every Node acknowledges and drops it, and so does Deno, which leaves
+        // a NODE_HANDLE without descriptor unanswered. Bun has no such servers, and answers the other kind.
+        let dummy = match self.encoding {
+            Encoding::Bun => None,
+            Encoding::Json | Encoding::Advanced => UnixStream::pair().ok(),
+        };
+        self.push(match dummy {
+            Some((theirs, _)) if theirs.set_nonblocking(true).is_ok() => {
+                let frame = ToWorker::NewConnection { key: PROBE_KEY, seq: self.next_seq() };
+                let frame = encode(self.encoding, &frame);
+                Parcel::Connection(frame, Rc::new(theirs.into()), Awaited::Dummy(answer))
+            }
+            _ => Parcel::Probe(encode(self.encoding, &ToWorker::Probe), answer),
+        });
         answered
     }
 
@@ -198,6 +217,9 @@ impl Link {
             Some(Awaited::Probe(answer)) => {
                 outbox.probes -= 1;
                 self.more.notify_one();
+                let _ = answer.send(());
+            }
+            Some(Awaited::Dummy(answer)) => {
                 let _ = answer.send(());
             }
             Some(Awaited::Server(seq, answer)) if taken => {
@@ -328,5 +350,202 @@ impl Link {
                 None => return Ok(Pumped::Some),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::BorrowedFd;
+    use tokio::task::{LocalSet, spawn_local};
+
+    /// The other end: what came, and behind how many bytes each descriptor did.
+    struct Peer {
+        stream: tokio::net::UnixStream,
+        bytes: bytes::BytesMut,
+        descriptors: Vec<(usize, OwnedFd)>,
+    }
+
+    impl Peer {
+        /// Waits, then reads at most `most` bytes.
+        async fn read(&mut self, most: usize) -> usize {
+            loop {
+                self.stream.readable().await.unwrap();
+                if let Some(count) = self.read_now(most) {
+                    return count;
+                }
+            }
+        }
+
+        fn read_now(&mut self, most: usize) -> Option<usize> {
+            let (bytes, mut new) = (&mut self.bytes, Vec::new());
+            let stream = &self.stream;
+            let read = stream.try_io(Interest::READABLE, || scm::receive(stream.as_fd(), bytes, most, &mut new));
+            self.descriptors.extend(new.into_iter().map(|descriptor| (self.bytes.len(), descriptor)));
+            read.ok()
+        }
+
+        fn lines(&self) -> Vec<&str> {
+            std::str::from_utf8(&self.bytes).unwrap().lines().collect()
+        }
+    }
+
+    fn link(encoding: Encoding, queue_limit: usize) -> (Rc<Link>, Peer) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let link = Rc::new(Link::new(1, encoding, ours.into(), 1 << 20, queue_limit).unwrap());
+        let writer = Rc::clone(&link);
+        spawn_local(async move { writer.write().await });
+        let stream = tokio::net::UnixStream::from_std(theirs).unwrap();
+        (link, Peer { stream, bytes: bytes::BytesMut::new(), descriptors: Vec::new() })
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, test);
+    }
+
+    /// A client's connection that is told apart by what it has to say.
+    fn client(number: usize) -> (Rc<OwnedFd>, UnixStream) {
+        use std::io::Write;
+        let (end, mut other) = UnixStream::pair().unwrap();
+        other.write_all(&number.to_be_bytes()).unwrap();
+        (Rc::new(end.into()), other)
+    }
+
+    fn number_of(descriptor: BorrowedFd<'_>) -> usize {
+        use std::io::Read;
+        let mut number = [0; 8];
+        UnixStream::from(descriptor.try_clone_to_owned().unwrap()).read_exact(&mut number).unwrap();
+        usize::from_be_bytes(number)
+    }
+
+    /// Far more than the channel's buffer holds, read in pieces of one byte first and of any size later: every frame
+    /// comes whole, in order, and each descriptor with the last byte of its own.
+    #[test]
+    fn frames_come_whole_in_order_and_with_their_descriptors() {
+        run(async {
+            let (link, mut peer) = link(Encoding::Json, usize::MAX);
+            let mut wanted = Vec::new();
+            let mut clients = Vec::new();
+            let mut outcomes = Vec::new();
+            for number in 0..300 {
+                let frame = format!("\"{number}{}\"\n", "x".repeat(number * 97 % 7001));
+                wanted.push(frame.trim_end().to_owned());
+                assert!(link.forward(frame.into()));
+                if number % 3 == 0 {
+                    let (end, other) = client(number);
+                    let frame = encode(Encoding::Json, &ToWorker::StickyConnection);
+                    wanted.push(String::from_utf8(frame.to_vec()).unwrap().trim_end().to_owned());
+                    outcomes.push(link.hand(end, &Manner::Sticky));
+                    clients.push((number, other));
+                }
+            }
+            let total: usize = wanted.iter().map(|frame| frame.len() + 1).sum();
+            while peer.bytes.len() < total {
+                let most = if peer.bytes.len() < 20_000 { 1 } else { 1 + peer.bytes.len() * 31 % 9000 };
+                assert!(peer.read(most).await > 0);
+            }
+            assert_eq!(peer.lines(), wanted);
+            let mut ends = Vec::new();
+            let mut at = 0;
+            for frame in &wanted {
+                at += frame.len() + 1;
+                ends.extend(frame.contains("NODE_HANDLE").then_some(at));
+            }
+            assert_eq!(peer.descriptors.iter().map(|(at, _)| *at).collect::<Vec<_>>(), ends);
+            for ((_, descriptor), (number, _)) in peer.descriptors.iter().zip(&clients) {
+                assert_eq!(number_of(descriptor.as_fd()), *number);
+            }
+            // Answers are for the handovers in their order.
+            for taken in (0..outcomes.len()).map(|place| place % 5 != 0) {
+                assert!(link.acknowledged(taken));
+            }
+            assert!(!link.acknowledged(true), "nobody asked for that one");
+            for (place, outcome) in outcomes.into_iter().enumerate() {
+                let wanted = if place % 5 == 0 { Outcome::Refused } else { Outcome::Taken };
+                assert_eq!(outcome.await, Ok(wanted));
+            }
+        });
+    }
+
+    /// A descriptor behind a probe without one would be given to the probe.
+    #[test]
+    fn no_descriptor_follows_a_bare_probe_before_its_answer() {
+        run(async {
+            let (link, mut peer) = link(Encoding::Bun, 1 << 20);
+            let answered = link.probe();
+            let (end, _other) = client(7);
+            let _outcome = link.hand(end, &Manner::Sticky);
+            peer.read(1 << 16).await;
+            // The writer has had its turn.
+            tokio::task::yield_now().await;
+            assert_eq!(peer.read_now(1 << 16), None);
+            assert_eq!((peer.lines().len(), peer.descriptors.len()), (1, 0));
+            assert!(link.acknowledged(false));
+            assert_eq!(answered.await, Ok(()));
+            while peer.descriptors.is_empty() {
+                peer.read(1 << 16).await;
+            }
+            assert_eq!(number_of(peer.descriptors[0].1.as_fd()), 7);
+        });
+    }
+
+    /// The other runtimes' probes have one of their own, and hold up nothing.
+    #[test]
+    fn a_probe_with_a_descriptor_holds_up_nothing() {
+        run(async {
+            for encoding in [Encoding::Json, Encoding::Advanced] {
+                let (link, mut peer) = link(encoding, 1 << 20);
+                let answered = link.probe();
+                let (end, _other) = client(7);
+                let outcome = link.hand(end, &Manner::Server("key".into()));
+                while peer.descriptors.len() < 2 {
+                    peer.read(1 << 16).await;
+                }
+                assert_eq!(number_of(peer.descriptors[1].1.as_fd()), 7);
+                assert!(link.acknowledged(true));
+                assert_eq!(answered.await, Ok(()));
+                // What the worker says of a server that it does not have.
+                link.replied(1, false);
+                assert!(link.acknowledged(true));
+                link.replied(2, true);
+                assert_eq!(outcome.await, Ok(Outcome::Taken));
+            }
+        });
+    }
+
+    #[test]
+    fn closing_drops_all_that_waits() {
+        run(async {
+            let (link, mut peer) = link(Encoding::Json, usize::MAX);
+            let (end, _other) = client(1);
+            let sent = link.hand(Rc::clone(&end), &Manner::Sticky);
+            // More than the channel takes.
+            assert!(link.forward(vec![b'x'; 8 << 20].into()));
+            let queued = link.hand(Rc::clone(&end), &Manner::Sticky);
+            let probe = link.probe();
+            link.close();
+            assert!(sent.await.is_err() && queued.await.is_err() && probe.await.is_err());
+            assert_eq!(Rc::strong_count(&end), 1, "the connection is kept by nobody");
+            assert!(link.hand(Rc::clone(&end), &Manner::Sticky).await.is_err(), "after the end");
+            while peer.read(1 << 20).await > 0 {}
+            assert!(link.outbox.borrow().queue.is_empty());
+        });
+    }
+
+    #[test]
+    fn a_full_queue_takes_no_more() {
+        run(async {
+            let (link, mut peer) = link(Encoding::Json, 1 << 20);
+            let frame = Bytes::from(vec![b'x'; 64 << 10]);
+            let taken = (0..1000).take_while(|_| link.forward(frame.clone())).count();
+            // The limit, and what the kernel has taken.
+            assert!((16..300).contains(&taken), "{taken}");
+            for _ in 0..taken * 64 {
+                peer.read(1 << 10).await;
+            }
+            assert!(link.forward(frame), "there is room again");
+        });
     }
 }

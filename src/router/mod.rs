@@ -12,6 +12,7 @@ mod link;
 mod meet;
 mod peek;
 mod refuse;
+mod server;
 mod service;
 pub mod table;
 
@@ -34,7 +35,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
-use table::{Choice, Phase, Server, Sign, Table, WorkerId};
+use table::{Choice, Phase, Server, Sign, Table, Worker, WorkerId};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
@@ -76,6 +77,8 @@ pub struct Router {
     random: Cell<u64>,
     started: Instant,
     last_departure: Cell<Option<Instant>>,
+    /// Where clients come in.
+    public: Vec<Address>,
     /// The first public TCP port, for workers that listen on port 0.
     port: u16,
     /// No new worker is let in any more.
@@ -92,7 +95,8 @@ pub struct Listeners {
 impl Router {
     /// `public`: where clients come in. Needs a tokio runtime with a `LocalSet`.
     pub fn new(app: &str, settings: RouterSettings, public: &[Listener]) -> Rc<Self> {
-        let port = public.iter().find_map(|listener| match listener.address() {
+        let public: Vec<_> = public.iter().map(Listener::address).collect();
+        let port = public.iter().find_map(|address| match address {
             Address::Internet(address) => Some(address.port()),
             _ => None,
         });
@@ -114,6 +118,7 @@ impl Router {
             random: Cell::new(seed),
             started: Instant::now(),
             last_departure: Cell::new(None),
+            public,
             port: port.unwrap_or(0),
             stopping: CancellationToken::new(),
         })
@@ -312,6 +317,7 @@ impl Router {
                 self.await_silence(link);
             }
             FromWorker::QueryServer { seq, query } => self.on_query(link, seq, &query),
+            FromWorker::Listening(query) if link.encoding == Encoding::Bun => self.on_own_server(id, &query),
             FromWorker::Listening(_) => self.sign(id, Sign::Listening),
             FromWorker::Close { key } => {
                 if let Some(worker) = self.table.borrow_mut().worker_mut(id) {
@@ -347,6 +353,20 @@ impl Router {
         });
     }
 
+    /// Bun does not ask before its servers bind their ports, and has no way to take a connection for them.
+    fn on_own_server(&self, id: WorkerId, query: &Query) {
+        if let Some(worker) = self.table.borrow_mut().worker_mut(id) {
+            worker.alone = true;
+            let (slot, place) = (&worker.slot, server::name(query));
+            tracing::error!(
+                APP = self.app,
+                WORKER = slot,
+                "worker {slot} has bound {place} by itself, as Bun does: the router cannot hand connections to it. \
+                 Use setupWorker() of @socket.io/sticky without listen(), or run it with Node"
+            );
+        }
+    }
+
     /// A worker wants to listen: it gets its connections from us, one by one (lib/internal/cluster/round_robin_handle.js).
     fn on_query(&self, link: &Link, seq: u64, query: &Query) {
         let errno = match query.address_type {
@@ -358,7 +378,14 @@ impl Router {
         let port = query.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
         let place = format!("{}:{port}:{:?}", query.address.as_deref().unwrap_or("null"), query.address_type);
         if let Some(errno) = errno {
-            tracing::warn!(APP = self.app, id = link.id, place, %errno, "a worker asked for a socket that cannot be shared");
+            let table = self.table.borrow();
+            let slot = table.worker(link.id).map_or("?", |worker| worker.slot.as_str());
+            let wanted = server::name(query);
+            tracing::warn!(
+                APP = self.app,
+                WORKER = slot,
+                "worker {slot} asked for {wanted}, which workers cannot share: it got {errno}"
+            );
             let outcome = Err(-(errno as i32));
             link.send(&ToWorker::QueryReply {
                 ack: seq,
@@ -411,7 +438,7 @@ impl Router {
         }
     }
 
-    fn choose(&self, session: Option<&str>, tried: &[WorkerId]) -> Choice {
+    fn choose(&self, session: Option<&str>, tried: &[WorkerId], address: &Address) -> Choice {
         // xorshift64 (Marsaglia 2003): even enough to spread connections.
         let mut random = self.random.get();
         random ^= random << 13;
@@ -420,7 +447,14 @@ impl Router {
         self.random.set(random);
         let mut table = self.table.borrow_mut();
         let balance = self.settings.balance;
-        table.choose(session, tried, balance, self.now(), random)
+        let suits = |worker: &Worker| worker.servers.iter().any(|server| server::is_at(server, address));
+        table.choose(session, tried, suits, balance, self.now(), random)
+    }
+
+    /// Whether one of these workers has not left.
+    fn is_any_here(&self, workers: &[WorkerId]) -> bool {
+        let table = self.table.borrow();
+        workers.iter().any(|id| table.worker(*id).is_some())
     }
 
     /// Whether it makes sense to wait for a worker.

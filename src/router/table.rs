@@ -10,6 +10,8 @@ pub use crate::relay::hub::WorkerId;
 
 /// How long a connection without a session counts as one that is about to get it.
 const EXPECTATION: Duration = Duration::from_secs(10);
+/// A handover that is not acknowledged after so long: the worker's event loop does not turn.
+const STUCK: Duration = Duration::from_millis(100);
 /// Sessions of dead workers that are remembered, so that their clients get their 400 at once.
 const GONE_LIMIT: usize = 100_000;
 
@@ -55,8 +57,14 @@ pub struct Worker {
     pub handed: u64,
     /// When connections without a session were handed over that have not registered one yet.
     expected: VecDeque<Duration>,
+    /// When what is pending was handed over, oldest first.
+    unacknowledged: VecDeque<Duration>,
     turn: u64,
     online: bool,
+    /// It has a broadcast adapter or has registered sessions: what none of its servers is for goes to its `setupWorker()`.
+    pub sticky: bool,
+    /// It has bound a port by itself, and takes no connections for that from us.
+    pub alone: bool,
 }
 
 impl Worker {
@@ -64,7 +72,9 @@ impl Worker {
         while self.expected.front().is_some_and(|at| now.saturating_sub(*at) > EXPECTATION) {
             self.expected.pop_front();
         }
-        Load { pending: self.pending, sessions: self.sessions.len() + self.expected.len(), turn: self.turn }
+        let stuck = self.unacknowledged.front().is_some_and(|at| now.saturating_sub(*at) > STUCK);
+        let sessions = self.sessions.len() + self.expected.len();
+        Load { stuck, pending: self.pending, sessions, turn: self.turn }
     }
 }
 
@@ -121,8 +131,11 @@ impl Table {
             pending: 0,
             handed: 0,
             expected: VecDeque::new(),
+            unacknowledged: VecDeque::new(),
             turn: 0,
             online: false,
+            sticky: false,
+            alone: false,
         };
         self.workers.entry(id).or_insert(worker)
     }
@@ -190,9 +203,10 @@ impl Table {
         let Some(worker) = self.workers.get_mut(&id) else {
             return false;
         };
+        worker.sticky |= sign == Sign::Adapter;
         let counts = match rule {
             // One that has asked for a server will say `listening`; its silence means that it is not there yet.
-            ReadyOn::Auto => sign != Sign::Silence || (worker.online && worker.servers.is_empty()),
+            ReadyOn::Auto => sign != Sign::Silence || (worker.online && worker.servers.is_empty() && !worker.alone),
             ReadyOn::Message => sign == Sign::Word,
             ReadyOn::Listening => sign == Sign::Listening,
         };
@@ -215,6 +229,7 @@ impl Table {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
+        worker.sticky = true;
         worker.expected.pop_front();
         worker.sessions.insert(session.into());
         if let Some(before) = self.sessions.insert(session.into(), id)
@@ -235,11 +250,13 @@ impl Table {
         }
     }
 
-    /// Where a connection goes. `session`: the one that it names; `tried`: workers that have refused this connection.
+    /// Where a connection goes. `session`: the one that it names; `tried`: workers that have refused this connection;
+    /// `suits`: whether a worker has a server for just this address. Where some have, the others get nothing of it.
     pub fn choose(
         &mut self,
         session: Option<&str>,
         tried: &[WorkerId],
+        suits: impl Fn(&Worker) -> bool,
         balance: Balance,
         now: Duration,
         random: u64,
@@ -247,21 +264,30 @@ impl Table {
         if let Some(session) = session {
             match self.sessions.get(session) {
                 Some(id) if !tried.contains(id) => return Choice::Worker(*id),
-                // Its worker is gone or refused it: any other will say that the session is unknown.
-                Some(_) => {}
+                // Its worker lives and refused the connection: no other can serve it.
+                Some(_) => return Choice::Nobody,
+                // Its worker is gone: any other will say that the session is unknown.
                 None if self.gone_lookup.contains(session) => {}
                 None => return Choice::UnknownSession,
             }
         }
-        self.choose_any(tried, balance, now, random)
+        self.choose_any(tried, suits, balance, now, random)
     }
 
     /// A worker for a connection without a (known) session.
-    pub fn choose_any(&mut self, tried: &[WorkerId], balance: Balance, now: Duration, random: u64) -> Choice {
+    fn choose_any(
+        &mut self,
+        tried: &[WorkerId],
+        suits: impl Fn(&Worker) -> bool,
+        balance: Balance,
+        now: Duration,
+        random: u64,
+    ) -> Choice {
         let mut candidates = Vec::with_capacity(self.workers.len());
         let mut loads = Vec::with_capacity(self.workers.len());
+        let some_suit = self.workers.values().any(|worker| worker.phase == Phase::Ready && suits(worker));
         for worker in self.workers.values_mut() {
-            if worker.phase == Phase::Ready && !tried.contains(&worker.id) {
+            if worker.phase == Phase::Ready && !tried.contains(&worker.id) && (!some_suit || suits(worker)) {
                 candidates.push(worker.id);
                 loads.push(worker.load(now));
             }
@@ -275,6 +301,7 @@ impl Table {
         self.turns += 1;
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.pending += 1;
+            worker.unacknowledged.push_back(now);
             if new {
                 worker.turn = self.turns;
                 worker.expected.push_back(now);
@@ -286,6 +313,8 @@ impl Table {
     pub fn handed(&mut self, id: WorkerId, taken: bool) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.pending = worker.pending.saturating_sub(1);
+            // Acknowledgements come in the order of the handovers.
+            worker.unacknowledged.pop_front();
             worker.handed += u64::from(taken);
         }
     }
@@ -308,7 +337,7 @@ mod tests {
     }
 
     fn choose(table: &mut Table, session: Option<&str>) -> Choice {
-        table.choose(session, &[], Balance::LeastLoaded, NOW, 0)
+        table.choose(session, &[], |_| false, Balance::LeastLoaded, NOW, 0)
     }
 
     #[test]
@@ -347,6 +376,21 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_avoids_the_worker_that_does_not_acknowledge() {
+        let mut table = table(3);
+        table.handing(2, true, NOW);
+        for _ in 0..20 {
+            let chosen = table.choose(None, &[], |_| false, Balance::LeastLoaded, NOW + STUCK * 2, 0);
+            let Choice::Worker(id) = chosen else { panic!("nobody") };
+            assert_ne!(id, 2);
+            table.handing(id, true, NOW + STUCK * 2);
+        }
+        // When all are, it is one of them.
+        let chosen = table.choose(None, &[], |_| false, Balance::LeastLoaded, NOW + STUCK * 9, 0);
+        assert_eq!(chosen, Choice::Worker(2));
+    }
+
+    #[test]
     fn a_starting_or_draining_worker_gets_nothing_new() {
         let mut table = table(1);
         table.attach("2", 1, 0);
@@ -359,8 +403,23 @@ mod tests {
     fn one_that_refused_is_not_asked_again() {
         let mut table = table(2);
         table.open(1, "abc");
-        assert_eq!(table.choose(Some("abc"), &[1], Balance::LeastLoaded, NOW, 0), Choice::Worker(2));
-        assert_eq!(table.choose(None, &[1, 2], Balance::LeastLoaded, NOW, 0), Choice::Nobody);
+        let mut choose =
+            |session, tried: &[WorkerId]| table.choose(session, tried, |_| false, Balance::LeastLoaded, NOW, 0);
+        assert_eq!(choose(None, &[1]), Choice::Worker(2));
+        assert_eq!(choose(None, &[1, 2]), Choice::Nobody);
+        assert_eq!(choose(Some("abc"), &[1]), Choice::Nobody, "nobody else knows its session");
+    }
+
+    #[test]
+    fn a_server_for_just_this_address_comes_before_all_others() {
+        let mut table = table(3);
+        let mut choose =
+            |tried: &[WorkerId]| table.choose(None, tried, |worker| worker.id == 2, Balance::LeastLoaded, NOW, 0);
+        assert_eq!(choose(&[]), Choice::Worker(2));
+        assert_eq!(choose(&[2]), Choice::Nobody);
+        table.drain("2");
+        let chosen = table.choose(None, &[], |worker| worker.id == 2, Balance::LeastLoaded, NOW, 0);
+        assert_eq!(chosen, Choice::Worker(1));
     }
 
     #[test]
