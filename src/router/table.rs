@@ -1,8 +1,10 @@
 //! Workers and sessions (pure): who is there, who has which session, who gets the next one.
 
 use super::balance::{self, Load};
+use super::record::WorkerRecord;
 use crate::config::router::{Balance, ReadyOn};
 use crate::wire::cluster::Query;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ const EXPECTATION: Duration = Duration::from_secs(10);
 /// Sessions of dead workers that are remembered, so that their clients get their 400 at once.
 const GONE_LIMIT: usize = 100_000;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     Starting,
     Ready,
@@ -32,7 +34,7 @@ impl Phase {
 }
 
 /// A cluster server of a worker: what it believes to listen on.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Server {
     pub key: String,
     pub query: Query,
@@ -56,7 +58,7 @@ pub struct Worker {
     /// When connections without a session were handed over that have not registered one yet.
     expected: VecDeque<Duration>,
     turn: u64,
-    online: bool,
+    pub(super) online: bool,
 }
 
 impl Worker {
@@ -108,6 +110,10 @@ impl Table {
         self.last_id += 1;
         let id = self.last_id;
         let index = self.index_for(slot);
+        self.insert(id, slot, index, pid, now)
+    }
+
+    fn insert(&mut self, id: WorkerId, slot: &str, index: u32, pid: i32, since: u64) -> &mut Worker {
         self.indices.insert(slot.to_owned(), index);
         let worker = Worker {
             id,
@@ -115,7 +121,7 @@ impl Table {
             index,
             pid,
             phase: Phase::Starting,
-            since: now,
+            since,
             servers: Vec::new(),
             sessions: HashSet::new(),
             pending: 0,
@@ -135,6 +141,25 @@ impl Table {
             return index;
         }
         (0..).find(|index| !taken.contains(index)).unwrap_or(0)
+    }
+
+    /// Puts back a worker that another process attached.
+    pub fn restore(&mut self, known: &WorkerRecord) {
+        self.last_id = self.last_id.max(known.id);
+        let worker = self.insert(known.id, &known.slot, known.index, known.pid, known.since);
+        worker.phase = known.phase;
+        worker.online = known.online;
+        worker.handed = known.handed;
+        worker.servers.clone_from(&known.servers);
+    }
+
+    /// No worker gets a number up to this one any more.
+    pub fn skip_to(&mut self, last: WorkerId) {
+        self.last_id = self.last_id.max(last);
+    }
+
+    pub fn last_id(&self) -> WorkerId {
+        self.last_id
     }
 
     /// A worker's channel is closed: it is dead or as good as dead.
