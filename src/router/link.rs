@@ -34,6 +34,20 @@ const TOO_MANY_IN_FLIGHT_PAUSE: Duration = Duration::from_millis(10);
 /// No server has this key.
 const PROBE_KEY: &str = "probe";
 
+/// A client's connection on its way to a worker.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) socket: Rc<OwnedFd>,
+    /// It is in a worker's channel: another process must not serve it as well.
+    pub(crate) sent: Cell<bool>,
+}
+
+impl Client {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self { socket: Rc::new(socket), sent: Cell::new(false) }
+    }
+}
+
 /// What a worker made of a connection. A closed `oneshot` means that the channel ended first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -67,7 +81,7 @@ enum Awaited {
 enum Parcel {
     Plain(Bytes),
     Probe(Bytes, oneshot::Sender<()>),
-    Connection(Bytes, Rc<OwnedFd>, Awaited),
+    Connection(Bytes, Rc<Client>, Awaited),
     /// A connection that the worker is going to refuse.
     Barrier(Bytes, OwnedFd),
 }
@@ -118,7 +132,10 @@ impl Outbox {
                 self.probes += 1;
                 self.awaited.push_back(Awaited::Probe(answer));
             }
-            Parcel::Connection(_, _, awaited) => self.awaited.push_back(awaited),
+            Parcel::Connection(_, client, awaited) => {
+                client.sent.set(true);
+                self.awaited.push_back(awaited);
+            }
             Parcel::Plain(_) | Parcel::Barrier(..) => {}
         }
     }
@@ -248,15 +265,32 @@ impl Link {
             Some((theirs, _)) if theirs.set_nonblocking(true).is_ok() => {
                 let frame = ToWorker::NewConnection { key: PROBE_KEY, seq: self.next_seq() };
                 let frame = encode(self.encoding, &frame);
-                Parcel::Connection(frame, Rc::new(theirs.into()), Awaited::Dummy(answer))
+                Parcel::Connection(frame, Rc::new(Client::new(theirs.into())), Awaited::Dummy(answer))
             }
             _ => Parcel::Probe(encode(self.encoding, &ToWorker::Probe), answer),
         });
         answered
     }
 
+    /// Puts what is queued where the next process finds it. Connections are not: whoever wants them handed over keeps them.
+    pub(crate) fn leave(&self) -> io::Result<()> {
+        match self.flush() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+        let outbox = self.outbox.borrow();
+        let mut buffers = self.buffers.borrow_mut();
+        // The first one may be in the buffers already.
+        for parcel in outbox.queue.iter().skip(usize::from(outbox.begun)) {
+            if let Parcel::Plain(frame) = parcel {
+                buffers.append(frame)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Hands a client's connection over. The caller keeps its own reference until the outcome is known.
-    pub(crate) fn hand(&self, client: Rc<OwnedFd>, manner: &Manner) -> oneshot::Receiver<Outcome> {
+    pub(crate) fn hand(&self, client: Rc<Client>, manner: &Manner) -> oneshot::Receiver<Outcome> {
         let (outcome, known) = oneshot::channel();
         let (frame, awaited) = match manner {
             Manner::Sticky => (encode(self.encoding, &ToWorker::StickyConnection), Awaited::Sticky(outcome)),
@@ -364,7 +398,7 @@ impl Link {
                 Parcel::Connection(..) | Parcel::Probe(..) if self.barrier.get().is_some() => return Ok(()),
                 Parcel::Connection(_, client, _) => {
                     let client = Rc::clone(client);
-                    self.send_connection(&mut outbox, &frame, client.as_fd())?;
+                    self.send_connection(&mut outbox, &frame, client.socket.as_fd())?;
                 }
                 Parcel::Barrier(_, end) => {
                     let end = end.try_clone()?;
@@ -538,11 +572,11 @@ mod tests {
     }
 
     /// A client's connection that is told apart by what it has to say.
-    fn client(number: usize) -> (Rc<OwnedFd>, UnixStream) {
+    fn client(number: usize) -> (Rc<Client>, UnixStream) {
         use std::io::Write;
         let (end, mut other) = UnixStream::pair().unwrap();
         other.write_all(&number.to_be_bytes()).unwrap();
-        (Rc::new(end.into()), other)
+        (Rc::new(Client::new(end.into())), other)
     }
 
     fn number_of(descriptor: BorrowedFd<'_>) -> usize {
