@@ -9,4 +9,5 @@ mod harness;
 mod heads;
 mod plain;
 mod sessions;
+mod survival;
 mod units;
