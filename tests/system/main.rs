@@ -2,7 +2,6 @@
 //!
 //! `APPCTL_TEST_TREE=PATH` boots another distribution's tree instead of this machine's own root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod boxed;
 mod harness;
