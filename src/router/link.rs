@@ -84,6 +84,8 @@ struct Outbox {
     /// Probes among them. A descriptor right behind a probe could reach Node in one read with it, and Node would give it to
     /// the probe: connections wait until the probe is answered.
     probes: usize,
+    /// The last frame that went in had no descriptor.
+    plain_last: bool,
     replies: HashMap<u64, oneshot::Sender<Outcome>>,
     seq: u64,
 }
@@ -267,6 +269,15 @@ impl Link {
             match parcel {
                 // The probe's answer brings the writer back.
                 Parcel::Connection(..) if outbox.probes > 0 => return Ok(()),
+                // Deno loses a descriptor that comes in one read with the frame before it. The writer waits for the reader.
+                Parcel::Connection(..)
+                    if written == 0
+                        && outbox.plain_last
+                        && self.encoding == Encoding::Json
+                        && !scm::is_read(channel)? =>
+                {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
                 Parcel::Connection(_, client, _) if written == 0 => {
                     if scm::send_with_descriptor(channel, &frame, client.as_fd())? == Sent::AllButLast {
                         outbox.written = frame.len() - 1;
@@ -283,7 +294,9 @@ impl Link {
             }
             outbox.written = 0;
             outbox.bytes -= frame.len();
-            match outbox.queue.pop_front() {
+            let sent = outbox.queue.pop_front();
+            outbox.plain_last = !matches!(sent, Some(Parcel::Connection(..)));
+            match sent {
                 Some(Parcel::Probe(_, answer)) => {
                     outbox.probes += 1;
                     outbox.awaited.push_back(Awaited::Probe(answer));
@@ -511,6 +524,27 @@ mod tests {
                 assert!(link.acknowledged(true));
                 link.replied(2, true);
                 assert_eq!(outcome.await, Ok(Outcome::Taken));
+            }
+        });
+    }
+
+    /// For Deno, which is served in JSON.
+    #[test]
+    fn in_json_a_descriptor_never_comes_in_one_read_with_the_frame_before() {
+        run(async {
+            let (link, mut peer) = link(Encoding::Json, 1 << 20);
+            let (end, _other) = client(7);
+            for number in 0..50 {
+                assert!(link.forward(format!("{number}\n").into()));
+                let _outcome = link.hand(Rc::clone(&end), &Manner::Sticky);
+            }
+            let mut descriptors = 0;
+            for _ in 0..50 {
+                peer.read(1 << 16).await;
+                assert_eq!(peer.descriptors.len(), descriptors, "the plain frame alone");
+                peer.read(1 << 16).await;
+                descriptors += 1;
+                assert_eq!(peer.descriptors.len(), descriptors);
             }
         });
     }
