@@ -64,7 +64,7 @@ fn a_worker_that_dies_is_started_again_and_keeps_its_index() {
     );
     cluster.until("is ready");
     cluster.until("is ready");
-    let line = cluster.output.iter().find(|line| line.contains("index 1")).unwrap().clone();
+    let line = cluster.until("index 1");
     let pid: i32 = line.split_whitespace().nth(3).unwrap_or_default().parse().unwrap_or_else(|_| panic!("{line}"));
     signal(pid, "KILL");
     cluster.until("signal: 9");

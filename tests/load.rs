@@ -131,7 +131,7 @@ fn the_others_learn_of_a_death_at_once() {
         let Some(mut cluster) = Cluster::start("chat/worker.js", 3, &more) else { return };
         let sessions = session_each(&cluster, 3);
         let everybody = ask(&cluster, &sessions[1].1);
-        assert!(sessions.iter().count() <= everybody.1, "{everybody:?}");
+        assert!(sessions.len() <= everybody.1, "{everybody:?}");
         signal(sessions[0].0, "KILL");
         cluster.until("signal: 9");
         let started = Instant::now();

@@ -1,5 +1,6 @@
 //! A real cluster in the foreground (`appctl run`, real Node, real npm releases) and a plain HTTP client.
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -18,6 +19,8 @@ pub(crate) struct Cluster {
     lines: Receiver<String>,
     /// All that it has printed so far.
     pub(crate) output: Vec<String>,
+    /// Places in `output` that [`Self::until`] has given.
+    found: HashSet<usize>,
     _files: tempfile::TempDir,
 }
 
@@ -115,22 +118,37 @@ impl Cluster {
                 }
             });
         }
-        Self { child, address, lines, output: Vec::new(), _files: files }
+        Self { child, address, lines, output: Vec::new(), found: HashSet::new(), _files: files }
     }
 
-    /// Waits for a line that contains `text`, and returns it.
+    /// Waits for a line that contains `text`, and returns it. Each line is found once; one that came earlier and was not
+    /// looked for yet counts, because standard output and standard error come in no order.
+    #[track_caller]
     pub(crate) fn until(&mut self, text: &str) -> String {
+        let mut from = 0;
         // An app that crashes again and again prints without end.
         let end = Instant::now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    self.output.push(line.clone());
-                    if line.contains(text) {
-                        return line;
-                    }
+            while from < self.output.len() {
+                if !self.found.contains(&from) && self.output[from].contains(text) {
+                    self.found.insert(from);
+                    return self.output[from].clone();
                 }
+                from += 1;
+            }
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.output.push(line),
                 Err(_) => panic!("no line with {text:?} came; all lines:\n{}", self.output.join("\n")),
+            }
+        }
+    }
+
+    /// Waits for a line with each of these, in any order: the workers' lines and the router's come by two ways.
+    pub(crate) fn until_all(&mut self, texts: &[&str]) {
+        let from = self.output.len();
+        for text in texts {
+            if !self.output[from..].iter().any(|line| line.contains(text)) {
+                self.until(text);
             }
         }
     }

@@ -1,17 +1,19 @@
 //! One worker's channel: frames out in order, each whole; frames in; and which handover each acknowledgement is for.
 
 use crate::system::scm::{self, Sent};
+use crate::system::shared::Buffers;
 use crate::system::sock::{set_nonblocking, watch};
 use crate::wire::Encoding;
-use crate::wire::channel::{Decoder, Frame, FrameError};
+use crate::wire::channel::{Cutter, Frame, FrameError};
 use crate::wire::cluster::{ToWorker, encode};
+use crate::wire::message::{self, Message, MessageError};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,10 +21,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
 
+use super::memory::Memory;
 use super::table::WorkerId;
 
-/// Bytes asked of the kernel at a time, as libuv does.
-const READ_SIZE: usize = 64 * 1024;
+/// Frames up to this length go out by one call when there is room for all of it, bytes.
+const AT_ONCE: usize = 32 * 1024;
+/// The key of a server that no worker has.
+const BARRIER: &str = "appctl:barrier";
 /// Node's own limit of descriptors in flight (unix(7) ETOOMANYREFS) has no event; this is how often it is tried again.
 const TOO_MANY_IN_FLIGHT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -63,14 +68,25 @@ enum Parcel {
     Plain(Bytes),
     Probe(Bytes, oneshot::Sender<()>),
     Connection(Bytes, Rc<OwnedFd>, Awaited),
+    /// A connection that the worker is going to refuse.
+    Barrier(Bytes, OwnedFd),
 }
 
 impl Parcel {
     fn frame(&self) -> &Bytes {
         match self {
-            Self::Plain(frame) | Self::Probe(frame, _) | Self::Connection(frame, ..) => frame,
+            Self::Plain(frame) | Self::Probe(frame, _) | Self::Connection(frame, ..) | Self::Barrier(frame, _) => frame,
         }
     }
+}
+
+/// What will come back from the worker once it has seen all that the process before us had sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Barrier {
+    /// The refusal of the connection with this `seq`.
+    Reply(u64),
+    /// NODE_HANDLE_NACK, the answer to a bare probe.
+    Nack,
 }
 
 #[derive(Debug, Default)]
@@ -78,8 +94,10 @@ struct Outbox {
     queue: VecDeque<Parcel>,
     /// Of the whole queue.
     bytes: usize,
-    /// Bytes of the first parcel that are in the channel already.
-    written: usize,
+    /// The first parcel is in the channel but for its last byte and its descriptor.
+    last_missing: bool,
+    /// The first parcel is in [`Buffers`], on its way.
+    begun: bool,
     awaited: VecDeque<Awaited>,
     /// Probes among them. A descriptor right behind a probe could reach Node in one read with it, and Node would give it to
     /// the probe: connections wait until the probe is answered.
@@ -90,13 +108,35 @@ struct Outbox {
     seq: u64,
 }
 
+impl Outbox {
+    /// The first parcel is in the channel, whole.
+    fn first_is_out(&mut self) {
+        let Some(parcel) = self.queue.pop_front() else {
+            return;
+        };
+        self.bytes -= parcel.frame().len();
+        self.plain_last = matches!(parcel, Parcel::Plain(_) | Parcel::Probe(..));
+        match parcel {
+            Parcel::Probe(_, answer) => {
+                self.probes += 1;
+                self.awaited.push_back(Awaited::Probe(answer));
+            }
+            Parcel::Connection(_, _, awaited) => self.awaited.push_back(awaited),
+            Parcel::Plain(_) | Parcel::Barrier(..) => {}
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) id: WorkerId,
     pub(crate) encoding: Encoding,
     stream: AsyncFd<OwnedFd>,
     outbox: RefCell<Outbox>,
-    decoder: RefCell<Decoder>,
+    buffers: RefCell<Buffers>,
+    cutter: RefCell<Cutter>,
+    /// The barrier's number while it has not come back: what is acknowledged until then was sent by the process before us.
+    barrier: Cell<Option<Barrier>>,
     more: Notify,
     closed: Cell<bool>,
     queue_limit: usize,
@@ -119,12 +159,14 @@ pub(crate) enum Pumped {
 }
 
 impl Link {
-    /// `stream`: the router's end of a connected AF_UNIX stream socket. Needs a tokio runtime.
+    /// `stream`: the router's end of a connected AF_UNIX stream socket. Messages are numbered from `first_seq`. Needs a tokio
+    /// runtime.
     pub(crate) fn new(
         id: WorkerId,
-        encoding: Encoding,
+        cutter: Cutter,
         stream: OwnedFd,
-        frame_limit: usize,
+        buffers: Buffers,
+        first_seq: u64,
         queue_limit: usize,
     ) -> io::Result<Self> {
         // A larger buffer lets more handovers wait in the kernel; what the system allows is enough.
@@ -132,14 +174,48 @@ impl Link {
         set_nonblocking(&stream)?;
         Ok(Self {
             id,
-            encoding,
+            encoding: cutter.encoding,
             stream: watch(stream, Interest::READABLE | Interest::WRITABLE)?,
-            outbox: RefCell::default(),
-            decoder: RefCell::new(Decoder::new(encoding, frame_limit)),
+            outbox: RefCell::new(Outbox { seq: first_seq, ..Outbox::default() }),
+            buffers: RefCell::new(buffers),
+            cutter: RefCell::new(cutter),
+            barrier: Cell::new(None),
             more: Notify::new(),
             closed: Cell::new(false),
             queue_limit,
         })
+    }
+
+    /// Goes on where another process stopped. What it had handed over is still going to be acknowledged: a connection for
+    /// a server that does not exist (for Bun a bare probe) marks the place from which on acknowledgements are ours. Nothing that is acknowledged
+    /// is sent before that has come back.
+    pub(crate) fn resume(&self) -> io::Result<()> {
+        // Whatever it had sent last.
+        self.outbox.borrow_mut().plain_last = true;
+        if self.encoding == Encoding::Bun {
+            self.barrier.set(Some(Barrier::Nack));
+            self.push(Parcel::Plain(encode(self.encoding, &ToWorker::Probe)));
+        } else {
+            let (ours, _) = UnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            let seq = self.next_seq();
+            self.barrier.set(Some(Barrier::Reply(seq)));
+            let frame = encode(self.encoding, &ToWorker::NewConnection { key: BARRIER, seq });
+            self.push(Parcel::Barrier(frame, ours.into()));
+        }
+        // Half a frame may be waiting in the buffers, with nothing queued behind it.
+        self.more.notify_one();
+        Ok(())
+    }
+
+    fn pass_barrier(&self) {
+        self.barrier.set(None);
+        self.more.notify_one();
+    }
+
+    /// Lets the channel and its buffers outlive this process.
+    pub(crate) fn keep(&self, memory: &Memory) {
+        memory.keep(self.id, self.stream.get_ref().as_fd(), self.buffers.borrow().file());
     }
 
     /// Queues one of our own messages.
@@ -211,6 +287,12 @@ impl Link {
 
     /// NODE_HANDLE_ACK (`taken`) or NODE_HANDLE_NACK came. `false`: nobody had asked for it.
     pub(crate) fn acknowledged(&self, taken: bool) -> bool {
+        if let Some(barrier) = self.barrier.get() {
+            if barrier == Barrier::Nack && !taken {
+                self.pass_barrier();
+            }
+            return true;
+        }
         let mut outbox = self.outbox.borrow_mut();
         let outcome = if taken { Outcome::Taken } else { Outcome::Refused };
         // Receivers may have given up; then the outcome is nobody's business.
@@ -236,6 +318,9 @@ impl Link {
 
     /// The reply to a message of ours that carried `seq`.
     pub(crate) fn replied(&self, seq: u64, accepted: bool) {
+        if self.barrier.get() == Some(Barrier::Reply(seq)) {
+            return self.pass_barrier();
+        }
         if let Some(answer) = self.outbox.borrow_mut().replies.remove(&seq) {
             let _ = answer.send(if accepted { Outcome::Taken } else { Outcome::Refused });
         }
@@ -259,52 +344,74 @@ impl Link {
         }
     }
 
-    /// Writes what fits. `WouldBlock`: something is left.
+    /// Writes what fits. `WouldBlock`: something is left that waits for room.
     fn flush(&self) -> io::Result<()> {
         let channel = self.stream.get_ref().as_fd();
         let mut outbox = self.outbox.borrow_mut();
-        while let Some(parcel) = outbox.queue.front() {
+        let mut buffers = self.buffers.borrow_mut();
+        loop {
+            if buffers.unsent() > 0 {
+                buffers.send(channel)?;
+                continue;
+            }
+            if outbox.begun {
+                outbox.begun = false;
+                outbox.first_is_out();
+                continue;
+            }
+            let Some(parcel) = outbox.queue.front() else {
+                return Ok(());
+            };
             let frame = parcel.frame().clone();
-            let written = outbox.written;
             match parcel {
-                // The probe's answer brings the writer back.
+                // The answer to the probe, or to the barrier, brings the writer back.
                 Parcel::Connection(..) if outbox.probes > 0 => return Ok(()),
+                Parcel::Connection(..) | Parcel::Probe(..) if self.barrier.get().is_some() => return Ok(()),
                 // Deno loses a descriptor that comes in one read with the frame before it. The writer waits for the reader.
-                Parcel::Connection(..)
-                    if written == 0
-                        && outbox.plain_last
+                Parcel::Connection(..) | Parcel::Barrier(..)
+                    if outbox.plain_last
+                        && !outbox.last_missing
                         && self.encoding == Encoding::Json
                         && !scm::is_read(channel)? =>
                 {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
-                Parcel::Connection(_, client, _) if written == 0 => {
-                    if scm::send_with_descriptor(channel, &frame, client.as_fd())? == Sent::AllButLast {
-                        outbox.written = frame.len() - 1;
+                Parcel::Connection(_, client, _) => {
+                    let client = Rc::clone(client);
+                    self.send_connection(&mut outbox, &frame, client.as_fd())?;
+                }
+                Parcel::Barrier(_, end) => {
+                    let end = end.try_clone()?;
+                    self.send_connection(&mut outbox, &frame, end.as_fd())?;
+                }
+                Parcel::Plain(_) | Parcel::Probe(..)
+                    if frame.len() <= AT_ONCE && scm::has_room(channel, frame.len())? =>
+                {
+                    let sent = scm::send(channel, &frame)?;
+                    if sent < frame.len() {
+                        buffers.begin(&frame[sent..])?;
+                        outbox.begun = true;
                         continue;
                     }
                 }
-                Parcel::Connection(_, client, _) => scm::send_last(channel, frame[written], client.as_fd())?,
                 Parcel::Plain(_) | Parcel::Probe(..) => {
-                    outbox.written += scm::send(channel, &frame[written..])?;
-                    if outbox.written < frame.len() {
-                        continue;
-                    }
+                    buffers.begin(&frame)?;
+                    outbox.begun = true;
+                    continue;
                 }
             }
-            outbox.written = 0;
-            outbox.bytes -= frame.len();
-            let sent = outbox.queue.pop_front();
-            outbox.plain_last = !matches!(sent, Some(Parcel::Connection(..)));
-            match sent {
-                Some(Parcel::Probe(_, answer)) => {
-                    outbox.probes += 1;
-                    outbox.awaited.push_back(Awaited::Probe(answer));
-                }
-                Some(Parcel::Connection(_, _, awaited)) => outbox.awaited.push_back(awaited),
-                Some(Parcel::Plain(_)) | None => {}
-            }
+            outbox.first_is_out();
         }
+    }
+
+    fn send_connection(&self, outbox: &mut Outbox, frame: &[u8], client: BorrowedFd<'_>) -> io::Result<()> {
+        let channel = self.stream.get_ref().as_fd();
+        if !outbox.last_missing && scm::send_with_descriptor(channel, frame, client)? == Sent::Whole {
+            return Ok(());
+        }
+        outbox.last_missing = true;
+        scm::send_last(channel, frame[frame.len() - 1], client)?;
+        outbox.last_missing = false;
         Ok(())
     }
 
@@ -331,8 +438,11 @@ impl Link {
         }
     }
 
-    /// Waits until there is something to read, then reads once. `handle` gets every whole frame.
-    pub(crate) async fn read(&self, handle: impl FnMut(Frame)) -> Result<Pumped, LinkError> {
+    /// Waits until there is something to read, then reads once. `handle` gets every whole frame and what it means.
+    pub(crate) async fn read(
+        &self,
+        handle: impl FnMut(&Frame, Result<Message, MessageError>),
+    ) -> Result<Pumped, LinkError> {
         let mut guard = self.stream.readable().await?;
         let pumped = self.pump(handle)?;
         if pumped == Pumped::Nothing {
@@ -342,11 +452,10 @@ impl Link {
     }
 
     /// Reads once, without waiting.
-    pub(crate) fn pump(&self, mut handle: impl FnMut(Frame)) -> Result<Pumped, LinkError> {
+    pub(crate) fn pump(&self, handle: impl FnMut(&Frame, Result<Message, MessageError>)) -> Result<Pumped, LinkError> {
         // Descriptors that a worker sends us are not wanted: closed here, acknowledged by whoever handles the frame.
         let mut descriptors = Vec::new();
-        let channel = self.stream.get_ref().as_fd();
-        let received = scm::receive(channel, self.decoder.borrow_mut().buffer(), READ_SIZE, &mut descriptors);
+        let received = self.buffers.borrow_mut().receive(self.stream.get_ref().as_fd(), &mut descriptors);
         match received {
             Ok(0) => return Ok(Pumped::End),
             Ok(_) => {}
@@ -355,12 +464,34 @@ impl Link {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Pumped::End),
             Err(error) => return Err(error.into()),
         }
+        self.handle_whole(handle)?;
+        Ok(Pumped::Some)
+    }
+
+    /// Deals with all whole frames that have been read.
+    pub(crate) fn handle_whole(
+        &self,
+        mut handle: impl FnMut(&Frame, Result<Message, MessageError>),
+    ) -> Result<(), FrameError> {
         loop {
-            // Not borrowed while the frame is handled: handling may end this link.
-            let frame = self.decoder.borrow_mut().next_frame()?;
-            match frame {
-                Some(frame) => handle(frame),
-                None => return Ok(Pumped::Some),
+            let frame = {
+                let buffers = self.buffers.borrow();
+                let Some(length) = self.cutter.borrow_mut().length(buffers.inbound())? else {
+                    return Ok(());
+                };
+                let bytes = Bytes::copy_from_slice(&buffers.inbound()[..length]);
+                Frame { encoding: self.encoding, bytes }
+            };
+            let message = message::read(&frame);
+            // Should this process be killed right here, then a packet is lost rather than relayed twice; all else is done
+            // twice rather than lost, which makes no difference.
+            let relayed = matches!(message, Ok(Message::Adapter(_)));
+            if relayed {
+                self.buffers.borrow_mut().consume(frame.bytes.len());
+            }
+            handle(&frame, message);
+            if !relayed {
+                self.buffers.borrow_mut().consume(frame.bytes.len());
             }
         }
     }
@@ -369,7 +500,6 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::BorrowedFd;
     use tokio::task::{LocalSet, spawn_local};
 
     /// The other end: what came, and behind how many bytes each descriptor did.
@@ -406,7 +536,10 @@ mod tests {
     fn link(encoding: Encoding, queue_limit: usize) -> (Rc<Link>, Peer) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
-        let link = Rc::new(Link::new(1, encoding, ours.into(), 1 << 20, queue_limit).unwrap());
+        let link = Rc::new(
+            Link::new(1, Cutter::new(encoding, 1 << 20), ours.into(), Buffers::create().unwrap(), 0, queue_limit)
+                .unwrap(),
+        );
         let writer = Rc::clone(&link);
         spawn_local(async move { writer.write().await });
         let stream = tokio::net::UnixStream::from_std(theirs).unwrap();

@@ -1,8 +1,10 @@
 //! Workers and sessions (pure): who is there, who has which session, who gets the next one.
 
 use super::balance::{self, Load};
+use super::record::WorkerRecord;
 use crate::config::router::{Balance, ReadyOn};
 use crate::wire::cluster::Query;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ const STUCK: Duration = Duration::from_millis(100);
 /// Sessions of dead workers that are remembered, so that their clients get their 400 at once.
 const GONE_LIMIT: usize = 100_000;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     Starting,
     Ready,
@@ -34,7 +36,7 @@ impl Phase {
 }
 
 /// A cluster server of a worker: what it believes to listen on.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Server {
     pub key: String,
     pub query: Query,
@@ -60,7 +62,7 @@ pub struct Worker {
     /// When what is pending was handed over, oldest first.
     unacknowledged: VecDeque<Duration>,
     turn: u64,
-    online: bool,
+    pub(super) online: bool,
     /// It has a broadcast adapter or has registered sessions: what none of its servers is for goes to its `setupWorker()`.
     pub sticky: bool,
     /// It has bound a port by itself, and takes no connections for that from us.
@@ -118,6 +120,10 @@ impl Table {
         self.last_id += 1;
         let id = self.last_id;
         let index = self.index_for(slot);
+        self.insert(id, slot, index, pid, now)
+    }
+
+    fn insert(&mut self, id: WorkerId, slot: &str, index: u32, pid: i32, since: u64) -> &mut Worker {
         self.indices.insert(slot.to_owned(), index);
         let worker = Worker {
             id,
@@ -125,7 +131,7 @@ impl Table {
             index,
             pid,
             phase: Phase::Starting,
-            since: now,
+            since,
             servers: Vec::new(),
             sessions: HashSet::new(),
             pending: 0,
@@ -148,6 +154,27 @@ impl Table {
             return index;
         }
         (0..).find(|index| !taken.contains(index)).unwrap_or(0)
+    }
+
+    /// Puts back a worker that another process attached.
+    pub fn restore(&mut self, known: &WorkerRecord) {
+        self.last_id = self.last_id.max(known.id);
+        let worker = self.insert(known.id, &known.slot, known.index, known.pid, known.since);
+        worker.phase = known.phase;
+        worker.online = known.online;
+        worker.sticky = known.sticky;
+        worker.alone = known.alone;
+        worker.handed = known.handed;
+        worker.servers.clone_from(&known.servers);
+    }
+
+    /// No worker gets a number up to this one any more.
+    pub fn skip_to(&mut self, last: WorkerId) {
+        self.last_id = self.last_id.max(last);
+    }
+
+    pub fn last_id(&self) -> WorkerId {
+        self.last_id
     }
 
     /// A worker's channel is closed: it is dead or as good as dead.

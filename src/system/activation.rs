@@ -68,6 +68,8 @@ pub struct Sockets {
     pub channel: Option<UnixListener>,
     /// `FileDescriptorName=control`
     pub control: Option<UnixListener>,
+    /// What the service had given to systemd to keep, by its names.
+    pub stored: Vec<(String, OwnedFd)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -79,16 +81,13 @@ pub enum ActivationError {
 }
 
 /// Takes all sockets that systemd passed. Call it once, early: it owns the descriptors from then on.
-///
-/// Names that the router does not know are closed and returned, so that the caller can log them.
-pub fn take() -> Result<(Sockets, Vec<String>), ActivationError> {
+pub fn take() -> Result<Sockets, ActivationError> {
     let names: Vec<String> =
         sd_notify::listen_fds_with_names().map_err(ActivationError::Environment)?.map(|(_, name)| name).collect();
     let mut passed = if names.is_empty() { ListenFd::empty() } else { ListenFd::from_env() };
     let mut sockets = Sockets::default();
-    let mut unknown = Vec::new();
-    for (index, name) in names.into_iter().enumerate() {
-        let failed = |source| ActivationError::Descriptor { index, name: name.clone(), source };
+    for (index, name) in names.iter().cloned().enumerate() {
+        let failed = |source| ActivationError::Descriptor { index, name: names[index].clone(), source };
         match name.as_str() {
             "public" => {
                 let listener = match passed.take_unix_listener(index) {
@@ -106,11 +105,10 @@ pub fn take() -> Result<(Sockets, Vec<String>), ActivationError> {
             _ => {
                 if let Ok(Some(descriptor)) = passed.take_raw_fd(index) {
                     // SAFETY: systemd passed this descriptor to us alone, and `passed` has just given it up.
-                    drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
+                    sockets.stored.push((name, unsafe { OwnedFd::from_raw_fd(descriptor) }));
                 }
-                unknown.push(name);
             }
         }
     }
-    Ok((sockets, unknown))
+    Ok(sockets)
 }

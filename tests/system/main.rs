@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod boxed;
+mod commands;
 mod harness;
 mod heads;
 mod plain;
 mod sessions;
+mod survival;
 mod units;
