@@ -21,9 +21,11 @@ fn get_at(address: SocketAddr, target: &str) -> String {
 }
 
 /// The pid that the worker with this index has printed.
-fn pid_of(cluster: &Cluster, index: usize) -> i32 {
+fn pid_of(cluster: &mut Cluster, index: usize) -> i32 {
     let ending = format!("index {index}");
-    let line = cluster.output.iter().rev().find(|line| line.ends_with(&ending)).unwrap();
+    // Its line comes another way than the router's word that it is ready.
+    let printed = cluster.output.iter().find(|line| line.ends_with(&ending)).cloned();
+    let line = printed.unwrap_or_else(|| cluster.until(&ending));
     line.split_whitespace().nth(3).unwrap().parse().unwrap()
 }
 
@@ -165,7 +167,7 @@ fn a_worker_that_closes_its_server_gets_nothing_until_it_listens_again() {
         "",
     )
     .until_ready(2);
-    let pids = [pid_of(&cluster, 0), pid_of(&cluster, 1)];
+    let pids = [pid_of(&mut cluster, 0), pid_of(&mut cluster, 1)];
     signal(pids[0], "USR2");
     cluster.until("closed");
     for _ in 0..10 {
@@ -213,12 +215,10 @@ fn workers_that_leave() {
         ("/process", "left /process 0 false"),
     ] {
         let gone = cluster.get(target).text();
-        cluster.until(line);
+        cluster.until_all(&[line, &format!("(pid {gone}) ended: exit status: 0"), "is ready"]);
         for _ in 0..10 {
             assert_ne!(cluster.get("/").text(), gone, "{target}");
         }
-        cluster.until(&format!("(pid {gone}) ended: exit status: 0"));
-        cluster.until("is ready");
     }
 }
 

@@ -116,6 +116,8 @@ struct Outbox {
     /// Probes among them. A descriptor right behind a probe could reach Node in one read with it, and Node would give it to
     /// the probe: connections wait until the probe is answered.
     probes: usize,
+    /// The last frame that went in had no descriptor.
+    plain_last: bool,
     replies: HashMap<u64, oneshot::Sender<Outcome>>,
     seq: u64,
 }
@@ -127,6 +129,7 @@ impl Outbox {
             return;
         };
         self.bytes -= parcel.frame().len();
+        self.plain_last = matches!(parcel, Parcel::Plain(_) | Parcel::Probe(..));
         match parcel {
             Parcel::Probe(_, answer) => {
                 self.probes += 1;
@@ -204,6 +207,8 @@ impl Link {
     /// a server that does not exist (for Bun a bare probe) marks the place from which on acknowledgements are ours. Nothing that is acknowledged
     /// is sent before that has come back.
     pub(crate) fn resume(&self) -> io::Result<()> {
+        // Whatever it had sent last.
+        self.outbox.borrow_mut().plain_last = true;
         if self.encoding == Encoding::Bun {
             self.barrier.set(Some(Barrier::Nack));
             self.push(Parcel::Plain(encode(self.encoding, &ToWorker::Probe)));
@@ -396,6 +401,15 @@ impl Link {
                 // The answer to the probe, or to the barrier, brings the writer back.
                 Parcel::Connection(..) if outbox.probes > 0 => return Ok(()),
                 Parcel::Connection(..) | Parcel::Probe(..) if self.barrier.get().is_some() => return Ok(()),
+                // Deno loses a descriptor that comes in one read with the frame before it. The writer waits for the reader.
+                Parcel::Connection(..) | Parcel::Barrier(..)
+                    if outbox.plain_last
+                        && !outbox.last_missing
+                        && self.encoding == Encoding::Json
+                        && !scm::is_read(channel)? =>
+                {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
                 Parcel::Connection(_, client, _) => {
                     let client = Rc::clone(client);
                     self.send_connection(&mut outbox, &frame, client.socket.as_fd())?;
@@ -677,6 +691,27 @@ mod tests {
                 assert!(link.acknowledged(true));
                 link.replied(2, true);
                 assert_eq!(outcome.await, Ok(Outcome::Taken));
+            }
+        });
+    }
+
+    /// For Deno, which is served in JSON.
+    #[test]
+    fn in_json_a_descriptor_never_comes_in_one_read_with_the_frame_before() {
+        run(async {
+            let (link, mut peer) = link(Encoding::Json, 1 << 20);
+            let (end, _other) = client(7);
+            for number in 0..50 {
+                assert!(link.forward(format!("{number}\n").into()));
+                let _outcome = link.hand(Rc::clone(&end), &Manner::Sticky);
+            }
+            let mut descriptors = 0;
+            for _ in 0..50 {
+                peer.read(1 << 16).await;
+                assert_eq!(peer.descriptors.len(), descriptors, "the plain frame alone");
+                peer.read(1 << 16).await;
+                descriptors += 1;
+                assert_eq!(peer.descriptors.len(), descriptors);
             }
         });
     }
