@@ -154,6 +154,8 @@ pub(crate) struct Link {
     cutter: RefCell<Cutter>,
     /// The barrier's number while it has not come back: what is acknowledged until then was sent by the process before us.
     barrier: Cell<Option<Barrier>>,
+    /// Something has come since [`Self::take_life`] was asked last.
+    life: Cell<bool>,
     more: Notify,
     closed: Cell<bool>,
     queue_limit: usize,
@@ -197,6 +199,7 @@ impl Link {
             buffers: RefCell::new(buffers),
             cutter: RefCell::new(cutter),
             barrier: Cell::new(None),
+            life: Cell::new(false),
             more: Notify::new(),
             closed: Cell::new(false),
             queue_limit,
@@ -292,6 +295,11 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// Whether anything has come from the worker since the last time that this was asked: then its event loop turns.
+    pub(crate) fn take_life(&self) -> bool {
+        self.life.take()
     }
 
     /// Hands a client's connection over. The caller keeps its own reference until the outcome is known.
@@ -492,7 +500,7 @@ impl Link {
         let received = self.buffers.borrow_mut().receive(self.stream.get_ref().as_fd(), &mut descriptors);
         match received {
             Ok(0) => return Ok(Pumped::End),
-            Ok(_) => {}
+            Ok(_) => self.life.set(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Pumped::Nothing),
             // The worker died with frames of ours unread.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Pumped::End),
