@@ -20,10 +20,11 @@ fn get_at(address: SocketAddr, target: &str) -> String {
     read_response(&mut stream).text()
 }
 
-/// The pid that the worker with this index has printed.
-fn pid_of(cluster: &Cluster, index: usize) -> i32 {
+/// The pid that the worker with this index prints, now or later: its lines and the router's come in any order.
+fn pid_of(cluster: &mut Cluster, index: usize) -> i32 {
     let ending = format!("index {index}");
-    let line = cluster.output.iter().rev().find(|line| line.ends_with(&ending)).unwrap();
+    let told = cluster.output.iter().rev().find(|line| line.ends_with(&ending)).cloned();
+    let line = told.unwrap_or_else(|| cluster.until(&ending));
     line.split_whitespace().nth(3).unwrap().parse().unwrap()
 }
 
@@ -165,7 +166,7 @@ fn a_worker_that_closes_its_server_gets_nothing_until_it_listens_again() {
         "",
     )
     .until_ready(2);
-    let pids = [pid_of(&cluster, 0), pid_of(&cluster, 1)];
+    let pids = [pid_of(&mut cluster, 0), pid_of(&mut cluster, 1)];
     signal(pids[0], "USR2");
     cluster.until("closed");
     for _ in 0..10 {
