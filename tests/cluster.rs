@@ -20,11 +20,12 @@ fn get_at(address: SocketAddr, target: &str) -> String {
     read_response(&mut stream).text()
 }
 
-/// The pid that the worker with this index prints, now or later: its lines and the router's come in any order.
+/// The pid that the worker with this index has printed.
 fn pid_of(cluster: &mut Cluster, index: usize) -> i32 {
     let ending = format!("index {index}");
-    let told = cluster.output.iter().rev().find(|line| line.ends_with(&ending)).cloned();
-    let line = told.unwrap_or_else(|| cluster.until(&ending));
+    // Its line comes another way than the router's word that it is ready.
+    let printed = cluster.output.iter().find(|line| line.ends_with(&ending)).cloned();
+    let line = printed.unwrap_or_else(|| cluster.until(&ending));
     line.split_whitespace().nth(3).unwrap().parse().unwrap()
 }
 
@@ -214,12 +215,10 @@ fn workers_that_leave() {
         ("/process", "left /process 0 false"),
     ] {
         let gone = cluster.get(target).text();
-        cluster.until(line);
+        cluster.until_all(&[line, &format!("(pid {gone}) ended: exit status: 0"), "is ready"]);
         for _ in 0..10 {
             assert_ne!(cluster.get("/").text(), gone, "{target}");
         }
-        cluster.until(&format!("(pid {gone}) ended: exit status: 0"));
-        cluster.until("is ready");
     }
 }
 

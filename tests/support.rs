@@ -143,6 +143,16 @@ impl Cluster {
         }
     }
 
+    /// Waits for a line with each of these, in any order: the workers' lines and the router's come by two ways.
+    pub(crate) fn until_all(&mut self, texts: &[&str]) {
+        let from = self.output.len();
+        for text in texts {
+            if !self.output[from..].iter().any(|line| line.contains(text)) {
+                self.until(text);
+            }
+        }
+    }
+
     /// Waits until all workers are ready.
     pub(crate) fn until_ready(mut self, workers: usize) -> Self {
         for _ in 0..workers {

@@ -5,8 +5,8 @@ use crate::config::router::Balance;
 /// What is known of one worker's load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// It has left a handover unacknowledged for a while: its event loop is blocked.
-    pub stuck: bool,
+    /// How long it has left a handover unacknowledged, in steps that double; 0: not for long. Its event loop is blocked.
+    pub stuck: u32,
     /// Handed over and not acknowledged: a blocked event loop does not acknowledge.
     pub pending: usize,
     /// Sessions, counted from the handover on.
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     fn load(pending: usize, sessions: usize, turn: u64) -> Load {
-        Load { stuck: false, pending, sessions, turn }
+        Load { stuck: 0, pending, sessions, turn }
     }
 
     #[test]
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn in_a_burst_the_stuck_one_is_the_last() {
-        let loads = [Load { stuck: true, ..load(1, 0, 0) }, load(9, 9, 9)];
+        let loads = [Load { stuck: 1, ..load(1, 0, 0) }, load(9, 9, 9)];
         assert_eq!(choose(Balance::LeastLoaded, &loads, 0), Some(1));
     }
 

@@ -1,7 +1,7 @@
 //! One client's connection, from accept to the worker that takes it.
 
 use super::Router;
-use super::link::{Manner, Outcome};
+use super::link::{Client, Manner, Outcome};
 use super::peek::{self, Sight};
 use super::refuse::{Refusal, refuse};
 use super::server;
@@ -28,21 +28,29 @@ struct Request {
     tls: bool,
 }
 
-/// Serves one connection to its end or handover. `client` is non-blocking; `address` is where it was accepted.
-pub(crate) async fn serve(router: Rc<Router>, client: OwnedFd, address: Rc<Address>) {
-    let client = Rc::new(client);
-    if let Err(refusal) = try_serve(&router, &client, &address).await {
-        router.count_refusal(refusal);
-        tracing::debug!(%address, reason = refusal.reason(), "refused a connection");
-        refuse(client, refusal).await;
-    }
+/// Begins to serve one connection, to its end or handover. `client` is non-blocking; `address` is where it was accepted.
+pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) {
+    let router = Rc::clone(router);
+    let client = Rc::new(Client::new(client));
+    let number = router.arrivals.get() + 1;
+    router.arrivals.set(number);
+    router.clients.borrow_mut().insert(number, Rc::clone(&client));
+    tokio::task::spawn_local(async move {
+        let served = try_serve(&router, &client, &address).await;
+        router.clients.borrow_mut().remove(&number);
+        if let Err(refusal) = served {
+            router.count_refusal(refusal);
+            tracing::debug!(%address, reason = refusal.reason(), "refused a connection");
+            refuse(Rc::clone(&client.socket), refusal).await;
+        }
+    });
 }
 
-async fn try_serve(router: &Rc<Router>, client: &Rc<OwnedFd>, address: &Address) -> Result<(), Refusal> {
+async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) -> Result<(), Refusal> {
     let _place = Place::take(router)?;
     let request = match router.settings.protocol {
         Protocol::Tcp => Request { session: None, tls: false },
-        Protocol::Http => match read_request(router, client).await? {
+        Protocol::Http => match read_request(router, &client.socket).await? {
             Some(request) => request,
             None => return Ok(()),
         },
@@ -73,9 +81,13 @@ async fn try_serve(router: &Rc<Router>, client: &Rc<OwnedFd>, address: &Address)
                 router.drained.notify_waiters();
                 return Ok(());
             }
-            Ok(Outcome::Refused) => search.tried.push(id),
+            Ok(Outcome::Refused) => {
+                client.sent.set(false);
+                search.tried.push(id);
+            }
             // The channel ended. What the worker has read from the socket is lost with it; unread, another can serve it.
-            Err(_) if peek::unread(client) || matches!(router.settings.protocol, Protocol::Tcp) => {
+            Err(_) if peek::unread(&client.socket) || matches!(router.settings.protocol, Protocol::Tcp) => {
+                client.sent.set(false);
                 search.tried.push(id);
             }
             Err(_) => return Ok(()),

@@ -34,6 +34,20 @@ const TOO_MANY_IN_FLIGHT_PAUSE: Duration = Duration::from_millis(10);
 /// No server has this key.
 const PROBE_KEY: &str = "probe";
 
+/// A client's connection on its way to a worker.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) socket: Rc<OwnedFd>,
+    /// It is in a worker's channel: another process must not serve it as well.
+    pub(crate) sent: Cell<bool>,
+}
+
+impl Client {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self { socket: Rc::new(socket), sent: Cell::new(false) }
+    }
+}
+
 /// What a worker made of a connection. A closed `oneshot` means that the channel ended first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -67,7 +81,7 @@ enum Awaited {
 enum Parcel {
     Plain(Bytes),
     Probe(Bytes, oneshot::Sender<()>),
-    Connection(Bytes, Rc<OwnedFd>, Awaited),
+    Connection(Bytes, Rc<Client>, Awaited),
     /// A connection that the worker is going to refuse.
     Barrier(Bytes, OwnedFd),
 }
@@ -102,6 +116,8 @@ struct Outbox {
     /// Probes among them. A descriptor right behind a probe could reach Node in one read with it, and Node would give it to
     /// the probe: connections wait until the probe is answered.
     probes: usize,
+    /// The last frame that went in had no descriptor.
+    plain_last: bool,
     replies: HashMap<u64, oneshot::Sender<Outcome>>,
     seq: u64,
 }
@@ -113,12 +129,16 @@ impl Outbox {
             return;
         };
         self.bytes -= parcel.frame().len();
+        self.plain_last = matches!(parcel, Parcel::Plain(_) | Parcel::Probe(..));
         match parcel {
             Parcel::Probe(_, answer) => {
                 self.probes += 1;
                 self.awaited.push_back(Awaited::Probe(answer));
             }
-            Parcel::Connection(_, _, awaited) => self.awaited.push_back(awaited),
+            Parcel::Connection(_, client, awaited) => {
+                client.sent.set(true);
+                self.awaited.push_back(awaited);
+            }
             Parcel::Plain(_) | Parcel::Barrier(..) => {}
         }
     }
@@ -187,6 +207,8 @@ impl Link {
     /// a server that does not exist (for Bun a bare probe) marks the place from which on acknowledgements are ours. Nothing that is acknowledged
     /// is sent before that has come back.
     pub(crate) fn resume(&self) -> io::Result<()> {
+        // Whatever it had sent last.
+        self.outbox.borrow_mut().plain_last = true;
         if self.encoding == Encoding::Bun {
             self.barrier.set(Some(Barrier::Nack));
             self.push(Parcel::Plain(encode(self.encoding, &ToWorker::Probe)));
@@ -248,15 +270,32 @@ impl Link {
             Some((theirs, _)) if theirs.set_nonblocking(true).is_ok() => {
                 let frame = ToWorker::NewConnection { key: PROBE_KEY, seq: self.next_seq() };
                 let frame = encode(self.encoding, &frame);
-                Parcel::Connection(frame, Rc::new(theirs.into()), Awaited::Dummy(answer))
+                Parcel::Connection(frame, Rc::new(Client::new(theirs.into())), Awaited::Dummy(answer))
             }
             _ => Parcel::Probe(encode(self.encoding, &ToWorker::Probe), answer),
         });
         answered
     }
 
+    /// Puts what is queued where the next process finds it. Connections are not: whoever wants them handed over keeps them.
+    pub(crate) fn leave(&self) -> io::Result<()> {
+        match self.flush() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+        let outbox = self.outbox.borrow();
+        let mut buffers = self.buffers.borrow_mut();
+        // The first one may be in the buffers already.
+        for parcel in outbox.queue.iter().skip(usize::from(outbox.begun)) {
+            if let Parcel::Plain(frame) = parcel {
+                buffers.append(frame)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Hands a client's connection over. The caller keeps its own reference until the outcome is known.
-    pub(crate) fn hand(&self, client: Rc<OwnedFd>, manner: &Manner) -> oneshot::Receiver<Outcome> {
+    pub(crate) fn hand(&self, client: Rc<Client>, manner: &Manner) -> oneshot::Receiver<Outcome> {
         let (outcome, known) = oneshot::channel();
         let (frame, awaited) = match manner {
             Manner::Sticky => (encode(self.encoding, &ToWorker::StickyConnection), Awaited::Sticky(outcome)),
@@ -362,9 +401,18 @@ impl Link {
                 // The answer to the probe, or to the barrier, brings the writer back.
                 Parcel::Connection(..) if outbox.probes > 0 => return Ok(()),
                 Parcel::Connection(..) | Parcel::Probe(..) if self.barrier.get().is_some() => return Ok(()),
+                // Deno loses a descriptor that comes in one read with the frame before it. The writer waits for the reader.
+                Parcel::Connection(..) | Parcel::Barrier(..)
+                    if outbox.plain_last
+                        && !outbox.last_missing
+                        && self.encoding == Encoding::Json
+                        && !scm::is_read(channel)? =>
+                {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
                 Parcel::Connection(_, client, _) => {
                     let client = Rc::clone(client);
-                    self.send_connection(&mut outbox, &frame, client.as_fd())?;
+                    self.send_connection(&mut outbox, &frame, client.socket.as_fd())?;
                 }
                 Parcel::Barrier(_, end) => {
                     let end = end.try_clone()?;
@@ -538,11 +586,11 @@ mod tests {
     }
 
     /// A client's connection that is told apart by what it has to say.
-    fn client(number: usize) -> (Rc<OwnedFd>, UnixStream) {
+    fn client(number: usize) -> (Rc<Client>, UnixStream) {
         use std::io::Write;
         let (end, mut other) = UnixStream::pair().unwrap();
         other.write_all(&number.to_be_bytes()).unwrap();
-        (Rc::new(end.into()), other)
+        (Rc::new(Client::new(end.into())), other)
     }
 
     fn number_of(descriptor: BorrowedFd<'_>) -> usize {
@@ -643,6 +691,27 @@ mod tests {
                 assert!(link.acknowledged(true));
                 link.replied(2, true);
                 assert_eq!(outcome.await, Ok(Outcome::Taken));
+            }
+        });
+    }
+
+    /// For Deno, which is served in JSON.
+    #[test]
+    fn in_json_a_descriptor_never_comes_in_one_read_with_the_frame_before() {
+        run(async {
+            let (link, mut peer) = link(Encoding::Json, 1 << 20);
+            let (end, _other) = client(7);
+            for number in 0..50 {
+                assert!(link.forward(format!("{number}\n").into()));
+                let _outcome = link.hand(Rc::clone(&end), &Manner::Sticky);
+            }
+            let mut descriptors = 0;
+            for _ in 0..50 {
+                peer.read(1 << 16).await;
+                assert_eq!(peer.descriptors.len(), descriptors, "the plain frame alone");
+                peer.read(1 << 16).await;
+                descriptors += 1;
+                assert_eq!(peer.descriptors.len(), descriptors);
             }
         });
     }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `cID` | the channel of worker ID |
 //! | `wID` | its [`Buffers`](crate::system::shared::Buffers) |
+//! | `kNUMBER` | a client that waited when a router ended in peace |
 //! | `sGENERATION` | the log of [`record`](super::record) |
 //!
 //! Nothing is stored where there is no systemd; then a worker's life ends with the router's, as with any parent.
@@ -35,6 +36,8 @@ pub struct Legacy {
     pub(crate) picture: Picture,
     pub(crate) channels: HashMap<WorkerId, OwnedFd>,
     pub(crate) buffers: HashMap<WorkerId, OwnedFd>,
+    /// Connections that waited, and their names.
+    pub(crate) clients: Vec<(String, OwnedFd)>,
     /// Names of the logs: to be forgotten once there is a new one.
     pub(crate) logs: Vec<String>,
 }
@@ -49,6 +52,7 @@ impl Legacy {
             match (kind, id) {
                 ("c", Ok(id)) => drop(legacy.channels.insert(id, descriptor)),
                 ("w", Ok(id)) => drop(legacy.buffers.insert(id, descriptor)),
+                ("k", _) => legacy.clients.push((name, descriptor)),
                 ("s", _) => {
                     let picture = Log::read(&descriptor).ok().and_then(|text| Picture::read(&text));
                     match picture {

@@ -30,7 +30,7 @@ use crate::wire::channel::{Cutter, Frame};
 use crate::wire::cluster::{AddressType, FromWorker, Query, Sockname, ToWorker};
 use crate::wire::message::{Message, MessageError};
 use bytes::Bytes;
-use link::{Link, Pumped};
+use link::{Client, Link, Pumped};
 use memory::Memory;
 use nix::errno::Errno;
 use record::Record;
@@ -71,6 +71,8 @@ pub struct Router {
     /// A connection or a session ended, as far as the router is concerned.
     drained: Notify,
     waiting: Cell<usize>,
+    /// Connections that are being served, in the order of their arrival.
+    clients: RefCell<BTreeMap<u64, Rc<Client>>>,
     silent: RefCell<BTreeMap<u64, oneshot::Sender<()>>>,
     arrivals: Cell<u64>,
     handed: Cell<u64>,
@@ -106,6 +108,7 @@ impl Router {
             changed: Notify::new(),
             drained: Notify::new(),
             waiting: Cell::new(0),
+            clients: RefCell::default(),
             silent: RefCell::default(),
             arrivals: Cell::new(0),
             handed: Cell::new(0),

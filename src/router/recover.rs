@@ -1,20 +1,25 @@
 //! Going on where the router before us stopped, and leaving the next one what it needs for that.
 
-use super::Router;
 use super::memory::Legacy;
 use super::record::{Node, Picture, Record, WorkerRecord};
 use super::table::{Phase, WorkerId};
+use super::{Router, handover};
 use crate::relay::hub::News;
+use crate::system::activation::Address;
 use crate::system::notify;
 use crate::system::shared::Buffers;
 use crate::wire::adapter::Envelope;
+use std::os::fd::AsFd;
 use std::rc::Rc;
+
+/// Clients that a planned end leaves to the next router: systemd compares each new descriptor with all that it has.
+const CLIENTS_KEPT: usize = 200;
 
 impl Router {
     /// Takes over the workers and sessions of the router before, if there was one, and begins to keep a memory of its own.
     ///
     /// A worker whose channel systemd no longer has died meanwhile: its sessions are gone, and the others are told.
-    pub fn recover(self: &Rc<Self>, mut legacy: Legacy) {
+    pub fn recover(self: &Rc<Self>, legacy: &mut Legacy) {
         let known = std::mem::take(&mut legacy.picture);
         self.memory.set_generation(known.generation + 1);
         self.table.borrow_mut().skip_to(known.last);
@@ -29,7 +34,7 @@ impl Router {
                 let place = node.uid.clone().zip(node.nsp.clone());
                 self.hub.borrow_mut().restore(worker.id, node.dialect, place);
             }
-            if let Err(reason) = self.take_over(worker, &mut legacy) {
+            if let Err(reason) = self.take_over(worker, legacy) {
                 tracing::info!(
                     APP = self.app,
                     WORKER = worker.slot,
@@ -55,6 +60,40 @@ impl Router {
         }
     }
 
+    /// Serves the clients that waited when the router before ended.
+    fn welcome(self: &Rc<Self>, legacy: &mut Legacy) {
+        for (name, client) in legacy.clients.drain(..) {
+            // Only we have it from now on: a copy that systemd holds would keep it open for ever.
+            notify::forget(&name);
+            let address = Address::of(&client);
+            handover::enter(self, client, Rc::new(address));
+        }
+    }
+
+    /// At the end of this router: leaves all that waits to the next one. `false`: there will be none that could take it.
+    pub(super) fn hand_on(&self) -> bool {
+        if !self.memory.is_kept() {
+            return false;
+        }
+        for link in self.links.borrow().values() {
+            if let Err(error) = link.leave() {
+                tracing::error!(APP = self.app, id = link.id, %error, "what was queued for a worker is lost");
+            }
+        }
+        let clients = self.clients.borrow();
+        // One that is in a worker's channel already is served by that worker.
+        let waiting: Vec<_> = clients.iter().filter(|(_, client)| !client.sent.get()).collect();
+        for (number, client) in waiting.iter().take(CLIENTS_KEPT) {
+            if let Err(error) = notify::store(&format!("k{number}"), client.socket.as_fd()) {
+                tracing::error!(APP = self.app, %error, "a connection that waits is lost");
+            }
+        }
+        if let Some(lost) = waiting.len().checked_sub(CLIENTS_KEPT).filter(|lost| *lost > 0) {
+            tracing::warn!(APP = self.app, lost, "{lost} connections that wait are too many to be kept");
+        }
+        true
+    }
+
     fn take_over(self: &Rc<Self>, worker: &WorkerRecord, legacy: &mut Legacy) -> Result<(), String> {
         let channel = legacy.channels.remove(&worker.id).ok_or("its channel is closed")?;
         let buffers = legacy.buffers.remove(&worker.id).ok_or("its buffers are gone")?;
@@ -67,8 +106,9 @@ impl Router {
         Ok(())
     }
 
-    /// Serves the workers that were taken over. Run it in a `LocalSet`.
-    pub(super) fn serve_taken_over(self: &Rc<Self>) {
+    /// Serves the workers and clients that were taken over. Run it in a `LocalSet`.
+    pub(super) fn serve_taken_over(self: &Rc<Self>, mut legacy: Legacy) {
+        self.welcome(&mut legacy);
         let links: Vec<_> = self.links.borrow().values().cloned().collect();
         for link in links {
             self.serve_worker(link.id);

@@ -66,6 +66,9 @@ pub async fn run(router: Rc<Router>, listeners: Listeners, stop: CancellationTok
         });
     }
     stop.cancelled().await;
+    if router.hand_on() {
+        return Ok(());
+    }
     let last = async {
         while router.waiting.get() > router.silent.borrow().len() {
             router.drained.notified().await;
@@ -86,8 +89,7 @@ async fn accept_clients(router: &Rc<Router>, socket: &AsyncFd<OwnedFd>, address:
         for _ in 0..ACCEPT_BATCH {
             match accept(socket.get_ref()) {
                 Ok(client) => {
-                    let serving = handover::serve(Rc::clone(router), client, Rc::clone(address));
-                    tokio::task::spawn_local(serving);
+                    handover::enter(router, client, Rc::clone(address));
                 }
                 Err(Errno::EAGAIN) => {
                     guard.clear_ready();

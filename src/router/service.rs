@@ -48,7 +48,7 @@ pub fn main(app: &str, settings: RouterSettings) -> ExitCode {
     }
 }
 
-async fn serve(app: &str, settings: RouterSettings, listeners: Listeners, legacy: Legacy) -> std::io::Result<()> {
+async fn serve(app: &str, settings: RouterSettings, listeners: Listeners, mut legacy: Legacy) -> std::io::Result<()> {
     let stop = CancellationToken::new();
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopping = stop.clone();
@@ -67,8 +67,8 @@ async fn serve(app: &str, settings: RouterSettings, listeners: Listeners, legacy
         if addresses.is_empty() { "nothing public".into() } else { addresses.join(", ") }
     );
     let router = Router::new(app, settings, &listeners.public);
-    router.recover(legacy);
-    router.serve_taken_over();
+    router.recover(&mut legacy);
+    router.serve_taken_over(legacy);
     tokio::task::spawn_local(report(Rc::clone(&router)));
     run(router, listeners, stop).await
 }

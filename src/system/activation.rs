@@ -6,9 +6,9 @@
 
 use listenfd::ListenFd;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
 /// A listening stream socket of either family.
@@ -47,6 +47,21 @@ pub enum Address {
     Internet(SocketAddr),
     Path(PathBuf),
     Unnamed,
+}
+
+impl Address {
+    /// The local address of a connection.
+    pub fn of(connection: &OwnedFd) -> Self {
+        let Ok(connection) = connection.try_clone() else {
+            return Self::Unnamed;
+        };
+        let tcp = TcpStream::from(connection);
+        if let Ok(address) = tcp.local_addr() {
+            return Self::Internet(address);
+        }
+        let unix = UnixStream::from(OwnedFd::from(tcp));
+        unix.local_addr().ok().and_then(|it| it.as_pathname().map(PathBuf::from)).map_or(Self::Unnamed, Self::Path)
+    }
 }
 
 impl std::fmt::Display for Address {

@@ -110,13 +110,23 @@ pub fn has_room(channel: BorrowedFd<'_>, length: usize) -> io::Result<bool> {
     // Each piece costs its bytes rounded up and the kernel's bookkeeping; 4 KiB cover both pieces' overhead.
     const OVERHEAD: usize = 4096;
     let size = socket::getsockopt(&channel, socket::sockopt::SndBuf)?;
+    Ok(unread(channel)? + 2 * length + OVERHEAD < size)
+}
+
+/// What the other side has not read yet, in bytes of kernel memory: several hundred for the smallest message.
+fn unread(channel: BorrowedFd<'_>) -> io::Result<usize> {
     let mut queued: libc::c_int = 0;
     // SAFETY: SIOCOUTQ (TIOCOUTQ) writes one int.
     if unsafe { libc::ioctl(channel.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    let queued = usize::try_from(queued).unwrap_or(0);
-    Ok(queued + 2 * length + OVERHEAD < size)
+    Ok(usize::try_from(queued).unwrap_or(0))
+}
+
+/// Whether the other side has read everything. When it reads the rest, the channel becomes writable once more.
+pub fn is_read(channel: BorrowedFd<'_>) -> io::Result<bool> {
+    // The kernel wakes writers just before it gives back the last byte of a message.
+    Ok(unread(channel)? < 256)
 }
 
 /// Room for one SCM_RIGHTS message with one descriptor, aligned as cmsg(3) wants it.

@@ -234,6 +234,18 @@ impl Buffers {
         Ok(())
     }
 
+    /// Puts a frame down behind what is unsent, for the next process to send.
+    pub fn append(&mut self, frame: &[u8]) -> io::Result<()> {
+        if self.unsent() == 0 {
+            return self.begin(frame);
+        }
+        let length = self.load(&self.head().length);
+        self.outbound.grow(&self.file, length + frame.len())?;
+        self.outbound.bytes_mut()[length..length + frame.len()].copy_from_slice(frame);
+        self.head().length.store((length + frame.len()) as u64, Ordering::SeqCst);
+        Ok(())
+    }
+
     /// Sends some of what is unsent. `WouldBlock`: nothing fits now.
     pub fn send(&mut self, channel: BorrowedFd<'_>) -> io::Result<()> {
         let (sent, length) = (self.load(&self.head().sent), self.load(&self.head().length));
@@ -510,6 +522,23 @@ mod tests {
         drop(ours);
         assert!(reader.join().unwrap().unwrap() == frame);
         assert_eq!(reopened(&buffers).unsent(), 0);
+    }
+
+    #[test]
+    fn what_is_put_down_behind_it_follows() {
+        let (mut worker, ours) = UnixStream::pair().unwrap();
+        let mut buffers = Buffers::create().unwrap();
+        for frame in ["one", "two", "three"] {
+            buffers.append(frame.as_bytes()).unwrap();
+        }
+        let mut next = reopened(&buffers);
+        while next.unsent() > 0 {
+            next.send(ours.as_fd()).unwrap();
+        }
+        drop(ours);
+        let mut got = String::new();
+        worker.read_to_string(&mut got).unwrap();
+        assert_eq!(got, "onetwothree");
     }
 
     #[test]

@@ -113,3 +113,24 @@ fn routers_killed_under_load_leave_every_channel_in_step() {
     complete(&held.talk(), 30, 4);
     assert_eq!(workers(&machine), before);
 }
+
+/// As a package upgrade does it.
+#[test]
+fn a_planned_restart_of_the_router_loses_nothing() {
+    let Some(machine) = boot() else { return };
+    let before = workers(&machine);
+    let held = Held::connect(&machine, 30);
+    let machine_ref = &machine;
+    let load = std::thread::scope(|scope| {
+        let flags = ["127.0.0.1", "8080", "--count", "20000", "--width", "40"];
+        let load = scope.spawn(move || machine_ref.drive("handshakes.js", &flags));
+        end_routers(machine_ref, "TERM", 20);
+        load.join().unwrap()
+    });
+    println!("{load}");
+    assert_eq!((&load["unknown"], &load["failed"]), (&0.into(), &0.into()), "{load}");
+    assert_eq!(workers(&machine), before);
+    machine.until("only the held sessions are left", || (sessions(&machine) == 90).then_some(()));
+    complete(&held.talk(), 30, 4);
+    assert_eq!(workers(&machine), before);
+}
