@@ -3,13 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use super::apps::{self, Loaded};
-use super::control::{Control, Status};
 use super::exit::Failure;
-use super::jobs::{self, Unfinished};
 use super::names;
 use super::print::{Colour, Printer};
 use crate::config::Scope;
 use crate::system::bus::{BusError, Properties, Systemd, Verb};
+use crate::router::client::{Control, Status};
+use crate::system::jobs::{self, Unfinished, reason};
 use crate::system::journal;
 use crate::system::place;
 use crate::unit::plan::Names;
@@ -126,34 +126,6 @@ impl Manager {
     }
 }
 
-/// The reason that a job failed, in words.
-fn reason(result: &str, properties: &Properties) -> String {
-    let unit_result = properties.text("Result").unwrap_or_default();
-    // CLD_EXITED, CLD_KILLED and CLD_DUMPED of sigaction(2).
-    let status = match (properties.i32("ExecMainCode"), properties.i32("ExecMainStatus")) {
-        (Some(1), Some(status)) if status != 0 => format!("its process exited with status {status}"),
-        (Some(2 | 3), Some(signal)) => format!("its process was killed by {}", signal_name(signal)),
-        (Some(1), Some(_)) => "its process exited with status 0 before it was ready".to_owned(),
-        _ => String::new(),
-    };
-    match (result, unit_result) {
-        ("failed", "timeout") => "it was not ready in time".to_owned(),
-        ("timeout", _) => "it took too long".to_owned(),
-        ("failed", "start-limit-hit") => "it failed too often; its last try:".to_owned(),
-        ("failed", "oom-kill") => "it ran out of memory".to_owned(),
-        ("failed", _) if !status.is_empty() => status,
-        ("failed", "" | "success") => "it failed".to_owned(),
-        ("failed", other) => other.to_owned(),
-        ("dependency", _) => "a unit that it needs did not start".to_owned(),
-        ("canceled", _) => "another command cancelled it".to_owned(),
-        (other, _) => other.to_owned(),
-    }
-}
-
-fn signal_name(number: i32) -> String {
-    nix::sys::signal::Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |it| it.as_str().to_owned())
-}
-
 /// ` --user` for a command of systemd that is about a user's units.
 pub(super) fn user_flag(scope: Scope) -> &'static str {
     if scope == Scope::User { " --user" } else { "" }
@@ -194,11 +166,5 @@ mod tests {
         let mut slots = ["10", "2", "spare", "1"];
         slots.sort_by_cached_key(|slot| slot_order(slot));
         assert_eq!(slots, ["1", "2", "10", "spare"]);
-    }
-
-    #[test]
-    fn reasons_in_words() {
-        assert_eq!(reason("failed", &Properties::default()), "it failed");
-        assert_eq!(reason("dependency", &Properties::default()), "a unit that it needs did not start");
     }
 }

@@ -5,11 +5,11 @@
 pub mod apps;
 pub mod cat;
 pub mod check;
-pub mod control;
+
 mod delete;
 pub mod exit;
 mod inside;
-mod jobs;
+
 mod list;
 mod logs;
 mod manage;

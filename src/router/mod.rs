@@ -6,6 +6,7 @@
 //! operator asks. [`Router`] ties them together; [`run`] is the loop.
 
 pub mod balance;
+pub mod client;
 pub mod control;
 mod handover;
 mod link;
@@ -78,6 +79,8 @@ pub struct Router {
     last_departure: Cell<Option<Instant>>,
     /// The first public TCP port, for workers that listen on port 0.
     port: u16,
+    /// How many workers there should be, by the latest word.
+    wanted: Cell<u32>,
     /// No new worker is let in any more.
     stopping: CancellationToken,
 }
@@ -97,10 +100,13 @@ impl Router {
             _ => None,
         });
         let seed = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |elapsed| u64::from(elapsed.subsec_nanos()) | 1);
+        let wanted = settings.workers;
+        let mut table = Table::default();
+        table.set_wanted(wanted);
         Rc::new(Self {
             app: app.to_owned(),
             settings,
-            table: RefCell::default(),
+            table: RefCell::new(table),
             hub: RefCell::default(),
             links: RefCell::default(),
             ticket_keys: RefCell::default(),
@@ -115,6 +121,7 @@ impl Router {
             started: Instant::now(),
             last_departure: Cell::new(None),
             port: port.unwrap_or(0),
+            wanted: Cell::new(wanted),
             stopping: CancellationToken::new(),
         })
     }
@@ -446,7 +453,7 @@ impl Router {
     /// One line for `systemctl status`.
     fn status_line(&self) -> String {
         let table = self.table.borrow();
-        let (ready, wanted, sessions) = (table.count(Phase::Ready), self.settings.workers, table.sessions());
+        let (ready, wanted, sessions) = (table.count(Phase::Ready), self.wanted.get(), table.sessions());
         let sessions = match sessions {
             1 => "1 session".to_owned(),
             n => format!("{n} sessions"),

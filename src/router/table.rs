@@ -1,5 +1,7 @@
 //! Workers and sessions (pure): who is there, who has which session, who gets the next one.
 
+mod rollout;
+
 use super::balance::{self, Load};
 use crate::config::router::{Balance, ReadyOn};
 use crate::wire::cluster::Query;
@@ -53,6 +55,10 @@ pub struct Worker {
     pub pending: usize,
     /// Handed over in all.
     pub handed: u64,
+    /// 1: it came during the reload that is under way.
+    pub generation: u32,
+    /// When it was given a connection last.
+    pub touched: Option<Duration>,
     /// When connections without a session were handed over that have not registered one yet.
     expected: VecDeque<Duration>,
     turn: u64,
@@ -100,6 +106,12 @@ pub struct Table {
     indices: HashMap<String, u32>,
     last_id: WorkerId,
     turns: u64,
+    /// How many workers there should be; 0: nobody said.
+    wanted: u32,
+    /// Of workers that attach now.
+    generation: u32,
+    /// Slot → index, for workers that replace others.
+    promised: HashMap<String, u32>,
 }
 
 impl Table {
@@ -120,6 +132,8 @@ impl Table {
             sessions: HashSet::new(),
             pending: 0,
             handed: 0,
+            generation: self.generation,
+            touched: None,
             expected: VecDeque::new(),
             turn: 0,
             online: false,
@@ -127,11 +141,14 @@ impl Table {
         self.workers.entry(id).or_insert(worker)
     }
 
-    /// The slot's index of last time, else slot number less one, else the lowest that is free.
+    /// What was promised, else the slot's index of last time, else slot number less one, else the lowest that is free.
     fn index_for(&self, slot: &str) -> u32 {
+        if let Some(index) = self.promised.get(slot) {
+            return *index;
+        }
         let taken: HashSet<u32> = self.workers.values().map(|worker| worker.index).collect();
         let usual = self.indices.get(slot).copied().or_else(|| slot.parse::<u32>().ok()?.checked_sub(1));
-        if let Some(index) = usual.filter(|index| !taken.contains(index)) {
+        if let Some(index) = usual.filter(|index| !taken.contains(index) && (self.wanted == 0 || *index < self.wanted)) {
             return index;
         }
         (0..).find(|index| !taken.contains(index)).unwrap_or(0)
@@ -260,8 +277,9 @@ impl Table {
     pub fn choose_any(&mut self, tried: &[WorkerId], balance: Balance, now: Duration, random: u64) -> Choice {
         let mut candidates = Vec::with_capacity(self.workers.len());
         let mut loads = Vec::with_capacity(self.workers.len());
+        let newest = self.newest(tried);
         for worker in self.workers.values_mut() {
-            if worker.phase == Phase::Ready && !tried.contains(&worker.id) {
+            if worker.phase == Phase::Ready && worker.generation == newest && !tried.contains(&worker.id) {
                 candidates.push(worker.id);
                 loads.push(worker.load(now));
             }
@@ -275,6 +293,7 @@ impl Table {
         self.turns += 1;
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.pending += 1;
+            worker.touched = Some(now);
             if new {
                 worker.turn = self.turns;
                 worker.expected.push_back(now);
