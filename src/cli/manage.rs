@@ -59,6 +59,12 @@ impl Manager {
         Ok(workers)
     }
 
+    /// The workers that run, start or restart.
+    pub(super) async fn standing(&self, names: &Names) -> Result<Vec<String>, Failure> {
+        let workers = self.workers(names).await?.into_iter();
+        Ok(workers.filter(|(_, state)| ["active", "activating", "reloading"].contains(&state.as_str())).map(|(unit, _)| unit).collect())
+    }
+
     pub(super) async fn run(
         &self,
         wanted: &[(Verb, String)],
@@ -105,6 +111,7 @@ impl Manager {
                 Verb::Start => "did not start",
                 Verb::Stop => "did not stop",
                 Verb::Restart => "did not restart",
+                Verb::Reload => "was not reloaded",
             };
             let properties = self.systemd.properties(unit).await.unwrap_or_default();
             let reason = reason(result, &properties);

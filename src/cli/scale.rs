@@ -50,18 +50,16 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         return Ok(DONE);
     }
     let began = SystemTime::now();
-    let surplus: Vec<_> = manager
-        .workers(&names)
-        .await?
-        .into_iter()
-        .filter(|(_, state)| !["inactive", "failed"].contains(&state.as_str()))
-        .filter(|(unit, _)| {
-            let slot = names::slot(unit).and_then(|slot| slot.parse::<u32>().ok());
-            slot.is_some_and(|slot| slot > after.workers())
-        })
-        .map(|(unit, _)| (Verb::Stop, unit))
-        .rev()
-        .collect();
+    let status = manager.router_status(&name).await;
+    let mut standing = manager.standing(&names).await?;
+    // Those that serve nobody go first, then the highest indices: the others keep 0…N−1.
+    standing.sort_by_cached_key(|unit| {
+        let workers = status.as_ref().map(|status| status.workers.as_slice()).unwrap_or_default();
+        let index = workers.iter().rfind(|worker| Some(worker.slot.as_str()) == names::slot(unit));
+        std::cmp::Reverse(index.map_or(u32::MAX, |worker| worker.index))
+    });
+    let surplus = standing.len().saturating_sub(to);
+    let surplus: Vec<_> = standing.into_iter().take(surplus).map(|unit| (Verb::Stop, unit)).collect();
     let unfinished = manager
         .run(&surplus, async |_, unit| printer.note(&format!("{} stopped", unit.trim_end_matches(".service"))))
         .await?;

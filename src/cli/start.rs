@@ -12,6 +12,7 @@ use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::run;
 use super::script::{self, Flags};
+use super::started;
 use crate::config::Scope;
 use crate::system::bus::Verb;
 
@@ -250,7 +251,10 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
         .map(|socket| (Verb::Start, socket.to_owned()))
         .collect();
     wanted.push((Verb::Start, names.router.clone()));
-    wanted.extend((1..=loaded.workers()).map(|slot| (Verb::Start, names.slot(slot))));
+    let standing = manager.standing(&names).await?;
+    let missing = started::missing(&manager.systemd, &names, loaded.workers()).await;
+    let missing = missing.map_err(|error| manager.failure(error))?;
+    wanted.extend(standing.into_iter().chain(missing).map(|unit| (Verb::Start, unit)));
     let mut already = true;
     let mut running = Vec::new();
     for (_, unit) in &wanted {

@@ -10,12 +10,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
+/// From the first line to READY, seconds; then SIGALRM ends it and systemd tries again.
+const START_LIMIT: u32 = 60;
 /// How often STATUS= may change.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the router of `app` until SIGTERM or SIGINT.
 pub fn main(app: &str, settings: RouterSettings) -> ExitCode {
     log::init();
+    // The unit has no limit of its own, because it would hold for the reload too.
+    nix::unistd::alarm::set(START_LIMIT);
     let (sockets, unknown) = match activation::take() {
         Ok(taken) => taken,
         Err(error) => {
@@ -77,6 +81,7 @@ async fn serve(app: &str, settings: RouterSettings, listeners: Listeners) -> std
 async fn report(router: Rc<Router>) {
     let mut said = router.status_line();
     notify::ready(&said);
+    nix::unistd::alarm::cancel();
     let watchdog = notify::watchdog_interval();
     let mut tick = tokio::time::interval(watchdog.map_or(STATUS_INTERVAL, |limit| limit.min(STATUS_INTERVAL)));
     loop {

@@ -209,8 +209,6 @@ fn router(app: &App, names: &Names, workers: u32) -> UnitFile {
     unit.set("Unit", "Requires", &sockets);
     let network = if app.scope == Scope::System { "network.target " } else { "" };
     unit.set("Unit", "After", format!("{network}{sockets}"));
-    let slots: Vec<String> = (1..=workers).map(|slot| names.slot(slot)).collect();
-    unit.fill("Unit", "Wants", slots.chunks(8).map(|slots| slots.join(" ")));
 
     let mut settings = app.router.clone();
     settings.workers = workers;
@@ -221,6 +219,10 @@ fn router(app: &App, names: &Names, workers: u32) -> UnitFile {
     unit.set("Service", "ExecStart", command(app.scope, &words));
     // The router's own user may not stop units; `+` runs this as root.
     let plus = if app.scope == Scope::System { "+" } else { "" };
+    let count = format!("--workers={workers}");
+    // `-`: the router serves the workers that there are, whatever came of this.
+    unit.set("Service", "ExecStartPost", format!("-{plus}{}", command(app.scope, &["started", &count, &app.name])));
+    unit.set("Service", "ExecReload", format!("{plus}{}", command(app.scope, &["rollout", &app.name])));
     unit.set("Service", "ExecStop", format!("{plus}{}", command(app.scope, &["stopping", &app.name])));
     unit.set("Service", "Sockets", &sockets);
     unit.set("Service", "Slice", specifiers(&names.slice));
@@ -402,8 +404,8 @@ mod tests {
             assert!(!values.iter().any(router), "{key}: {values:?}");
         }
         let router = find(&plan, "my-app.service");
-        assert_eq!(router.get("Unit", "Wants"), Some("my-app@1.service my-app@2.service my-app@3.service"));
-        for key in ["After", "Before"] {
+        assert_eq!(router.get("Service", "ExecStartPost"), Some("-+/usr/bin/appctl started --workers=3 my-app"));
+        for key in ["After", "Before", "Wants"] {
             assert!(router.get_all("Unit", key).all(|it| !it.contains('@')), "{key}");
         }
         assert_eq!(router.get("Unit", "StartLimitIntervalSec"), Some("0"));

@@ -7,5 +7,6 @@ mod boxed;
 mod harness;
 mod heads;
 mod plain;
+mod reload;
 mod sessions;
 mod units;
