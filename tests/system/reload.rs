@@ -1,17 +1,120 @@
 //! Reloads: issue 3, lines 1, 2 and 8.
 
-use crate::boxed::Options;
-use crate::sessions::chat;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::boxed::{Boxed, Options};
+
+/// `app.toml`: the test worker, with what a test wants to add.
+fn file(workers: u32, version: &str, more: &str) -> String {
+    format!(
+        "exec = [\"node\", \"worker.js\"]\ndirectory = \"/srv/apps/chat\"\nworkers = {workers}\nlisten = [\"8080\"]\n\
+         drain = \"1s\"\n[reload]\nsettle = \"500ms\"\n[environment]\nVERSION = \"{version}\"\n{more}"
+    )
+}
+
+const FILE: &str = "/etc/appctl/app.toml";
+
+fn start(workers: u32) -> Option<Boxed> {
+    let machine = Options::default().file(FILE, &file(workers, "1", "")).boot()?;
+    machine.ok("appctl start app");
+    assert_eq!(active(&machine).len(), workers as usize);
+    Some(machine)
+}
+
+/// The workers that run: unit and main process.
+fn active(machine: &Boxed) -> Vec<(String, u32)> {
+    let units = machine.ok("systemctl list-units --no-legend --plain --state=active 'app@*' | cut -d' ' -f1");
+    units.lines().map(|unit| (unit.to_owned(), machine.main_pid(unit).unwrap_or(0))).collect()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// `load.js` at work.
+struct Load {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Load {
+    fn start(machine: &Boxed, more: &[&str]) -> Self {
+        let mut command = machine.command("node");
+        command.args(["/srv/apps/clients/load.js", "http://127.0.0.1:8080"]).args(more);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let mut load = Self { child, stdin, stdout };
+        let ready = load.line();
+        assert_eq!(ready["ready"], true, "{ready}");
+        load
+    }
+
+    fn line(&mut self) -> Value {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).expect("a line of JSON")
+    }
+
+    /// What the clients saw since the last time.
+    fn report(&mut self) -> Value {
+        writeln!(self.stdin, "report").unwrap();
+        self.line()
+    }
+
+    /// No request failed, no connect was refused or reset, nobody but the app answered.
+    #[track_caller]
+    fn nothing_failed(report: &Value) {
+        for count in ["failed_requests", "failed_sessions", "connect_errors"] {
+            assert_eq!(report[count], 0, "{count}: {report}");
+        }
+        for count in ["requests", "new_sessions"] {
+            assert!(report[count].as_u64().is_some_and(|n| n > 0), "{count}: {report}");
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn reload_under_load(times: u32, workers: u32, each: u64) {
+    let Some(machine) = start(workers) else { return };
+    let mut load = Load::start(&machine, &["--each", &each.to_string()]);
+    let mut total = (0, 0, 0);
+    for time in 1..=times {
+        let version = format!("r{time}");
+        // The second half ends its sessions in order.
+        let more = if time * 2 > times { "GRACEFUL = \"1\"\n" } else { "" };
+        machine.write(FILE, &file(workers, &version, more));
+        let command = if time % 2 == 0 { "systemctl reload app" } else { "appctl reload app" };
+        let output = machine.shell(command);
+        assert_eq!(code(&output), 0, "{}", text(&output));
+        let report = load.report();
+        println!("reload {time}: {report}");
+        Load::nothing_failed(&report);
+        assert!(report["most_drops"].as_u64().is_some_and(|n| n <= 1), "{report}");
+        assert_eq!(report["versions"], serde_json::json!({ &version: each * 3 }), "{report}");
+        total.0 += report["requests"].as_u64().unwrap();
+        total.1 += report["new_sessions"].as_u64().unwrap();
+        total.2 += each * 3;
+    }
+    println!("{times} reloads: {} requests, {} new sessions, {} held sessions moved", total.0, total.1, total.2);
+    assert_eq!(active(&machine).len(), workers as usize);
+    assert_eq!(machine.property("app.service", "NRestarts"), "0");
+}
 
 #[test]
-fn a_reload_replaces_every_worker() {
-    let boxed = Options::default().file("/etc/appctl/app.toml", &chat("8080", 2, "new")).boot();
-    let Some(machine) = boxed else { return };
-    machine.ok("systemctl start app.service");
-    machine.until("two workers are active", || {
-        (1..=2).all(|slot| machine.is_active(&format!("app@{slot}.service"))).then_some(())
-    });
-    let output = machine.shell("appctl reload app 2>&1; echo code $?; appctl list; systemctl show -p NRestarts,Result,ReloadResult app; journalctl --no-pager -o short-precise -u 'app*'");
-    println!("{}", String::from_utf8_lossy(&output.stdout));
-    panic!("look");
+fn a_reload_cuts_nobody_off_twice() {
+    reload_under_load(std::env::var("T").map_or(20, |t| t.parse().unwrap()), 4, 10);
 }
