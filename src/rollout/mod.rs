@@ -168,7 +168,7 @@ impl<'a> Rollout<'a> {
     async fn replace(&self, batch: &[Move], taken: &mut BTreeSet<String>) -> Result<(), RolloutError> {
         let name = &self.app.name;
         let since = SystemTime::now();
-        let mut units = Vec::new();
+        let (mut units, mut slots) = (Vec::new(), Vec::new());
         for heir in batch {
             let slot = plan::spare(taken);
             taken.insert(slot.to_string());
@@ -182,6 +182,7 @@ impl<'a> Rollout<'a> {
             let _ = self.systemd.reset_failed(&unit).await;
             self.on_trial.borrow_mut().push(unit.clone());
             units.push(unit);
+            slots.push(slot);
         }
         let starts: Vec<_> = units.iter().map(|unit| (Verb::Start, unit.clone())).collect();
         let failed = jobs::run(self.systemd, &starts, async |_, unit| {
@@ -193,6 +194,9 @@ impl<'a> Rollout<'a> {
             return Err(self.failure(&first.unit, "did not become ready", &first.result, since).await);
         }
         self.settle(&units, since).await?;
+        for slot in slots {
+            self.ask(async || self.control.admit(slot).await).await?;
+        }
         self.on_trial.borrow_mut().clear();
         *self.replaced.borrow_mut() += units.len();
         let old: Vec<&String> = batch.iter().filter_map(|heir| heir.old.as_ref()).collect();
@@ -203,7 +207,7 @@ impl<'a> Rollout<'a> {
         Ok(())
     }
 
-    /// Waits whether any of the new workers dies after all.
+    /// Waits whether any of the new workers dies after all. The router gives them nothing meanwhile.
     async fn settle(&self, units: &[String], since: SystemTime) -> Result<(), RolloutError> {
         let until = Instant::now() + self.app.reload.settle;
         let mut pids = Vec::new();

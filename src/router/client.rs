@@ -53,12 +53,17 @@ impl Control {
         self.exchange(Method::POST, "/v1/stopping").await.map(drop)
     }
 
-    /// A reload begins: workers that attach from now on are preferred; `workers` are wanted.
+    /// A reload begins, after which `workers` are wanted.
     pub async fn begin_rollout(&self, workers: u32) -> Result<(), ControlError> {
         self.exchange(Method::POST, &format!("/v1/rollout/begin/{workers}")).await.map(drop)
     }
 
-    /// The next worker in `slot` gets this index.
+    /// The trial of the worker in `slot` is over.
+    pub async fn admit(&self, slot: u32) -> Result<(), ControlError> {
+        self.exchange(Method::POST, &format!("/v1/workers/{slot}/admit")).await.map(drop)
+    }
+
+    /// The next worker in `slot` is on trial, and gets this index.
     pub async fn promise(&self, slot: u32, index: u32) -> Result<(), ControlError> {
         self.exchange(Method::POST, &format!("/v1/workers/{slot}/index/{index}")).await.map(drop)
     }

@@ -5,7 +5,8 @@
 //! | `GET /v1/status` | 200, [`Status`] |
 //! | `POST /v1/workers/SLOT/drain` | 204, or 404: no worker in that slot |
 //! | `POST /v1/rollout/begin/WORKERS` | 204: the workers there are now are old; so many are wanted |
-//! | `POST /v1/workers/SLOT/index/INDEX` | 204: the next worker in that slot gets that index |
+//! | `POST /v1/workers/SLOT/index/INDEX` | 204: the next worker in that slot is on trial, and gets that index |
+//! | `POST /v1/workers/SLOT/admit` | 204: its trial is over, it gets all that is new |
 //! | `POST /v1/rollout/end` | 204: all workers are alike again |
 //! | `POST /v1/stopping` | 204: no new worker is let in from now on |
 //!
@@ -154,6 +155,7 @@ fn rollout(router: &Router, path: &str) -> StatusCode {
             }
             Err(_) => return StatusCode::BAD_REQUEST,
         },
+        ["v1", "workers", slot, "admit"] => table.admit(slot),
         ["v1", "rollout", "end"] => table.end_rollout(),
         ["v1", "workers", slot, "index", index] => match index.parse() {
             Ok(index) => table.promise(slot, index),

@@ -2,6 +2,8 @@
 
 mod rollout;
 
+pub use rollout::Rank;
+
 use super::balance::{self, Load};
 use crate::config::router::{Balance, ReadyOn};
 use crate::wire::cluster::Query;
@@ -55,8 +57,7 @@ pub struct Worker {
     pub pending: usize,
     /// Handed over in all.
     pub handed: u64,
-    /// 1: it came during the reload that is under way.
-    pub generation: u32,
+    pub rank: Rank,
     /// When it was given a connection last.
     pub touched: Option<Duration>,
     /// When connections without a session were handed over that have not registered one yet.
@@ -108,8 +109,6 @@ pub struct Table {
     turns: u64,
     /// How many workers there should be; 0: nobody said.
     wanted: u32,
-    /// Of workers that attach now.
-    generation: u32,
     /// Slot → index, for workers that replace others.
     promised: HashMap<String, u32>,
 }
@@ -132,7 +131,7 @@ impl Table {
             sessions: HashSet::new(),
             pending: 0,
             handed: 0,
-            generation: self.generation,
+            rank: if self.promised.contains_key(slot) { Rank::Trial } else { Rank::Old },
             touched: None,
             expected: VecDeque::new(),
             turn: 0,
@@ -277,9 +276,9 @@ impl Table {
     pub fn choose_any(&mut self, tried: &[WorkerId], balance: Balance, now: Duration, random: u64) -> Choice {
         let mut candidates = Vec::with_capacity(self.workers.len());
         let mut loads = Vec::with_capacity(self.workers.len());
-        let newest = self.newest(tried);
+        let best = self.best(tried);
         for worker in self.workers.values_mut() {
-            if worker.phase == Phase::Ready && worker.generation == newest && !tried.contains(&worker.id) {
+            if worker.phase == Phase::Ready && Some(worker.rank) == best && !tried.contains(&worker.id) {
                 candidates.push(worker.id);
                 loads.push(worker.load(now));
             }

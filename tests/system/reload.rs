@@ -118,3 +118,43 @@ fn reload_under_load(times: u32, workers: u32, each: u64) {
 fn a_reload_cuts_nobody_off_twice() {
     reload_under_load(std::env::var("T").map_or(20, |t| t.parse().unwrap()), 4, 10);
 }
+
+/// Releases that do not work: name, more in the file, the program, what the command must say.
+const BROKEN: [(&str, &str, &str, &str); 4] = [
+    ("throws", "", "throw new Error('there is no such module')", "there is no such module"),
+    ("exits", "", "require('http').createServer().listen(1); setTimeout(() => process.exit(7), 200)", "status 7"),
+    ("silent", "[ready]\non = \"message\"\ntimeout = \"2s\"\n", "setInterval(() => {}, 1000)", "not ready in time"),
+    ("file", "[[[", "", "/etc/appctl/app.toml:"),
+];
+
+#[test]
+fn a_broken_release_changes_nothing() {
+    let Some(machine) = start(3) else { return };
+    let mut load = Load::start(&machine, &["--each", "5", "--width", "2"]);
+    let before = active(&machine);
+    for (name, more, program, reason) in BROKEN {
+        machine.write(&format!("/opt/{name}.js"), program);
+        let release = file(3, name, more).replace("worker.js", &format!("/opt/{name}.js"));
+        machine.write(FILE, &release);
+        for command in ["appctl reload app", "systemctl reload app"] {
+            let since = machine.ok("date +%s.%N");
+            let output = machine.shell(command);
+            assert_eq!(code(&output), 1, "{name}: {}", text(&output));
+            let report = load.report();
+            println!("{name}, {command}: {report}\n{}", text(&output));
+            Load::nothing_failed(&report);
+            assert_eq!((&report["drops"], &report["versions"]), (&serde_json::json!({}), &serde_json::json!({ "1": 15 })));
+            assert_eq!(active(&machine), before, "{name}");
+            let journal = machine.journal(&format!("-u app.service --since @{since}"));
+            let told = if command.starts_with("appctl") { text(&output) } else { journal };
+            assert!(told.contains(reason), "{name}: {told}");
+        }
+    }
+    // The next one is good.
+    machine.write(FILE, &file(3, "2", ""));
+    let output = machine.shell("appctl reload app");
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    let report = load.report();
+    Load::nothing_failed(&report);
+    assert_eq!(report["versions"], serde_json::json!({ "2": 15 }), "{report}");
+}

@@ -1,6 +1,16 @@
-//! What a rolling reload asks of the table: newer workers get what is new, and a new one takes a given index.
+//! What a rolling reload asks of the table: a new worker gets nothing until it has stood its trial, then all that is new;
+//! and it takes a given index.
 
 use super::{Phase, Table, WorkerId};
+
+/// Who gets what names no session: the highest that is ready. Without a reload all are [`Rank::Old`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// New, and not yet in the place of an old one: it may turn out to be broken.
+    Trial,
+    Old,
+    New,
+}
 
 impl Table {
     /// How many workers the app should have: their indices are below that where there is a choice.
@@ -12,32 +22,38 @@ impl Table {
     pub fn begin_rollout(&mut self, wanted: u32) {
         self.end_rollout();
         self.wanted = wanted;
-        self.generation = 1;
     }
 
-    /// The worker that attaches in `slot` next gets this index, even while another has it.
+    /// The worker that attaches in `slot` next is on trial, and gets this index even while another has it.
     pub fn promise(&mut self, slot: &str, index: u32) {
         self.promised.insert(slot.to_owned(), index);
     }
 
-    /// The reload is over, one way or the other: all workers are alike again.
-    pub fn end_rollout(&mut self) {
-        self.generation = 0;
-        self.promised.clear();
-        self.workers.values_mut().for_each(|worker| worker.generation = 0);
+    /// The trial of that slot's worker is over.
+    pub fn admit(&mut self, slot: &str) {
+        self.promised.remove(slot);
+        for worker in self.workers.values_mut().filter(|worker| worker.slot == slot && worker.rank == Rank::Trial) {
+            worker.rank = Rank::New;
+        }
     }
 
-    /// The newest generation of which a worker is ready that is not in `tried`.
-    pub(super) fn newest(&self, tried: &[WorkerId]) -> u32 {
+    /// The reload is over, one way or the other: all workers are alike again.
+    pub fn end_rollout(&mut self) {
+        self.promised.clear();
+        self.workers.values_mut().for_each(|worker| worker.rank = Rank::Old);
+    }
+
+    /// The highest rank of which a worker is ready that is not in `tried`.
+    pub(super) fn best(&self, tried: &[WorkerId]) -> Option<Rank> {
         let ready = self.workers.values().filter(|worker| worker.phase == Phase::Ready && !tried.contains(&worker.id));
-        ready.map(|worker| worker.generation).max().unwrap_or(0)
+        ready.map(|worker| worker.rank).max()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::config::router::{Balance, ReadyOn};
-    use crate::router::table::{Choice, Sign, Table};
+    use crate::router::table::{Choice, Rank, Sign, Table};
     use std::time::Duration;
 
     const NOW: Duration = Duration::from_secs(100);
@@ -53,25 +69,35 @@ mod tests {
     }
 
     #[test]
-    fn new_sessions_go_to_new_workers_once_there_is_one() {
+    fn new_sessions_go_to_new_workers_once_their_trial_is_over() {
         let mut table = Table::default();
         let (one, two) = (start(&mut table, "1"), start(&mut table, "2"));
         table.open(one, "known");
+        table.open(two, "also");
         table.begin_rollout(2);
-        assert_eq!(choose(&mut table, None), Choice::Worker(one.min(two)), "no new one yet");
-        let starting = table.attach("3", 1, 0).id;
-        assert_ne!(choose(&mut table, None), Choice::Worker(starting), "a starting one is none");
-        assert!(table.sign(starting, Sign::Adapter, ReadyOn::Auto));
+        table.promise("3", 0);
+        let new = start(&mut table, "3");
+        assert_eq!(choose(&mut table, None), Choice::Worker(one), "it is on trial, though it has the fewest sessions");
+        table.admit("3");
         for number in 0..9 {
-            assert_eq!(choose(&mut table, None), Choice::Worker(starting));
-            table.handing(starting, true, NOW);
-            table.open(starting, &number.to_string());
+            assert_eq!(choose(&mut table, None), Choice::Worker(new));
+            table.handing(new, true, NOW);
+            table.open(new, &number.to_string());
         }
         assert_eq!(choose(&mut table, Some("known")), Choice::Worker(one));
         // It refuses, or it dies: back to the old ones.
-        assert!(matches!(table.choose(None, &[starting], Balance::LeastLoaded, NOW, 0), Choice::Worker(id) if id != starting));
-        table.detach(starting);
-        assert!(matches!(choose(&mut table, None), Choice::Worker(id) if id == one || id == two));
+        assert_eq!(table.choose(None, &[new], Balance::LeastLoaded, NOW, 0), Choice::Worker(one));
+        table.detach(new);
+        assert_eq!(choose(&mut table, None), Choice::Worker(one));
+    }
+
+    #[test]
+    fn one_on_trial_is_better_than_nobody() {
+        let mut table = Table::default();
+        table.begin_rollout(1);
+        table.promise("1", 0);
+        let only = start(&mut table, "1");
+        assert_eq!(choose(&mut table, None), Choice::Worker(only));
     }
 
     #[test]
@@ -79,11 +105,14 @@ mod tests {
         let mut table = Table::default();
         let one = start(&mut table, "1");
         table.begin_rollout(2);
+        table.promise("3", 0);
         let new = start(&mut table, "3");
+        table.admit("3");
         table.open(new, "abc");
         table.end_rollout();
         assert_eq!(choose(&mut table, None), Choice::Worker(one));
-        assert_eq!(table.worker(start(&mut table, "4")).map(|worker| worker.generation), Some(0));
+        let last = start(&mut table, "4");
+        assert_eq!(table.worker(last).map(|worker| worker.rank), Some(Rank::Old));
     }
 
     #[test]
