@@ -16,15 +16,19 @@ const FLOORS: [(&str, &[&str]); 11] = [
     ("generator", &["config", "unit", "system"]),
     ("foreground", &["config", "wire", "system", "router", "worker"]),
     ("rollout", &["config", "unit", "system", "router"]),
-    (
-        "cli",
-        &["config", "unit", "wire", "system", "relay", "worker", "router", "generator", "foreground", "rollout"],
-    ),
+    ("cli", &["config", "unit", "wire", "system", "relay", "worker", "router", "generator", "foreground", "rollout"]),
 ];
 
 /// Files that know no clock, socket, file or environment.
-const PURE: [&str; 7] =
-    ["src/config/", "src/unit/", "src/wire/", "src/relay/hub.rs", "src/router/table", "src/router/balance.rs", "src/rollout/plan.rs"];
+const PURE: [&str; 7] = [
+    "src/config/",
+    "src/unit/",
+    "src/wire/",
+    "src/relay/hub.rs",
+    "src/router/table",
+    "src/router/balance.rs",
+    "src/rollout/plan.rs",
+];
 const IMPURE: &[&str] = &[
     "std::fs",
     "TcpStream",

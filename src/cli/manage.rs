@@ -7,8 +7,8 @@ use super::exit::Failure;
 use super::names;
 use super::print::{Colour, Printer};
 use crate::config::Scope;
-use crate::system::bus::{BusError, Properties, Systemd, Verb};
 use crate::router::client::{Control, Status};
+use crate::system::bus::{BusError, Properties, Systemd, Verb};
 use crate::system::jobs::{self, Unfinished, reason};
 use crate::system::journal;
 use crate::system::place;
@@ -62,7 +62,10 @@ impl Manager {
     /// The workers that run, start or restart.
     pub(super) async fn standing(&self, names: &Names) -> Result<Vec<String>, Failure> {
         let workers = self.workers(names).await?.into_iter();
-        Ok(workers.filter(|(_, state)| ["active", "activating", "reloading"].contains(&state.as_str())).map(|(unit, _)| unit).collect())
+        Ok(workers
+            .filter(|(_, state)| ["active", "activating", "reloading"].contains(&state.as_str()))
+            .map(|(unit, _)| unit)
+            .collect())
     }
 
     pub(super) async fn run(

@@ -58,9 +58,9 @@ async fn start(systemd: &Systemd, names: &Names, workers: u32) -> Result<(), Bus
 /// The units to start so that there are `workers` of them.
 pub(super) async fn missing(systemd: &Systemd, names: &Names, workers: u32) -> Result<Vec<String>, BusError> {
     let listed = systemd.list(&[names.slot("*")]).await?;
-    let running = listed.iter().filter(|unit| unit.has_job || !["inactive", "failed"].contains(&unit.active_state.as_str()));
-    let mut taken: BTreeSet<String> =
-        running.filter_map(|unit| names::slot(&unit.name)).map(str::to_owned).collect();
+    let running =
+        listed.iter().filter(|unit| unit.has_job || !["inactive", "failed"].contains(&unit.active_state.as_str()));
+    let mut taken: BTreeSet<String> = running.filter_map(|unit| names::slot(&unit.name)).map(str::to_owned).collect();
     let mut units = Vec::new();
     while (taken.len() as u64) < u64::from(workers) {
         let slot = spare(&taken);

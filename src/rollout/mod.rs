@@ -155,7 +155,8 @@ impl<'a> Rollout<'a> {
                 "inactive" | "failed" => continue,
                 "deactivating" => {}
                 _ => {
-                    let serves = status.workers.iter().rfind(|worker| worker.slot == slot && worker.state != "starting");
+                    let serves =
+                        status.workers.iter().rfind(|worker| worker.slot == slot && worker.state != "starting");
                     old.push(Old { slot: slot.clone(), index: serves.map(|worker| worker.index) });
                 }
             }
@@ -330,7 +331,6 @@ async fn ended(pid: u32) {
         None => std::future::pending().await,
     }
 }
-
 
 /// `NAME@SLOT`
 fn short(unit: &str) -> &str {

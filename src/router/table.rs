@@ -147,7 +147,8 @@ impl Table {
         }
         let taken: HashSet<u32> = self.workers.values().map(|worker| worker.index).collect();
         let usual = self.indices.get(slot).copied().or_else(|| slot.parse::<u32>().ok()?.checked_sub(1));
-        if let Some(index) = usual.filter(|index| !taken.contains(index) && (self.wanted == 0 || *index < self.wanted)) {
+        if let Some(index) = usual.filter(|index| !taken.contains(index) && (self.wanted == 0 || *index < self.wanted))
+        {
             return index;
         }
         (0..).find(|index| !taken.contains(index)).unwrap_or(0)

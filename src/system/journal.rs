@@ -130,8 +130,8 @@ pub fn last_of(
         Manager::System => "_SYSTEMD_UNIT",
         Manager::User => "_SYSTEMD_USER_UNIT",
     };
-    let since = since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    common(&[format!("--since=@{since}"), format!("{field}={unit}")])
+    let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    common(&[format!("--since=@{}.{:06}", since.as_secs(), since.subsec_micros()), format!("{field}={unit}")])
 }
 
 fn run(arguments: &[String]) -> io::Result<Vec<String>> {

@@ -104,6 +104,17 @@ pub fn plan(app: &App, processors: u32) -> Plan {
     Plan { units, links }
 }
 
+/// The units of an app whose file has mistakes by now, from what it said before.
+pub fn stale(app: &App, processors: u32) -> Plan {
+    let mut plan = plan(app, processors);
+    for (_, unit) in &mut plan.units {
+        let description = unit.get("Unit", "Description").unwrap_or_default().to_owned();
+        unit.set("Unit", "Description", format!("{description} (its file has errors: appctl check {})", app.name));
+        unit.comment("That file has errors now: this is from what it said before. `appctl check` tells them.");
+    }
+    plan
+}
+
 /// The unit that stands for an app whose file cannot be used: its status tells the error.
 pub fn stub(name: &str, source: &Path, scope: Scope, error: &str) -> Plan {
     let names = Names::of(name, scope);

@@ -143,7 +143,10 @@ fn a_broken_release_changes_nothing() {
             let report = load.report();
             println!("{name}, {command}: {report}\n{}", text(&output));
             Load::nothing_failed(&report);
-            assert_eq!((&report["drops"], &report["versions"]), (&serde_json::json!({}), &serde_json::json!({ "1": 15 })));
+            assert_eq!(
+                (&report["drops"], &report["versions"]),
+                (&serde_json::json!({}), &serde_json::json!({ "1": 15 }))
+            );
             assert_eq!(active(&machine), before, "{name}");
             let journal = machine.journal(&format!("-u app.service --since @{since}"));
             let told = if command.starts_with("appctl") { text(&output) } else { journal };
