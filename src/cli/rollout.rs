@@ -43,19 +43,20 @@ pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u
         .ok_or_else(|| Failure::failed("XDG_RUNTIME_DIR is not set: where is the router?"))?;
     let manager = apps::manager(scope);
     let systemd = Systemd::connect(manager).await.map_err(|error| Failure::of_bus(error, scope))?;
+    let router = systemd.properties(&names::units(scope, name).router).await.ok().and_then(|it| it.u32("MainPID"));
+    let router = router.unwrap_or(0);
     let rollout = Rollout::new(
         (&systemd, manager),
         Control::new(socket, CONTROL_TIMEOUT),
         names::units(scope, name),
         (&loaded.app, loaded.workers()),
-        stop,
+        (router, stop),
     );
     match rollout.run().await {
         Ok(()) => Ok(DONE),
         Err(RolloutError::Stopped) => {
             // systemd runs no ExecStop= of a unit that it stops in the middle of a reload.
-            stopping::run(name, scope, printer).await?;
-            Ok(FAILED)
+            stopping::run(name, scope, printer).await
         }
         Err(_) => Ok(FAILED),
     }

@@ -55,6 +55,8 @@ pub struct Rollout<'a> {
     /// How many workers there shall be.
     pub workers: u32,
     pub stop: CancellationToken,
+    /// Its process.
+    router: u32,
     /// New workers that are not yet in the place of an old one.
     on_trial: RefCell<Vec<String>>,
     replaced: RefCell<usize>,
@@ -73,10 +75,10 @@ impl<'a> Rollout<'a> {
         control: Control,
         names: Names,
         (app, workers): (&'a App, u32),
-        stop: CancellationToken,
+        (router, stop): (u32, CancellationToken),
     ) -> Self {
         let (on_trial, replaced) = (RefCell::default(), RefCell::default());
-        Self { systemd, manager, control, names, app, workers, stop, on_trial, replaced }
+        Self { systemd, manager, control, names, app, workers, stop, router, on_trial, replaced }
     }
 
     /// Replaces all workers, or tells why not and leaves those that are left.
@@ -85,6 +87,8 @@ impl<'a> Rollout<'a> {
         let outcome = tokio::select! {
             outcome = self.replace_all() => outcome,
             () = self.stop.cancelled() => Err(self.why_stopped().await),
+            // systemd starts no other router while this process is there.
+            () = ended(self.router) => Err(RolloutError::RouterDied),
         };
         let name = &self.app.name;
         let replaced = *self.replaced.borrow();
@@ -130,6 +134,12 @@ impl<'a> Rollout<'a> {
         }
         for slot in &plan.surplus {
             self.retire(vec![self.names.slot(slot)]).await?;
+        }
+        // What failed before has its heir now.
+        for unit in self.systemd.list(&[self.names.slot("*")]).await? {
+            if unit.active_state == "failed" {
+                let _ = self.systemd.reset_failed(&unit.name).await;
+            }
         }
         Ok(())
     }
@@ -276,8 +286,6 @@ impl<'a> Rollout<'a> {
     async fn undo(&self, why: &RolloutError) {
         let units = self.on_trial.take();
         match why {
-            // Whoever stops the app stops these too.
-            RolloutError::Stopped => return,
             // systemd starts the next router when this process has ended, and the workers drain by its help.
             RolloutError::RouterDied => {
                 for unit in units {
@@ -295,7 +303,10 @@ impl<'a> Rollout<'a> {
             let _ = self.systemd.reset_failed(&unit).await;
             tell!(info, self.app.name, "step", "{} removed", short(&unit));
         }
-        self.end().await;
+        // The router stays until the other workers have drained too.
+        if !matches!(why, RolloutError::Stopped) {
+            self.end().await;
+        }
     }
 
     async fn end(&self) {

@@ -145,20 +145,16 @@ fn answer(router: &Router, request: &Request<Incoming>) -> Response<Full<Bytes>>
 
 /// What `appctl rollout` asks.
 fn rollout(router: &Router, path: &str) -> StatusCode {
-    let mut table = router.table.borrow_mut();
     let words: Vec<&str> = path.split('/').skip(1).collect();
     match words[..] {
         ["v1", "rollout", "begin", workers] => match workers.parse() {
-            Ok(workers) => {
-                table.begin_rollout(workers);
-                router.wanted.set(workers);
-            }
+            Ok(workers) => router.begin_rollout(workers),
             Err(_) => return StatusCode::BAD_REQUEST,
         },
-        ["v1", "workers", slot, "admit"] => table.admit(slot),
-        ["v1", "rollout", "end"] => table.end_rollout(),
+        ["v1", "workers", slot, "admit"] => router.table.borrow_mut().admit(slot),
+        ["v1", "rollout", "end"] => router.end_rollout(),
         ["v1", "workers", slot, "index", index] => match index.parse() {
-            Ok(index) => table.promise(slot, index),
+            Ok(index) => router.table.borrow_mut().promise(slot, index),
             Err(_) => return StatusCode::BAD_REQUEST,
         },
         _ => return StatusCode::NOT_FOUND,

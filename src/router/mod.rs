@@ -13,13 +13,14 @@ mod link;
 mod meet;
 mod peek;
 mod refuse;
+mod rollout;
 mod service;
 pub mod table;
 
 use crate::config::router::RouterSettings;
 use crate::relay::hub::{Hub, Notice};
 use crate::system::activation::{Address, Listener};
-use crate::system::sock::{accept, set_nonblocking, watch};
+use crate::system::sock::{self, accept, set_nonblocking};
 use crate::wire::Encoding;
 use crate::wire::channel::Frame;
 use crate::wire::cluster::{AddressType, FromWorker, Query, Sockname, ToWorker};
@@ -38,7 +39,7 @@ use std::time::{Duration, SystemTime};
 use table::{Choice, Phase, Server, Sign, Table, WorkerId};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +82,8 @@ pub struct Router {
     port: u16,
     /// How many workers there should be, by the latest word.
     wanted: Cell<u32>,
+    /// A reload is under way.
+    rolling: watch::Sender<bool>,
     /// No new worker is let in any more.
     stopping: CancellationToken,
 }
@@ -122,6 +125,7 @@ impl Router {
             last_departure: Cell::new(None),
             port: port.unwrap_or(0),
             wanted: Cell::new(wanted),
+            rolling: watch::Sender::new(false),
             stopping: CancellationToken::new(),
         })
     }
@@ -472,7 +476,7 @@ pub async fn run(router: Rc<Router>, listeners: Listeners, stop: CancellationTok
             Listener::Unix(unix) => OwnedFd::from(unix),
         };
         set_nonblocking(&socket)?;
-        let socket = watch(socket, Interest::READABLE)?;
+        let socket = sock::watch(socket, Interest::READABLE)?;
         tokio::task::spawn_local(async move {
             tokio::select! {
                 () = stop.cancelled() => {}

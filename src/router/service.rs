@@ -58,12 +58,15 @@ async fn serve(app: &str, settings: RouterSettings, listeners: Listeners) -> std
     let stop = CancellationToken::new();
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopping = stop.clone();
+    let router = Router::new(app, settings, &listeners.public);
+    let rolling = Rc::clone(&router);
     tokio::task::spawn_local(async move {
         tokio::select! {
             _ = term.recv() => {}
             _ = int.recv() => {}
         }
         notify::stopping();
+        rolling.until_no_rollout().await;
         stopping.cancel();
     });
     let addresses: Vec<_> = listeners.public.iter().map(|listener| listener.address().to_string()).collect();
@@ -72,7 +75,6 @@ async fn serve(app: &str, settings: RouterSettings, listeners: Listeners) -> std
         "routing {}",
         if addresses.is_empty() { "nothing public".into() } else { addresses.join(", ") }
     );
-    let router = Router::new(app, settings, &listeners.public);
     tokio::task::spawn_local(report(Rc::clone(&router)));
     run(router, listeners, stop).await
 }
