@@ -111,6 +111,8 @@ async fn one(scope: Scope, name: &str, several: bool, printer: &Printer) -> Resu
         watch.last_words(several, printer).await;
     }
     match result {
+        // A restart takes the job of the reload that it cuts short for its own.
+        None if watch.failed => {}
         None => return Ok(DONE),
         // Its lines have said why.
         Some("failed") if watch.ended => {}
@@ -158,6 +160,8 @@ struct Watch {
     since: u128,
     /// The latest line was the last one of a reload.
     ended: bool,
+    /// That reload failed.
+    failed: bool,
 }
 
 impl Watch {
@@ -175,7 +179,7 @@ impl Watch {
             let lines = BufReader::new(child.stdout.take()?).lines();
             Some((child, lines))
         });
-        Self { journal, since: since.as_micros(), ended: false }
+        Self { journal, since: since.as_micros(), ended: false, failed: false }
     }
 
     /// The next line; never, when the journal cannot be read.
@@ -198,7 +202,8 @@ impl Watch {
         if text("__REALTIME_TIMESTAMP").parse::<u128>().is_ok_and(|at| at < self.since) {
             return;
         }
-        self.ended = ["failed", "done"].contains(&text("ROLLOUT"));
+        self.failed = text("ROLLOUT") == "failed";
+        self.ended = self.failed || text("ROLLOUT") == "done";
         let message = text("MESSAGE");
         let message = if several && message.starts_with("  |") {
             format!("{}: {}", text("APP"), message.trim_start())

@@ -285,15 +285,12 @@ impl<'a> Rollout<'a> {
     /// Takes new workers on trial away, and makes the old ones equal again.
     async fn undo(&self, why: &RolloutError) {
         let units = self.on_trial.take();
-        match why {
+        if matches!(why, RolloutError::RouterDied) {
             // systemd starts the next router when this process has ended, and the workers drain by its help.
-            RolloutError::RouterDied => {
-                for unit in units {
-                    let _ = self.systemd.enqueue(Verb::Stop, &unit).await;
-                }
-                return;
+            for unit in units {
+                let _ = self.systemd.enqueue(Verb::Stop, &unit).await;
             }
-            _ => {}
+            return;
         }
         let stops: Vec<_> = units.iter().map(|unit| (Verb::Stop, unit.clone())).collect();
         if let Err(error) = jobs::run(self.systemd, &stops, async |_, _| {}).await {

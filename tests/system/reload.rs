@@ -348,6 +348,7 @@ fn the_slots_in_use_stay_what_they_are_when_the_router_starts_again() {
         (machine.is_active("app.service") && machine.main_pid("app.service") != Some(router)).then_some(())
     });
     machine.ok("curl -sS http://127.0.0.1:8080/who");
+    machine.until("two workers", || (active(&machine).len() == 2).then_some(()));
     assert_eq!(slots(&active(&machine)), slots(&before));
 
     machine.ok("systemctl restart app.service");
