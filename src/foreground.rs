@@ -118,7 +118,7 @@ pub enum ForegroundError {
 
 /// Serves until Ctrl-C or SIGTERM, or, without `autorestart`, until all workers have ended.
 pub fn main(options: Options) -> Result<ExitCode, ForegroundError> {
-    crate::system::log::init();
+    crate::system::log::init(&options.name);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, serve(options))
 }

@@ -76,7 +76,7 @@ fn start_with(
     arguments: &[&OsStr],
 ) -> Worker {
     let script = format!("{}/tests/fixtures/frames/{script}", env!("CARGO_MANIFEST_DIR"));
-    let mode = if channel.decoder.encoding == Encoding::Advanced { "advanced" } else { "json" };
+    let mode = if channel.decoder.encoding() == Encoding::Advanced { "advanced" } else { "json" };
     let mut command = Command::new("sh");
     // std passes on no descriptor but the first three.
     command.args(["-c", "exec \"$0\" \"$@\" 3<&0 0</dev/null"]).arg(node).arg(script).arg(mode).args(arguments);
@@ -88,13 +88,13 @@ fn start_with(
 
 impl Channel {
     fn send(&self, message: &ToWorker<'_>) {
-        (&self.end).write_all(&encode(self.decoder.encoding, message)).unwrap();
+        (&self.end).write_all(&encode(self.decoder.encoding(), message)).unwrap();
     }
 
     /// With its descriptor on the last byte.
     fn hand_over(&self, message: &ToWorker<'_>, connection: &TcpStream) {
         connection.set_nonblocking(true).unwrap();
-        let frame = encode(self.decoder.encoding, message);
+        let frame = encode(self.decoder.encoding(), message);
         let (last, front) = frame.split_last().unwrap();
         (&self.end).write_all(front).unwrap();
         let descriptors = [connection.as_raw_fd()];
@@ -136,7 +136,7 @@ impl Channel {
 
     /// The worker's next message must be this string.
     fn expect(&mut self, text: &str) {
-        let expected = encode(self.decoder.encoding, &ToWorker::Text(text));
+        let expected = encode(self.decoder.encoding(), &ToWorker::Text(text));
         assert_eq!(self.frame().unwrap().bytes, expected);
     }
 }

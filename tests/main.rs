@@ -2,10 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod channel;
+mod cluster;
 mod corpus;
 mod foreground;
 mod generator;
 mod handover;
+mod load;
+mod readme;
 mod requests;
+mod runtimes;
+mod starting;
 mod support;
+mod tls;
 mod walls;

@@ -1,12 +1,13 @@
 //! A real cluster in the foreground (`appctl run`, real Node, real npm releases) and a plain HTTP client.
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Generous: two slow cores, other tests beside this one.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,6 +19,8 @@ pub(crate) struct Cluster {
     lines: Receiver<String>,
     /// All that it has printed so far.
     pub(crate) output: Vec<String>,
+    /// Places in `output` that [`Self::until`] has given.
+    found: HashSet<usize>,
     _files: tempfile::TempDir,
 }
 
@@ -66,9 +69,32 @@ impl Cluster {
         cluster
     }
 
+    /// The same for a script that the test brings along, on a free address.
+    pub(crate) fn script(text: &str, workers: usize, more: &str) -> Self {
+        Self::script_by(&["node"], &[free_address().to_string()], text, workers, more)
+    }
+
+    /// A script of the test's own, run by `program` (its path is added) and public at `listen`.
+    pub(crate) fn script_by(program: &[&str], listen: &[String], text: &str, workers: usize, more: &str) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let script = files.path().join("worker.js");
+        std::fs::write(&script, text).unwrap();
+        let mut exec: Vec<&str> = program.to_vec();
+        exec.push(script.to_str().unwrap());
+        let text = format!("exec = {exec:?}\nworkers = {workers}\nlisten = {listen:?}\n{more}\n");
+        let mut cluster = Self::launch_in(files, &text);
+        if let Some(address) = listen.iter().find_map(|listen| listen.parse().ok()) {
+            cluster.address = address;
+        }
+        cluster
+    }
+
     /// The same for any file of an app.
     pub(crate) fn launch_text(text: &str) -> Self {
-        let files = tempfile::tempdir().unwrap();
+        Self::launch_in(tempfile::tempdir().unwrap(), text)
+    }
+
+    fn launch_in(files: tempfile::TempDir, text: &str) -> Self {
         let file = files.path().join("app.toml");
         std::fs::write(&file, text).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -92,22 +118,52 @@ impl Cluster {
                 }
             });
         }
-        Self { child, address, lines, output: Vec::new(), _files: files }
+        Self { child, address, lines, output: Vec::new(), found: HashSet::new(), _files: files }
     }
 
-    /// Waits for a line that contains `text`, and returns it.
+    /// Waits for a line that contains `text`, and returns it. Each line is found once; one that came earlier and was not
+    /// looked for yet counts, because standard output and standard error come in no order.
+    #[track_caller]
     pub(crate) fn until(&mut self, text: &str) -> String {
+        let mut from = 0;
+        // An app that crashes again and again prints without end.
+        let end = Instant::now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
-                Ok(line) => {
-                    self.output.push(line.clone());
-                    if line.contains(text) {
-                        return line;
-                    }
+            while from < self.output.len() {
+                if !self.found.contains(&from) && self.output[from].contains(text) {
+                    self.found.insert(from);
+                    return self.output[from].clone();
                 }
+                from += 1;
+            }
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.output.push(line),
                 Err(_) => panic!("no line with {text:?} came; all lines:\n{}", self.output.join("\n")),
             }
         }
+    }
+
+    /// Waits for a line with each of these, in any order: the workers' lines and the router's come by two ways.
+    pub(crate) fn until_all(&mut self, texts: &[&str]) {
+        let from = self.output.len();
+        for text in texts {
+            if !self.output[from..].iter().any(|line| line.contains(text)) {
+                self.until(text);
+            }
+        }
+    }
+
+    /// Waits until all workers are ready.
+    pub(crate) fn until_ready(mut self, workers: usize) -> Self {
+        for _ in 0..workers {
+            self.until("is ready");
+        }
+        self
+    }
+
+    /// Of the router.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id() as i32
     }
 
     pub(crate) fn connect(&self) -> TcpStream {

@@ -106,13 +106,11 @@ async function messagesCross() {
 }
 
 async function peopleAreCounted() {
-  const names = clients.map(({ name }) => name).sort().join("\n");
-  await until("the list of people is complete", () =>
-    clients.every(({ people }) => {
-      const there = new Set(people.map(({ name }) => name));
-      return clients.every(({ name }) => there.has(name));
-    }), () => `${names}\n---\n${clients[0].people.map(({ name }) => name).sort().join("\n")}`);
-  said(`every client knows about all ${clients.length}`);
+  const expected = clients.map(({ name, worker }) => `${worker.index} ${worker.pid} ${name}`).sort().join("\n");
+  const seen = ({ people }) => people.flatMap(({ index, pid, names }) => names.map((name) => `${index} ${pid} ${name}`)).sort().join("\n");
+  await until("every client knows who is where", () => clients.every((client) => seen(client) === expected),
+    () => `expected\n${expected}\nbut the first one knows\n${seen(clients[0])}`);
+  said(`every client knows which of the ${clients.length} is on which worker`);
 }
 
 async function strangersAreRefused() {

@@ -22,7 +22,7 @@ const MESSAGES_A_SECOND = 10;
 
 io.on("connection", (socket) => {
   const name = clean(socket.handshake.auth.name, LONGEST_NAME) || "somebody";
-  socket.data = { name, worker: me.index, pid: me.pid };
+  socket.data.name = name;
   console.log(`${name} connects (${socket.conn.transport.name}) ${socket.id}`);
   socket.emit("you", { worker: me, name, mayCrash: isLocal(socket) });
   tellPeople();
@@ -55,19 +55,24 @@ io.on("connection", (socket) => {
   });
 });
 
-// Who is there, asked of all workers. At most once in 100 ms.
+// Who is where, asked of all workers and told to everybody. At most once in 100 ms.
 let timer;
 function tellPeople() {
   timer ??= setTimeout(async () => {
     timer = undefined;
-    try {
-      const people = (await io.fetchSockets()).map(({ id, data }) => ({ id, ...data }));
-      io.emit("people", people);
-    } catch (error) {
-      console.error(`cannot ask the other workers: ${error.message}`);
-    }
+    // A worker that died a moment ago does not answer: then the others' answers have to do.
+    const others = await io.serverSideEmitWithAck("who").catch(({ responses }) => responses ?? []);
+    io.emit("people", [here(), ...others]);
   }, 100);
 }
+
+io.on("who", (answer) => answer(here()));
+
+function here() {
+  return { ...me, names: Array.from(io.of("/").sockets.values(), ({ data }) => data.name).filter(Boolean) };
+}
+
+tellPeople();
 
 function page(request, response) {
   const { pathname } = new URL(request.url, "http://localhost");

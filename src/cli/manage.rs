@@ -10,7 +10,7 @@ use crate::config::Scope;
 use crate::router::client::{Control, Status};
 use crate::system::bus::{BusError, Properties, Systemd, Verb};
 use crate::system::jobs::{self, Unfinished, reason};
-use crate::system::journal;
+use crate::system::journal::{self, Last};
 use crate::system::place;
 use crate::unit::plan::Names;
 
@@ -68,6 +68,19 @@ impl Manager {
             .collect())
     }
 
+    /// The workers that are too many: those that serve nobody first, then the highest indices. The others keep 0…N−1.
+    pub(super) async fn surplus(&self, app: &str, wanted: u32) -> Result<Vec<(Verb, String)>, Failure> {
+        let status = self.router_status(app).await;
+        let mut standing = self.standing(&names::units(self.scope, app)).await?;
+        let many = standing.len().saturating_sub(wanted as usize);
+        standing.sort_by_cached_key(|unit| {
+            let workers = status.as_ref().map(|status| status.workers.as_slice()).unwrap_or_default();
+            let index = workers.iter().rfind(|worker| Some(worker.slot.as_str()) == names::slot(unit));
+            std::cmp::Reverse(index.map_or(u32::MAX, |worker| worker.index))
+        });
+        Ok(standing.into_iter().take(many).map(|unit| (Verb::Stop, unit)).collect())
+    }
+
     pub(super) async fn run(
         &self,
         wanted: &[(Verb, String)],
@@ -94,22 +107,32 @@ impl Manager {
             let running = running.into_iter().filter(|(_, state)| !["inactive", "failed"].contains(&state.as_str()));
             wanted.extend(running.map(|(unit, _)| (Verb::Stop, unit)));
         }
-        self.run(&wanted, async |_, unit| {
-            if let Some(worker) = unit.strip_suffix(".service").filter(|unit| unit.contains('@')) {
-                printer.note(&format!("{worker} stopped"));
-            }
-        })
-        .await
+        let mut unfinished = self
+            .run(&wanted, async |_, unit| {
+                if let Some(worker) = unit.strip_suffix(".service").filter(|unit| unit.contains('@')) {
+                    printer.note(&format!("{worker} stopped"));
+                }
+            })
+            .await?;
+        if unfinished.iter().any(|job| job.result == "canceled") {
+            // A worker that was just connecting has started the router by its socket. Now no worker is left.
+            unfinished = self.run(&wanted, async |_, _| {}).await?;
+        }
+        Ok(unfinished)
     }
 
-    /// Prints why jobs failed: the unit's result, and what its process wrote last.
+    /// Prints why jobs failed: the unit's result, and what its process wrote last. Workers that failed alike are told of
+    /// together.
     pub(super) async fn explain(&self, unfinished: &[Unfinished], since: SystemTime, printer: &Printer) {
-        let mut told = Vec::new();
+        if unfinished.is_empty() {
+            return;
+        }
+        journal::sync();
+        let mut stories: Vec<Story> = Vec::new();
         for Unfinished { verb, unit, result } in unfinished {
-            if told.contains(&unit) {
+            if stories.iter().any(|story| story.units.contains(unit)) {
                 continue;
             }
-            told.push(unit);
             let what = match verb {
                 Verb::Start => "did not start",
                 Verb::Stop => "did not stop",
@@ -117,23 +140,37 @@ impl Manager {
                 Verb::Reload => "was not reloaded",
             };
             let properties = self.systemd.properties(unit).await.unwrap_or_default();
-            let reason = reason(result, &properties);
-            printer.error(&format!("{unit} {what}: {reason}"));
-            if !unit.ends_with(".service") {
-                printer.detail(&format!("  systemctl{} status {unit}", user_flag(self.scope)));
-                continue;
+            let happened = format!("{what}: {}", reason(unit, result, &properties));
+            let last = Last { manager: apps::manager(self.scope), unit, since, lines: LAST_LINES };
+            let own = unit.ends_with(".service").then(|| last.of_its_own(properties.invocation()).unwrap_or_default());
+            let lines = match own {
+                Some(own) if !own.is_empty() => own,
+                _ => last.of_the_manager().unwrap_or_default(),
+            };
+            match stories.iter_mut().find(|story| story.happened == happened && story.lines == lines) {
+                Some(story) => story.units.push(unit.clone()),
+                None => stories.push(Story { happened, lines, units: vec![unit.clone()] }),
             }
-            let lines = journal::last_of(apps::manager(self.scope), unit, properties.invocation(), since, LAST_LINES);
-            match lines {
-                Ok(lines) if !lines.is_empty() => {
-                    for line in lines {
-                        printer.detail(&format!("  {} {line}", printer.paint_err("|", Colour::Dim)));
-                    }
-                }
-                _ => printer.detail(&format!("  it wrote nothing; journalctl{} -u {unit}", user_flag(self.scope))),
+        }
+        for Story { happened, lines, mut units } in stories {
+            units.sort_by_cached_key(|unit| slot_order(names::slot(unit).unwrap_or_default()));
+            printer.error(&format!("{} {happened}", units.join(" and ")));
+            for line in &lines {
+                printer.detail(&format!("  {} {line}", printer.paint_err("|", Colour::Dim)));
+            }
+            if lines.is_empty() {
+                printer.detail(&format!("  journalctl{} -u {} tells more", user_flag(self.scope), units[0]));
             }
         }
     }
+}
+
+/// Units that failed alike.
+struct Story {
+    happened: String,
+    /// What they wrote last.
+    lines: Vec<String>,
+    units: Vec<String>,
 }
 
 /// ` --user` for a command of systemd that is about a user's units.

@@ -19,7 +19,7 @@ use crate::system::{log, place};
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u8, Failure> {
-    log::init();
+    log::init(name);
     let loaded = match apps::read(scope, name) {
         Ok(loaded) => loaded,
         Err(problem) => {

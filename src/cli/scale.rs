@@ -12,7 +12,6 @@ use super::print::Printer;
 use super::start;
 use crate::config::Workers;
 use crate::config::check::WORKERS_MAX;
-use crate::system::bus::Verb;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -50,16 +49,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         return Ok(DONE);
     }
     let began = SystemTime::now();
-    let status = manager.router_status(&name).await;
-    let mut standing = manager.standing(&names).await?;
-    // Those that serve nobody go first, then the highest indices: the others keep 0…N−1.
-    standing.sort_by_cached_key(|unit| {
-        let workers = status.as_ref().map(|status| status.workers.as_slice()).unwrap_or_default();
-        let index = workers.iter().rfind(|worker| Some(worker.slot.as_str()) == names::slot(unit));
-        std::cmp::Reverse(index.map_or(u32::MAX, |worker| worker.index))
-    });
-    let surplus = standing.len().saturating_sub(to);
-    let surplus: Vec<_> = standing.into_iter().take(surplus).map(|unit| (Verb::Stop, unit)).collect();
+    let surplus = manager.surplus(&name, after.workers()).await?;
     let unfinished = manager
         .run(&surplus, async |_, unit| printer.note(&format!("{} stopped", unit.trim_end_matches(".service"))))
         .await?;

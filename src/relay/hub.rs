@@ -25,6 +25,15 @@ pub enum Notice {
     Exit { id: WorkerId },
 }
 
+/// What a packet told of its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// A node of it was not known before.
+    Node,
+    /// A node of it is no more.
+    NodeGone,
+}
+
 #[derive(Debug)]
 struct Member {
     encoding: Encoding,
@@ -45,23 +54,27 @@ impl Hub {
         self.members.insert(worker, Member { encoding, dialect: None, nodes: BTreeSet::new() });
     }
 
-    /// A packet of `from`: the workers that should have the same bytes.
+    /// What a packet of `from` tells of its sender; `None`: nothing new.
+    pub fn learn(&mut self, from: WorkerId, envelope: &Envelope) -> Option<News> {
+        let sender = self.members.get_mut(&from)?;
+        let met = sender.dialect.replace(envelope.dialect) != Some(envelope.dialect);
+        let (Some(uid), Some(nsp)) = (&envelope.uid, &envelope.nsp) else {
+            return met.then_some(News::Node);
+        };
+        let node = (uid.clone(), nsp.clone());
+        if envelope.kind == ADAPTER_CLOSE {
+            return sender.nodes.remove(&node).then_some(News::NodeGone);
+        }
+        (sender.nodes.insert(node) || met).then_some(News::Node)
+    }
+
+    /// The workers that should have the same bytes as a packet of `from`.
     ///
     /// Bytes are forwarded verbatim, so only workers with the sender's encoding can be among them.
-    pub fn packet(&mut self, from: WorkerId, envelope: &Envelope) -> Vec<WorkerId> {
-        let Some(sender) = self.members.get_mut(&from) else {
+    pub fn targets(&self, from: WorkerId, envelope: &Envelope) -> Vec<WorkerId> {
+        let Some(encoding) = self.members.get(&from).map(|sender| sender.encoding) else {
             return Vec::new();
         };
-        sender.dialect = Some(envelope.dialect);
-        if let (Some(uid), Some(nsp)) = (&envelope.uid, &envelope.nsp) {
-            let node = (uid.clone(), nsp.clone());
-            if envelope.kind == ADAPTER_CLOSE {
-                sender.nodes.remove(&node);
-            } else {
-                sender.nodes.insert(node);
-            }
-        }
-        let encoding = sender.encoding;
         if let Some(target) = self.addressee(envelope) {
             let reachable = |member: &Member| member.encoding == encoding;
             return self.members.get(&target).filter(|member| reachable(member)).map(|_| target).into_iter().collect();
@@ -74,6 +87,23 @@ impl Hub {
             .filter(|(_, member)| member.dialect == Some(envelope.dialect))
             .map(|(id, _)| *id)
             .collect()
+    }
+
+    /// What is known of all nodes: worker, dialect, and uid and namespace where the dialect has them.
+    pub fn nodes(&self) -> impl Iterator<Item = (WorkerId, Dialect, Option<&(String, String)>)> {
+        self.members.iter().filter_map(|(id, member)| Some((*id, member.dialect?, &member.nodes))).flat_map(
+            |(id, dialect, nodes)| {
+                std::iter::once((id, dialect, None)).chain(nodes.iter().map(move |node| (id, dialect, Some(node))))
+            },
+        )
+    }
+
+    /// Puts back what [`Self::nodes`] told.
+    pub fn restore(&mut self, worker: WorkerId, dialect: Dialect, node: Option<(String, String)>) {
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.dialect = Some(dialect);
+            member.nodes.extend(node);
+        }
     }
 
     /// The one worker that an answer is for; `None`: it is for all.
@@ -122,6 +152,29 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Hub {
+        fn packet(&mut self, from: WorkerId, envelope: &Envelope) -> Vec<WorkerId> {
+            self.learn(from, envelope);
+            self.targets(from, envelope)
+        }
+    }
+
+    #[test]
+    fn what_is_known_can_be_put_back() {
+        let mut hub = hub(2);
+        hub.join(3, Encoding::Advanced);
+        hub.packet(3, &old(1, None));
+        let mut again = Hub::default();
+        (1..=3).for_each(|id| again.join(id, Encoding::Advanced));
+        for (id, dialect, node) in hub.nodes() {
+            again.restore(id, dialect, node.cloned());
+        }
+        assert!(again.nodes().eq(hub.nodes()));
+        assert_eq!(again.packet(2, &uid(8, "u2", Some("u1"))), [1]);
+        assert_eq!(hub.learn(1, &uid(3, "u1", None)), None);
+        assert_eq!(hub.learn(1, &uid(3, "more", None)), Some(News::Node));
+    }
 
     fn uid(kind: u32, uid: &str, requester: Option<&str>) -> Envelope {
         Envelope {

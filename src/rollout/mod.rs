@@ -10,8 +10,9 @@ use crate::config::App;
 use crate::router::client::{Control, ControlError};
 use crate::system::bus::{BusError, Manager, Systemd, Verb};
 use crate::system::jobs::{self, reason};
+use crate::system::journal::{self, Last};
+use crate::system::process;
 use crate::system::sock::watch;
-use crate::system::{journal, process};
 use crate::unit::plan::Names;
 use plan::{Move, Old};
 use std::cell::RefCell;
@@ -263,11 +264,13 @@ impl<'a> Rollout<'a> {
     /// Why a new worker is none, with its last lines.
     async fn failure(&self, unit: &str, what: &'static str, result: &str, since: SystemTime) -> RolloutError {
         let properties = self.systemd.properties(unit).await.unwrap_or_default();
-        let lines = journal::last_of(self.manager, unit, properties.invocation(), since, LAST_LINES);
+        journal::sync();
+        let last = Last { manager: self.manager, unit, since, lines: LAST_LINES };
+        let lines = last.of_its_own(properties.invocation());
         RolloutError::Worker {
             unit: short(unit).to_owned(),
             what,
-            reason: reason(result, &properties),
+            reason: reason(unit, result, &properties),
             lines: lines.unwrap_or_default(),
         }
     }

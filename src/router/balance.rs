@@ -5,6 +5,8 @@ use crate::config::router::Balance;
 /// What is known of one worker's load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
+    /// How long it has left a handover unacknowledged, in steps that double; 0: not for long. Its event loop is blocked.
+    pub stuck: u32,
     /// Handed over and not acknowledged: a blocked event loop does not acknowledge.
     pub pending: usize,
     /// Sessions, counted from the handover on.
@@ -17,7 +19,7 @@ pub struct Load {
 pub fn choose(balance: Balance, loads: &[Load], random: u64) -> Option<usize> {
     let indexed = loads.iter().enumerate();
     let chosen = match balance {
-        Balance::LeastLoaded => indexed.min_by_key(|(_, load)| (load.pending, load.sessions, load.turn)),
+        Balance::LeastLoaded => indexed.min_by_key(|(_, load)| (load.stuck, load.pending, load.sessions, load.turn)),
         // The longest not chosen: the same order for ever, also while workers come and go.
         Balance::RoundRobin => indexed.min_by_key(|(_, load)| load.turn),
         Balance::Random => {
@@ -34,7 +36,7 @@ mod tests {
     use super::*;
 
     fn load(pending: usize, sessions: usize, turn: u64) -> Load {
-        Load { pending, sessions, turn }
+        Load { stuck: 0, pending, sessions, turn }
     }
 
     #[test]
@@ -48,6 +50,12 @@ mod tests {
     fn a_blocked_worker_gets_nothing_new() {
         let loads = [load(3, 0, 0), load(0, 100, 9), load(0, 99, 8)];
         assert_eq!(choose(Balance::LeastLoaded, &loads, 0), Some(2));
+    }
+
+    #[test]
+    fn in_a_burst_the_stuck_one_is_the_last() {
+        let loads = [Load { stuck: 1, ..load(1, 0, 0) }, load(9, 9, 9)];
+        assert_eq!(choose(Balance::LeastLoaded, &loads, 0), Some(1));
     }
 
     #[test]

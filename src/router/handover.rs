@@ -1,13 +1,13 @@
 //! One client's connection, from accept to the worker that takes it.
 
 use super::Router;
-use super::link::{Manner, Outcome};
+use super::link::{Client, Manner, Outcome};
 use super::peek::{self, Sight};
 use super::refuse::{Refusal, refuse};
+use super::server;
 use super::table::{Choice, WorkerId};
 use crate::config::router::Protocol;
 use crate::system::activation::Address;
-use crate::wire::cluster::AddressType;
 use crate::wire::engine;
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
@@ -19,42 +19,59 @@ use tokio::time::Instant;
 /// While nobody is ready: how often it is asked again whether anybody may still come.
 const HOPE_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Before a connection that every worker has refused is offered again: at first, and at most.
+const REFUSED_PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
 /// What the connection is about.
 struct Request {
     session: Option<String>,
     tls: bool,
 }
 
-/// Serves one connection to its end or handover. `client` is non-blocking; `address` is where it was accepted.
-pub(crate) async fn serve(router: Rc<Router>, client: OwnedFd, address: Rc<Address>) {
-    let client = Rc::new(client);
-    if let Err(refusal) = try_serve(&router, &client, &address).await {
-        router.count_refusal(refusal);
-        tracing::debug!(%address, reason = refusal.reason(), "refused a connection");
-        refuse(client, refusal).await;
-    }
+/// Begins to serve one connection, to its end or handover. `client` is non-blocking; `address` is where it was accepted.
+pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) {
+    let router = Rc::clone(router);
+    let client = Rc::new(Client::new(client));
+    let number = router.arrivals.get() + 1;
+    router.arrivals.set(number);
+    router.clients.borrow_mut().insert(number, Rc::clone(&client));
+    tokio::task::spawn_local(async move {
+        let served = try_serve(&router, &client, &address).await;
+        router.clients.borrow_mut().remove(&number);
+        if let Err(refusal) = served {
+            router.count_refusal(refusal);
+            tracing::debug!(%address, reason = refusal.reason(), "refused a connection");
+            refuse(Rc::clone(&client.socket), refusal).await;
+        }
+    });
 }
 
-async fn try_serve(router: &Rc<Router>, client: &Rc<OwnedFd>, address: &Address) -> Result<(), Refusal> {
+async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) -> Result<(), Refusal> {
     let _place = Place::take(router)?;
     let request = match router.settings.protocol {
         Protocol::Tcp => Request { session: None, tls: false },
-        Protocol::Http => match read_request(router, client).await? {
+        Protocol::Http => match read_request(router, &client.socket).await? {
             Some(request) => request,
             None => return Ok(()),
         },
     };
-    let mut tried: Vec<WorkerId> = Vec::new();
+    let mut search = Search {
+        session: request.session,
+        address,
+        tried: Vec::new(),
+        pause: REFUSED_PAUSE[0],
+        deadline: Instant::now() + router.settings.wait_timeout,
+    };
     loop {
-        let id = choose(router, request.session.as_deref(), &tried).await?;
+        let id = search.choose(router).await?;
         let Some(link) = router.link(id) else {
-            tried.push(id);
+            search.tried.push(id);
             continue;
         };
         let Some(manner) = manner(router, id, address, request.tls) else {
             return Err(Refusal::Malformed("TLS is not spoken on this port"));
         };
-        let new = request.session.is_none();
+        let new = search.session.is_none();
         router.table.borrow_mut().handing(id, new, router.now());
         let outcome = link.hand(Rc::clone(client), &manner).await;
         router.table.borrow_mut().handed(id, outcome == Ok(Outcome::Taken));
@@ -64,9 +81,15 @@ async fn try_serve(router: &Rc<Router>, client: &Rc<OwnedFd>, address: &Address)
                 router.drained.notify_waiters();
                 return Ok(());
             }
-            Ok(Outcome::Refused) => tried.push(id),
+            Ok(Outcome::Refused) => {
+                client.sent.set(false);
+                search.tried.push(id);
+            }
             // The channel ended. What the worker has read from the socket is lost with it; unread, another can serve it.
-            Err(_) if peek::unread(client) || matches!(router.settings.protocol, Protocol::Tcp) => tried.push(id),
+            Err(_) if peek::unread(&client.socket) || matches!(router.settings.protocol, Protocol::Tcp) => {
+                client.sent.set(false);
+                search.tried.push(id);
+            }
             Err(_) => return Ok(()),
         }
         router.drained.notify_waiters();
@@ -101,42 +124,61 @@ async fn read_request(router: &Rc<Router>, client: &Rc<OwnedFd>) -> Result<Optio
     }
 }
 
-/// Waits for a worker: for the session's registration, or for anybody to become ready.
-async fn choose(router: &Rc<Router>, session: Option<&str>, tried: &[WorkerId]) -> Result<WorkerId, Refusal> {
-    let start = Instant::now();
-    let deadline = start + router.settings.wait_timeout;
-    let mut registration = session.map(|_| start + router.settings.session_wait);
-    let mut looked = false;
-    loop {
-        let changed = router.changed.notified();
-        tokio::pin!(changed);
-        // From here on no change is missed.
-        changed.as_mut().enable();
-        // Past the registration's time any worker may answer, and it will say that it does not know the session.
-        let known = session.filter(|_| registration.is_some());
-        let until = match router.choose(known, tried) {
-            Choice::Worker(id) => return Ok(id),
-            Choice::UnknownSession if !looked => {
-                // The worker answers its client first and tells us then; its word may be waiting in the channel.
-                looked = true;
-                router.drain_channels();
-                continue;
-            }
-            Choice::UnknownSession => match registration {
-                Some(at) if Instant::now() < at => at,
-                _ => {
-                    registration = None;
+/// The search for a worker that takes one connection.
+struct Search<'a> {
+    session: Option<String>,
+    address: &'a Address,
+    /// Who has refused it.
+    tried: Vec<WorkerId>,
+    pause: Duration,
+    deadline: Instant,
+}
+
+impl Search<'_> {
+    /// Waits for a worker: for the session's registration, or for anybody to become ready.
+    async fn choose(&mut self, router: &Rc<Router>) -> Result<WorkerId, Refusal> {
+        let mut registration = self.session.as_ref().map(|_| Instant::now() + router.settings.session_wait);
+        let mut looked = false;
+        loop {
+            let changed = router.changed.notified();
+            tokio::pin!(changed);
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            // Past the registration's time any worker may answer, and it will say that it does not know the session.
+            let known = self.session.as_deref().filter(|_| registration.is_some());
+            let now = Instant::now();
+            let mut again = false;
+            let until = match router.choose(known, &self.tried, self.address) {
+                Choice::Worker(id) => return Ok(id),
+                Choice::UnknownSession if !looked => {
+                    // The worker answers its client first and tells us then; its word may be waiting in the channel.
+                    looked = true;
+                    router.drain_channels();
                     continue;
                 }
-            },
-            Choice::Nobody if Instant::now() >= deadline || !router.somebody_may_come() => {
-                return Err(Refusal::NoWorker);
+                Choice::UnknownSession => match registration {
+                    Some(at) if now < at => at,
+                    _ => {
+                        registration = None;
+                        continue;
+                    }
+                },
+                Choice::Nobody if now >= self.deadline => return Err(Refusal::NoWorker),
+                // All that are there have refused it: they have no descriptor or no place for it. That may pass.
+                Choice::Nobody if router.is_any_here(&self.tried) => {
+                    again = true;
+                    now + self.pause
+                }
+                Choice::Nobody if !router.somebody_may_come() => return Err(Refusal::NoWorker),
+                Choice::Nobody => now + HOPE_INTERVAL,
+            };
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep_until(until.min(self.deadline)) => if again {
+                    self.tried.clear();
+                    self.pause = (self.pause * 2).min(REFUSED_PAUSE[1]);
+                },
             }
-            Choice::Nobody => deadline.min(Instant::now() + HOPE_INTERVAL),
-        };
-        tokio::select! {
-            () = changed => {}
-            () = tokio::time::sleep_until(until) => {}
         }
     }
 }
@@ -144,17 +186,8 @@ async fn choose(router: &Rc<Router>, session: Option<&str>, tried: &[WorkerId]) 
 /// How this worker takes a connection to `address`; `None`: it cannot.
 fn manner(router: &Router, id: WorkerId, address: &Address, tls: bool) -> Option<Manner> {
     let table = router.table.borrow();
-    let servers = table.worker(id).map(|worker| worker.servers.as_slice()).unwrap_or_default();
-    let here = servers.iter().find(|server| match address {
-        Address::Internet(address) => server.query.port == Some(i64::from(address.port())),
-        Address::Path(path) => {
-            server.query.address_type == AddressType::Path
-                && server.query.address.as_deref().is_some_and(|wanted| path.as_os_str() == wanted)
-        }
-        Address::Unnamed => false,
-    });
-    // An app that listens on a port of its own choice is served on ours: systemd holds the public one.
-    match here.or(servers.first()) {
+    let worker = table.worker(id)?;
+    match server::pick(&worker.servers, address, &router.public, tls, worker.sticky) {
         Some(server) if tls && server.query.ticket_keys.is_none() => None,
         Some(server) => Some(Manner::Server(server.key.clone())),
         None if tls => None,

@@ -1,29 +1,52 @@
 //! One worker's channel: frames out in order, each whole; frames in; and which handover each acknowledgement is for.
 
 use crate::system::scm::{self, Sent};
+use crate::system::shared::Buffers;
 use crate::system::sock::{set_nonblocking, watch};
 use crate::wire::Encoding;
-use crate::wire::channel::{Decoder, Frame, FrameError};
+use crate::wire::channel::{Cutter, Frame, FrameError};
 use crate::wire::cluster::{ToWorker, encode};
+use crate::wire::message::{self, Message, MessageError};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
 
+use super::memory::Memory;
 use super::table::WorkerId;
 
-/// Bytes asked of the kernel at a time, as libuv does.
-const READ_SIZE: usize = 64 * 1024;
+/// Frames up to this length go out by one call when there is room for all of it, bytes.
+const AT_ONCE: usize = 32 * 1024;
+/// The key of a server that no worker has.
+const BARRIER: &str = "appctl:barrier";
 /// Node's own limit of descriptors in flight (unix(7) ETOOMANYREFS) has no event; this is how often it is tried again.
 const TOO_MANY_IN_FLIGHT_PAUSE: Duration = Duration::from_millis(10);
+
+/// No server has this key.
+const PROBE_KEY: &str = "probe";
+
+/// A client's connection on its way to a worker.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) socket: Rc<OwnedFd>,
+    /// It is in a worker's channel: another process must not serve it as well.
+    pub(crate) sent: Cell<bool>,
+}
+
+impl Client {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self { socket: Rc::new(socket), sent: Cell::new(false) }
+    }
+}
 
 /// What a worker made of a connection. A closed `oneshot` means that the channel ended first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +70,8 @@ pub(crate) enum Manner {
 #[derive(Debug)]
 enum Awaited {
     Probe(oneshot::Sender<()>),
+    /// A probe with a descriptor of its own.
+    Dummy(oneshot::Sender<()>),
     Sticky(oneshot::Sender<Outcome>),
     /// The acknowledgement is followed by a reply to this `seq`.
     Server(u64, oneshot::Sender<Outcome>),
@@ -56,15 +81,26 @@ enum Awaited {
 enum Parcel {
     Plain(Bytes),
     Probe(Bytes, oneshot::Sender<()>),
-    Connection(Bytes, Rc<OwnedFd>, Awaited),
+    Connection(Bytes, Rc<Client>, Awaited),
+    /// A connection that the worker is going to refuse.
+    Barrier(Bytes, OwnedFd),
 }
 
 impl Parcel {
     fn frame(&self) -> &Bytes {
         match self {
-            Self::Plain(frame) | Self::Probe(frame, _) | Self::Connection(frame, ..) => frame,
+            Self::Plain(frame) | Self::Probe(frame, _) | Self::Connection(frame, ..) | Self::Barrier(frame, _) => frame,
         }
     }
+}
+
+/// What will come back from the worker once it has seen all that the process before us had sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Barrier {
+    /// The refusal of the connection with this `seq`.
+    Reply(u64),
+    /// NODE_HANDLE_NACK, the answer to a bare probe.
+    Nack,
 }
 
 #[derive(Debug, Default)]
@@ -72,14 +108,40 @@ struct Outbox {
     queue: VecDeque<Parcel>,
     /// Of the whole queue.
     bytes: usize,
-    /// Bytes of the first parcel that are in the channel already.
-    written: usize,
+    /// The first parcel is in the channel but for its last byte and its descriptor.
+    last_missing: bool,
+    /// The first parcel is in [`Buffers`], on its way.
+    begun: bool,
     awaited: VecDeque<Awaited>,
     /// Probes among them. A descriptor right behind a probe could reach Node in one read with it, and Node would give it to
     /// the probe: connections wait until the probe is answered.
     probes: usize,
+    /// The last frame that went in had no descriptor.
+    plain_last: bool,
     replies: HashMap<u64, oneshot::Sender<Outcome>>,
     seq: u64,
+}
+
+impl Outbox {
+    /// The first parcel is in the channel, whole.
+    fn first_is_out(&mut self) {
+        let Some(parcel) = self.queue.pop_front() else {
+            return;
+        };
+        self.bytes -= parcel.frame().len();
+        self.plain_last = matches!(parcel, Parcel::Plain(_) | Parcel::Probe(..));
+        match parcel {
+            Parcel::Probe(_, answer) => {
+                self.probes += 1;
+                self.awaited.push_back(Awaited::Probe(answer));
+            }
+            Parcel::Connection(_, client, awaited) => {
+                client.sent.set(true);
+                self.awaited.push_back(awaited);
+            }
+            Parcel::Plain(_) | Parcel::Barrier(..) => {}
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -88,7 +150,10 @@ pub(crate) struct Link {
     pub(crate) encoding: Encoding,
     stream: AsyncFd<OwnedFd>,
     outbox: RefCell<Outbox>,
-    decoder: RefCell<Decoder>,
+    buffers: RefCell<Buffers>,
+    cutter: RefCell<Cutter>,
+    /// The barrier's number while it has not come back: what is acknowledged until then was sent by the process before us.
+    barrier: Cell<Option<Barrier>>,
     more: Notify,
     closed: Cell<bool>,
     queue_limit: usize,
@@ -111,12 +176,14 @@ pub(crate) enum Pumped {
 }
 
 impl Link {
-    /// `stream`: the router's end of a connected AF_UNIX stream socket. Needs a tokio runtime.
+    /// `stream`: the router's end of a connected AF_UNIX stream socket. Messages are numbered from `first_seq`. Needs a tokio
+    /// runtime.
     pub(crate) fn new(
         id: WorkerId,
-        encoding: Encoding,
+        cutter: Cutter,
         stream: OwnedFd,
-        frame_limit: usize,
+        buffers: Buffers,
+        first_seq: u64,
         queue_limit: usize,
     ) -> io::Result<Self> {
         // A larger buffer lets more handovers wait in the kernel; what the system allows is enough.
@@ -124,14 +191,48 @@ impl Link {
         set_nonblocking(&stream)?;
         Ok(Self {
             id,
-            encoding,
+            encoding: cutter.encoding,
             stream: watch(stream, Interest::READABLE | Interest::WRITABLE)?,
-            outbox: RefCell::default(),
-            decoder: RefCell::new(Decoder::new(encoding, frame_limit)),
+            outbox: RefCell::new(Outbox { seq: first_seq, ..Outbox::default() }),
+            buffers: RefCell::new(buffers),
+            cutter: RefCell::new(cutter),
+            barrier: Cell::new(None),
             more: Notify::new(),
             closed: Cell::new(false),
             queue_limit,
         })
+    }
+
+    /// Goes on where another process stopped. What it had handed over is still going to be acknowledged: a connection for
+    /// a server that does not exist (for Bun a bare probe) marks the place from which on acknowledgements are ours. Nothing that is acknowledged
+    /// is sent before that has come back.
+    pub(crate) fn resume(&self) -> io::Result<()> {
+        // Whatever it had sent last.
+        self.outbox.borrow_mut().plain_last = true;
+        if self.encoding == Encoding::Bun {
+            self.barrier.set(Some(Barrier::Nack));
+            self.push(Parcel::Plain(encode(self.encoding, &ToWorker::Probe)));
+        } else {
+            let (ours, _) = UnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            let seq = self.next_seq();
+            self.barrier.set(Some(Barrier::Reply(seq)));
+            let frame = encode(self.encoding, &ToWorker::NewConnection { key: BARRIER, seq });
+            self.push(Parcel::Barrier(frame, ours.into()));
+        }
+        // Half a frame may be waiting in the buffers, with nothing queued behind it.
+        self.more.notify_one();
+        Ok(())
+    }
+
+    fn pass_barrier(&self) {
+        self.barrier.set(None);
+        self.more.notify_one();
+    }
+
+    /// Lets the channel and its buffers outlive this process.
+    pub(crate) fn keep(&self, memory: &Memory) {
+        memory.keep(self.id, self.stream.get_ref().as_fd(), self.buffers.borrow().file());
     }
 
     /// Queues one of our own messages.
@@ -159,12 +260,42 @@ impl Link {
     /// Asks for a sign of the worker's event loop.
     pub(crate) fn probe(&self) -> oneshot::Receiver<()> {
         let (answer, answered) = oneshot::channel();
-        self.push(Parcel::Probe(encode(self.encoding, &ToWorker::Probe), answer));
+        // A connection for a server that nobody has: every Node acknowledges and drops it, and so does Deno, which leaves
+        // a NODE_HANDLE without descriptor unanswered. Bun has no such servers, and answers the other kind.
+        let dummy = match self.encoding {
+            Encoding::Bun => None,
+            Encoding::Json | Encoding::Advanced => UnixStream::pair().ok(),
+        };
+        self.push(match dummy {
+            Some((theirs, _)) if theirs.set_nonblocking(true).is_ok() => {
+                let frame = ToWorker::NewConnection { key: PROBE_KEY, seq: self.next_seq() };
+                let frame = encode(self.encoding, &frame);
+                Parcel::Connection(frame, Rc::new(Client::new(theirs.into())), Awaited::Dummy(answer))
+            }
+            _ => Parcel::Probe(encode(self.encoding, &ToWorker::Probe), answer),
+        });
         answered
     }
 
+    /// Puts what is queued where the next process finds it. Connections are not: whoever wants them handed over keeps them.
+    pub(crate) fn leave(&self) -> io::Result<()> {
+        match self.flush() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+        let outbox = self.outbox.borrow();
+        let mut buffers = self.buffers.borrow_mut();
+        // The first one may be in the buffers already.
+        for parcel in outbox.queue.iter().skip(usize::from(outbox.begun)) {
+            if let Parcel::Plain(frame) = parcel {
+                buffers.append(frame)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Hands a client's connection over. The caller keeps its own reference until the outcome is known.
-    pub(crate) fn hand(&self, client: Rc<OwnedFd>, manner: &Manner) -> oneshot::Receiver<Outcome> {
+    pub(crate) fn hand(&self, client: Rc<Client>, manner: &Manner) -> oneshot::Receiver<Outcome> {
         let (outcome, known) = oneshot::channel();
         let (frame, awaited) = match manner {
             Manner::Sticky => (encode(self.encoding, &ToWorker::StickyConnection), Awaited::Sticky(outcome)),
@@ -190,6 +321,12 @@ impl Link {
 
     /// NODE_HANDLE_ACK (`taken`) or NODE_HANDLE_NACK came. `false`: nobody had asked for it.
     pub(crate) fn acknowledged(&self, taken: bool) -> bool {
+        if let Some(barrier) = self.barrier.get() {
+            if barrier == Barrier::Nack && !taken {
+                self.pass_barrier();
+            }
+            return true;
+        }
         let mut outbox = self.outbox.borrow_mut();
         let outcome = if taken { Outcome::Taken } else { Outcome::Refused };
         // Receivers may have given up; then the outcome is nobody's business.
@@ -198,6 +335,9 @@ impl Link {
             Some(Awaited::Probe(answer)) => {
                 outbox.probes -= 1;
                 self.more.notify_one();
+                let _ = answer.send(());
+            }
+            Some(Awaited::Dummy(answer)) => {
                 let _ = answer.send(());
             }
             Some(Awaited::Server(seq, answer)) if taken => {
@@ -212,6 +352,9 @@ impl Link {
 
     /// The reply to a message of ours that carried `seq`.
     pub(crate) fn replied(&self, seq: u64, accepted: bool) {
+        if self.barrier.get() == Some(Barrier::Reply(seq)) {
+            return self.pass_barrier();
+        }
         if let Some(answer) = self.outbox.borrow_mut().replies.remove(&seq) {
             let _ = answer.send(if accepted { Outcome::Taken } else { Outcome::Refused });
         }
@@ -235,41 +378,74 @@ impl Link {
         }
     }
 
-    /// Writes what fits. `WouldBlock`: something is left.
+    /// Writes what fits. `WouldBlock`: something is left that waits for room.
     fn flush(&self) -> io::Result<()> {
         let channel = self.stream.get_ref().as_fd();
         let mut outbox = self.outbox.borrow_mut();
-        while let Some(parcel) = outbox.queue.front() {
+        let mut buffers = self.buffers.borrow_mut();
+        loop {
+            if buffers.unsent() > 0 {
+                buffers.send(channel)?;
+                continue;
+            }
+            if outbox.begun {
+                outbox.begun = false;
+                outbox.first_is_out();
+                continue;
+            }
+            let Some(parcel) = outbox.queue.front() else {
+                return Ok(());
+            };
             let frame = parcel.frame().clone();
-            let written = outbox.written;
             match parcel {
-                // The probe's answer brings the writer back.
+                // The answer to the probe, or to the barrier, brings the writer back.
                 Parcel::Connection(..) if outbox.probes > 0 => return Ok(()),
-                Parcel::Connection(_, client, _) if written == 0 => {
-                    if scm::send_with_descriptor(channel, &frame, client.as_fd())? == Sent::AllButLast {
-                        outbox.written = frame.len() - 1;
+                Parcel::Connection(..) | Parcel::Probe(..) if self.barrier.get().is_some() => return Ok(()),
+                // Deno loses a descriptor that comes in one read with the frame before it. The writer waits for the reader.
+                Parcel::Connection(..) | Parcel::Barrier(..)
+                    if outbox.plain_last
+                        && !outbox.last_missing
+                        && self.encoding == Encoding::Json
+                        && !scm::is_read(channel)? =>
+                {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Parcel::Connection(_, client, _) => {
+                    let client = Rc::clone(client);
+                    self.send_connection(&mut outbox, &frame, client.socket.as_fd())?;
+                }
+                Parcel::Barrier(_, end) => {
+                    let end = end.try_clone()?;
+                    self.send_connection(&mut outbox, &frame, end.as_fd())?;
+                }
+                Parcel::Plain(_) | Parcel::Probe(..)
+                    if frame.len() <= AT_ONCE && scm::has_room(channel, frame.len())? =>
+                {
+                    let sent = scm::send(channel, &frame)?;
+                    if sent < frame.len() {
+                        buffers.begin(&frame[sent..])?;
+                        outbox.begun = true;
                         continue;
                     }
                 }
-                Parcel::Connection(_, client, _) => scm::send_last(channel, frame[written], client.as_fd())?,
                 Parcel::Plain(_) | Parcel::Probe(..) => {
-                    outbox.written += scm::send(channel, &frame[written..])?;
-                    if outbox.written < frame.len() {
-                        continue;
-                    }
+                    buffers.begin(&frame)?;
+                    outbox.begun = true;
+                    continue;
                 }
             }
-            outbox.written = 0;
-            outbox.bytes -= frame.len();
-            match outbox.queue.pop_front() {
-                Some(Parcel::Probe(_, answer)) => {
-                    outbox.probes += 1;
-                    outbox.awaited.push_back(Awaited::Probe(answer));
-                }
-                Some(Parcel::Connection(_, _, awaited)) => outbox.awaited.push_back(awaited),
-                Some(Parcel::Plain(_)) | None => {}
-            }
+            outbox.first_is_out();
         }
+    }
+
+    fn send_connection(&self, outbox: &mut Outbox, frame: &[u8], client: BorrowedFd<'_>) -> io::Result<()> {
+        let channel = self.stream.get_ref().as_fd();
+        if !outbox.last_missing && scm::send_with_descriptor(channel, frame, client)? == Sent::Whole {
+            return Ok(());
+        }
+        outbox.last_missing = true;
+        scm::send_last(channel, frame[frame.len() - 1], client)?;
+        outbox.last_missing = false;
         Ok(())
     }
 
@@ -296,8 +472,11 @@ impl Link {
         }
     }
 
-    /// Waits until there is something to read, then reads once. `handle` gets every whole frame.
-    pub(crate) async fn read(&self, handle: impl FnMut(Frame)) -> Result<Pumped, LinkError> {
+    /// Waits until there is something to read, then reads once. `handle` gets every whole frame and what it means.
+    pub(crate) async fn read(
+        &self,
+        handle: impl FnMut(&Frame, Result<Message, MessageError>),
+    ) -> Result<Pumped, LinkError> {
         let mut guard = self.stream.readable().await?;
         let pumped = self.pump(handle)?;
         if pumped == Pumped::Nothing {
@@ -307,11 +486,10 @@ impl Link {
     }
 
     /// Reads once, without waiting.
-    pub(crate) fn pump(&self, mut handle: impl FnMut(Frame)) -> Result<Pumped, LinkError> {
+    pub(crate) fn pump(&self, handle: impl FnMut(&Frame, Result<Message, MessageError>)) -> Result<Pumped, LinkError> {
         // Descriptors that a worker sends us are not wanted: closed here, acknowledged by whoever handles the frame.
         let mut descriptors = Vec::new();
-        let channel = self.stream.get_ref().as_fd();
-        let received = scm::receive(channel, self.decoder.borrow_mut().buffer(), READ_SIZE, &mut descriptors);
+        let received = self.buffers.borrow_mut().receive(self.stream.get_ref().as_fd(), &mut descriptors);
         match received {
             Ok(0) => return Ok(Pumped::End),
             Ok(_) => {}
@@ -320,13 +498,255 @@ impl Link {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Pumped::End),
             Err(error) => return Err(error.into()),
         }
+        self.handle_whole(handle)?;
+        Ok(Pumped::Some)
+    }
+
+    /// Deals with all whole frames that have been read.
+    pub(crate) fn handle_whole(
+        &self,
+        mut handle: impl FnMut(&Frame, Result<Message, MessageError>),
+    ) -> Result<(), FrameError> {
         loop {
-            // Not borrowed while the frame is handled: handling may end this link.
-            let frame = self.decoder.borrow_mut().next_frame()?;
-            match frame {
-                Some(frame) => handle(frame),
-                None => return Ok(Pumped::Some),
+            let frame = {
+                let buffers = self.buffers.borrow();
+                let Some(length) = self.cutter.borrow_mut().length(buffers.inbound())? else {
+                    return Ok(());
+                };
+                let bytes = Bytes::copy_from_slice(&buffers.inbound()[..length]);
+                Frame { encoding: self.encoding, bytes }
+            };
+            let message = message::read(&frame);
+            // Should this process be killed right here, then a packet is lost rather than relayed twice; all else is done
+            // twice rather than lost, which makes no difference.
+            let relayed = matches!(message, Ok(Message::Adapter(_)));
+            if relayed {
+                self.buffers.borrow_mut().consume(frame.bytes.len());
+            }
+            handle(&frame, message);
+            if !relayed {
+                self.buffers.borrow_mut().consume(frame.bytes.len());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::task::{LocalSet, spawn_local};
+
+    /// The other end: what came, and behind how many bytes each descriptor did.
+    struct Peer {
+        stream: tokio::net::UnixStream,
+        bytes: bytes::BytesMut,
+        descriptors: Vec<(usize, OwnedFd)>,
+    }
+
+    impl Peer {
+        /// Waits, then reads at most `most` bytes.
+        async fn read(&mut self, most: usize) -> usize {
+            loop {
+                self.stream.readable().await.unwrap();
+                if let Some(count) = self.read_now(most) {
+                    return count;
+                }
+            }
+        }
+
+        fn read_now(&mut self, most: usize) -> Option<usize> {
+            let (bytes, mut new) = (&mut self.bytes, Vec::new());
+            let stream = &self.stream;
+            let read = stream.try_io(Interest::READABLE, || scm::receive(stream.as_fd(), bytes, most, &mut new));
+            self.descriptors.extend(new.into_iter().map(|descriptor| (self.bytes.len(), descriptor)));
+            read.ok()
+        }
+
+        fn lines(&self) -> Vec<&str> {
+            std::str::from_utf8(&self.bytes).unwrap().lines().collect()
+        }
+    }
+
+    fn link(encoding: Encoding, queue_limit: usize) -> (Rc<Link>, Peer) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let link = Rc::new(
+            Link::new(1, Cutter::new(encoding, 1 << 20), ours.into(), Buffers::create().unwrap(), 0, queue_limit)
+                .unwrap(),
+        );
+        let writer = Rc::clone(&link);
+        spawn_local(async move { writer.write().await });
+        let stream = tokio::net::UnixStream::from_std(theirs).unwrap();
+        (link, Peer { stream, bytes: bytes::BytesMut::new(), descriptors: Vec::new() })
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, test);
+    }
+
+    /// A client's connection that is told apart by what it has to say.
+    fn client(number: usize) -> (Rc<Client>, UnixStream) {
+        use std::io::Write;
+        let (end, mut other) = UnixStream::pair().unwrap();
+        other.write_all(&number.to_be_bytes()).unwrap();
+        (Rc::new(Client::new(end.into())), other)
+    }
+
+    fn number_of(descriptor: BorrowedFd<'_>) -> usize {
+        use std::io::Read;
+        let mut number = [0; 8];
+        UnixStream::from(descriptor.try_clone_to_owned().unwrap()).read_exact(&mut number).unwrap();
+        usize::from_be_bytes(number)
+    }
+
+    /// Far more than the channel's buffer holds, read in pieces of one byte first and of any size later: every frame
+    /// comes whole, in order, and each descriptor with the last byte of its own.
+    #[test]
+    fn frames_come_whole_in_order_and_with_their_descriptors() {
+        run(async {
+            let (link, mut peer) = link(Encoding::Json, usize::MAX);
+            let mut wanted = Vec::new();
+            let mut clients = Vec::new();
+            let mut outcomes = Vec::new();
+            for number in 0..300 {
+                let frame = format!("\"{number}{}\"\n", "x".repeat(number * 97 % 7001));
+                wanted.push(frame.trim_end().to_owned());
+                assert!(link.forward(frame.into()));
+                if number % 3 == 0 {
+                    let (end, other) = client(number);
+                    let frame = encode(Encoding::Json, &ToWorker::StickyConnection);
+                    wanted.push(String::from_utf8(frame.to_vec()).unwrap().trim_end().to_owned());
+                    outcomes.push(link.hand(end, &Manner::Sticky));
+                    clients.push((number, other));
+                }
+            }
+            let total: usize = wanted.iter().map(|frame| frame.len() + 1).sum();
+            while peer.bytes.len() < total {
+                let most = if peer.bytes.len() < 20_000 { 1 } else { 1 + peer.bytes.len() * 31 % 9000 };
+                assert!(peer.read(most).await > 0);
+            }
+            assert_eq!(peer.lines(), wanted);
+            let mut ends = Vec::new();
+            let mut at = 0;
+            for frame in &wanted {
+                at += frame.len() + 1;
+                ends.extend(frame.contains("NODE_HANDLE").then_some(at));
+            }
+            assert_eq!(peer.descriptors.iter().map(|(at, _)| *at).collect::<Vec<_>>(), ends);
+            for ((_, descriptor), (number, _)) in peer.descriptors.iter().zip(&clients) {
+                assert_eq!(number_of(descriptor.as_fd()), *number);
+            }
+            // Answers are for the handovers in their order.
+            for taken in (0..outcomes.len()).map(|place| place % 5 != 0) {
+                assert!(link.acknowledged(taken));
+            }
+            assert!(!link.acknowledged(true), "nobody asked for that one");
+            for (place, outcome) in outcomes.into_iter().enumerate() {
+                let wanted = if place % 5 == 0 { Outcome::Refused } else { Outcome::Taken };
+                assert_eq!(outcome.await, Ok(wanted));
+            }
+        });
+    }
+
+    /// A descriptor behind a probe without one would be given to the probe.
+    #[test]
+    fn no_descriptor_follows_a_bare_probe_before_its_answer() {
+        run(async {
+            let (link, mut peer) = link(Encoding::Bun, 1 << 20);
+            let answered = link.probe();
+            let (end, _other) = client(7);
+            let _outcome = link.hand(end, &Manner::Sticky);
+            peer.read(1 << 16).await;
+            // The writer has had its turn.
+            tokio::task::yield_now().await;
+            assert_eq!(peer.read_now(1 << 16), None);
+            assert_eq!((peer.lines().len(), peer.descriptors.len()), (1, 0));
+            assert!(link.acknowledged(false));
+            assert_eq!(answered.await, Ok(()));
+            while peer.descriptors.is_empty() {
+                peer.read(1 << 16).await;
+            }
+            assert_eq!(number_of(peer.descriptors[0].1.as_fd()), 7);
+        });
+    }
+
+    /// The other runtimes' probes have one of their own, and hold up nothing.
+    #[test]
+    fn a_probe_with_a_descriptor_holds_up_nothing() {
+        run(async {
+            for encoding in [Encoding::Json, Encoding::Advanced] {
+                let (link, mut peer) = link(encoding, 1 << 20);
+                let answered = link.probe();
+                let (end, _other) = client(7);
+                let outcome = link.hand(end, &Manner::Server("key".into()));
+                while peer.descriptors.len() < 2 {
+                    peer.read(1 << 16).await;
+                }
+                assert_eq!(number_of(peer.descriptors[1].1.as_fd()), 7);
+                assert!(link.acknowledged(true));
+                assert_eq!(answered.await, Ok(()));
+                // What the worker says of a server that it does not have.
+                link.replied(1, false);
+                assert!(link.acknowledged(true));
+                link.replied(2, true);
+                assert_eq!(outcome.await, Ok(Outcome::Taken));
+            }
+        });
+    }
+
+    /// For Deno, which is served in JSON.
+    #[test]
+    fn in_json_a_descriptor_never_comes_in_one_read_with_the_frame_before() {
+        run(async {
+            let (link, mut peer) = link(Encoding::Json, 1 << 20);
+            let (end, _other) = client(7);
+            for number in 0..50 {
+                assert!(link.forward(format!("{number}\n").into()));
+                let _outcome = link.hand(Rc::clone(&end), &Manner::Sticky);
+            }
+            let mut descriptors = 0;
+            for _ in 0..50 {
+                peer.read(1 << 16).await;
+                assert_eq!(peer.descriptors.len(), descriptors, "the plain frame alone");
+                peer.read(1 << 16).await;
+                descriptors += 1;
+                assert_eq!(peer.descriptors.len(), descriptors);
+            }
+        });
+    }
+
+    #[test]
+    fn closing_drops_all_that_waits() {
+        run(async {
+            let (link, mut peer) = link(Encoding::Json, usize::MAX);
+            let (end, _other) = client(1);
+            let sent = link.hand(Rc::clone(&end), &Manner::Sticky);
+            // More than the channel takes.
+            assert!(link.forward(vec![b'x'; 8 << 20].into()));
+            let queued = link.hand(Rc::clone(&end), &Manner::Sticky);
+            let probe = link.probe();
+            link.close();
+            assert!(sent.await.is_err() && queued.await.is_err() && probe.await.is_err());
+            assert_eq!(Rc::strong_count(&end), 1, "the connection is kept by nobody");
+            assert!(link.hand(Rc::clone(&end), &Manner::Sticky).await.is_err(), "after the end");
+            while peer.read(1 << 20).await > 0 {}
+            assert!(link.outbox.borrow().queue.is_empty());
+        });
+    }
+
+    #[test]
+    fn a_full_queue_takes_no_more() {
+        run(async {
+            let (link, mut peer) = link(Encoding::Json, 1 << 20);
+            let frame = Bytes::from(vec![b'x'; 64 << 10]);
+            let taken = (0..1000).take_while(|_| link.forward(frame.clone())).count();
+            // The limit, and what the kernel has taken.
+            assert!((16..300).contains(&taken), "{taken}");
+            for _ in 0..taken * 64 {
+                peer.read(1 << 10).await;
+            }
+            assert!(link.forward(frame), "there is room again");
+        });
     }
 }

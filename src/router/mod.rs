@@ -2,8 +2,9 @@
 //! messages to the relay.
 //!
 //! One thread, one runtime: [`table`] and [`balance`] decide, [`link`] is a worker's channel, [`peek`] and [`handover`] a
-//! client's connection, [`refuse`] what the router says itself, [`meet`] how a worker comes in, [`control`] what the
-//! operator asks. [`Router`] ties them together; [`run`] is the loop.
+//! client's connection, [`record`] and `memory` what survives this process, [`refuse`] what the router says itself, [`meet`] how a worker comes in, [`control`] what the
+//! operator asks. [`Router`] ties them together; [`run`] is the loop, `service` its
+//! place in systemd.
 
 pub mod balance;
 pub mod client;
@@ -11,49 +12,49 @@ pub mod control;
 mod handover;
 mod link;
 mod meet;
+mod memory;
 mod peek;
+pub mod record;
+mod recover;
 mod refuse;
 mod rollout;
+mod serve;
+mod server;
 mod service;
 pub mod table;
 
 use crate::config::router::RouterSettings;
 use crate::relay::hub::{Hub, Notice};
 use crate::system::activation::{Address, Listener};
-use crate::system::sock::{self, accept, set_nonblocking};
+use crate::system::shared::Buffers;
 use crate::wire::Encoding;
-use crate::wire::channel::Frame;
+use crate::wire::channel::{Cutter, Frame};
 use crate::wire::cluster::{AddressType, FromWorker, Query, Sockname, ToWorker};
-use crate::wire::message::{self, Message};
+use crate::wire::message::{Message, MessageError};
 use bytes::Bytes;
-use link::{Link, Pumped};
+use link::{Client, Link, Pumped};
+use memory::Memory;
 use nix::errno::Errno;
+use record::Record;
 use refuse::Refusal;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
-use table::{Choice, Phase, Server, Sign, Table, WorkerId};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use table::{Choice, Phase, Server, Sign, Table, Worker, WorkerId};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use memory::Legacy;
+pub use serve::{Listeners, run};
 pub use service::main;
 
-/// Connections accepted in a row before the workers' channels get their turn.
-const ACCEPT_BATCH: usize = 64;
-/// After accept(2) failed for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Reads from one worker's channel in a row, when a session is looked for: a worker that never stops talking must not
 /// keep the others waiting.
 const DRAIN_READS: usize = 16;
-/// Frames shorter than this are copied out of their read buffer before they wait, bytes.
-const KEPT_WHOLE: usize = 16 * 1024;
 /// A worker that left so recently is probably being restarted.
 const RESTART_HOPE: Duration = Duration::from_secs(10);
 
@@ -64,6 +65,7 @@ pub struct Router {
     table: RefCell<Table>,
     hub: RefCell<Hub>,
     links: RefCell<BTreeMap<WorkerId, Rc<Link>>>,
+    memory: Memory,
     /// Session ticket keys of TLS servers, by address and port: a ticket of one worker is good at every other.
     ticket_keys: RefCell<HashMap<String, String>>,
     /// A worker or a session came or went.
@@ -71,6 +73,8 @@ pub struct Router {
     /// A connection or a session ended, as far as the router is concerned.
     drained: Notify,
     waiting: Cell<usize>,
+    /// Connections that are being served, in the order of their arrival.
+    clients: RefCell<BTreeMap<u64, Rc<Client>>>,
     silent: RefCell<BTreeMap<u64, oneshot::Sender<()>>>,
     arrivals: Cell<u64>,
     handed: Cell<u64>,
@@ -78,6 +82,8 @@ pub struct Router {
     random: Cell<u64>,
     started: Instant,
     last_departure: Cell<Option<Instant>>,
+    /// Where clients come in.
+    public: Vec<Address>,
     /// The first public TCP port, for workers that listen on port 0.
     port: u16,
     /// How many workers there should be, by the latest word.
@@ -88,17 +94,11 @@ pub struct Router {
     stopping: CancellationToken,
 }
 
-/// What the loop serves.
-pub struct Listeners {
-    pub public: Vec<Listener>,
-    pub channel: Option<UnixListener>,
-    pub control: Option<UnixListener>,
-}
-
 impl Router {
     /// `public`: where clients come in. Needs a tokio runtime with a `LocalSet`.
     pub fn new(app: &str, settings: RouterSettings, public: &[Listener]) -> Rc<Self> {
-        let port = public.iter().find_map(|listener| match listener.address() {
+        let public: Vec<_> = public.iter().map(Listener::address).collect();
+        let port = public.iter().find_map(|address| match address {
             Address::Internet(address) => Some(address.port()),
             _ => None,
         });
@@ -112,10 +112,12 @@ impl Router {
             table: RefCell::new(table),
             hub: RefCell::default(),
             links: RefCell::default(),
+            memory: Memory::default(),
             ticket_keys: RefCell::default(),
             changed: Notify::new(),
             drained: Notify::new(),
             waiting: Cell::new(0),
+            clients: RefCell::default(),
             silent: RefCell::default(),
             arrivals: Cell::new(0),
             handed: Cell::new(0),
@@ -123,6 +125,7 @@ impl Router {
             random: Cell::new(seed),
             started: Instant::now(),
             last_departure: Cell::new(None),
+            public,
             port: port.unwrap_or(0),
             wanted: Cell::new(wanted),
             rolling: watch::Sender::new(false),
@@ -147,8 +150,8 @@ impl Router {
             let worker = table.attach(slot, pid, now);
             (worker.id, worker.index)
         };
-        let settings = &self.settings;
-        let made = Link::new(id, encoding, stream, settings.frame_limit, settings.queue_limit)
+        let made = Buffers::create()
+            .and_then(|buffers| self.make_link(id, encoding, stream, buffers))
             .and_then(|link| Ok((link, preface(id, index)?)));
         let (link, preface) = match made {
             Ok(made) => made,
@@ -157,14 +160,23 @@ impl Router {
                 return Err(error);
             }
         };
-        let link = Rc::new(link);
+        self.links.borrow_mut().insert(id, Rc::clone(&link));
+        self.hub.borrow_mut().join(id, encoding);
+        // Kept before it is answered: a worker that knows its number survives this router.
+        self.remember(id);
+        link.keep(&self.memory);
         if !link.forward(preface.into()) {
             tracing::debug!(APP = self.app, "the queue limit is smaller than a hello");
         }
-        self.links.borrow_mut().insert(id, Rc::clone(&link));
-        self.hub.borrow_mut().join(id, encoding);
         self.changed.notify_waiters();
         Ok(id)
+    }
+
+    fn make_link(&self, id: WorkerId, encoding: Encoding, stream: OwnedFd, buffers: Buffers) -> io::Result<Rc<Link>> {
+        let cutter = Cutter::new(encoding, self.settings.frame_limit);
+        // No number is used twice on a channel, whichever router sent it; all are exact in a JavaScript number.
+        let first_seq = (self.memory.generation() & 0xF_FFFF) << 32;
+        Link::new(id, cutter, stream, buffers, first_seq, self.settings.queue_limit).map(Rc::new)
     }
 
     /// Which process a worker is, for those who attach it before it is started.
@@ -172,6 +184,7 @@ impl Router {
         if let Some(worker) = self.table.borrow_mut().worker_mut(id) {
             worker.pid = pid;
         }
+        self.remember(id);
     }
 
     /// `NODE_APP_INSTANCE` of an attached worker.
@@ -209,8 +222,12 @@ impl Router {
 
     /// Reads to the end; says what was wrong, if anything.
     async fn read_channel(self: &Rc<Self>, link: &Rc<Link>) -> Option<String> {
+        // The router before us may have read what it did not live to handle.
+        if let Err(error) = link.handle_whole(|frame, message| self.on_frame(link, frame, message)) {
+            return Some(error.to_string());
+        }
         loop {
-            match link.read(|frame| self.on_frame(link, &frame)).await {
+            match link.read(|frame, message| self.on_frame(link, frame, message)).await {
                 Ok(Pumped::End) => return None,
                 Ok(Pumped::Some | Pumped::Nothing) => {}
                 Err(error) => return Some(error.to_string()),
@@ -225,15 +242,10 @@ impl Router {
         let Some(worker) = self.table.borrow_mut().detach(link.id) else {
             return;
         };
+        self.note(&Record::Gone { id: link.id });
+        self.memory.drop_worker(link.id);
         self.last_departure.set(Some(Instant::now()));
-        for (id, notice) in self.hub.borrow_mut().leave(link.id) {
-            if let Some(other) = self.link(id) {
-                match notice {
-                    Notice::Close { uid, nsp } => other.send(&ToWorker::AdapterClose { uid: &uid, nsp: &nsp }),
-                    Notice::Exit { id } => other.send(&ToWorker::WorkerExit { id: u64::from(id) }),
-                }
-            }
-        }
+        self.announce_departure(link.id);
         let (slot, pid, phase) = (&worker.slot, worker.pid, worker.phase.as_str());
         match reason {
             Some(reason) => {
@@ -252,27 +264,42 @@ impl Router {
         self.drained.notify_waiters();
     }
 
-    fn on_frame(self: &Rc<Self>, link: &Rc<Link>, frame: &Frame) {
+    /// Tells the adapters of the others.
+    fn announce_departure(&self, id: WorkerId) {
+        for (id, notice) in self.hub.borrow_mut().leave(id) {
+            if let Some(other) = self.link(id) {
+                match notice {
+                    Notice::Close { uid, nsp } => other.send(&ToWorker::AdapterClose { uid: &uid, nsp: &nsp }),
+                    Notice::Exit { id } => other.send(&ToWorker::WorkerExit { id: u64::from(id) }),
+                }
+            }
+        }
+    }
+
+    fn on_frame(self: &Rc<Self>, link: &Rc<Link>, frame: &Frame, message: Result<Message, MessageError>) {
         let id = link.id;
-        match message::read(frame) {
+        match message {
             Ok(Message::Handle) => link.send(&ToWorker::HandleAck),
             Ok(Message::Ack) => self.check_asked(link, link.acknowledged(true)),
             Ok(Message::Nack) => self.check_asked(link, link.acknowledged(false)),
             Ok(Message::Cluster(message)) => self.on_cluster(link, message),
             Ok(Message::SessionOpened(session)) => {
                 self.table.borrow_mut().open(id, &session);
+                self.note(&Record::Open { id, sid: session });
                 self.changed.notify_waiters();
             }
             Ok(Message::SessionClosed(session)) => {
                 self.table.borrow_mut().close(id, &session);
+                self.note(&Record::Close { id, sid: session });
                 self.drained.notify_waiters();
             }
             Ok(Message::Adapter(envelope)) => {
-                let targets = self.hub.borrow_mut().packet(id, &envelope);
-                if !targets.is_empty() {
-                    let bytes = kept(&frame.bytes);
-                    targets.into_iter().for_each(|target| self.forward(target, bytes.clone()));
+                let news = self.hub.borrow_mut().learn(id, &envelope);
+                if let Some(news) = news {
+                    self.note(&recover::node_record(id, &envelope, news));
                 }
+                let targets = self.hub.borrow().targets(id, &envelope);
+                targets.into_iter().for_each(|target| self.forward(target, frame.bytes.clone()));
                 self.sign(id, Sign::Adapter);
             }
             Ok(Message::Ready) => self.sign(id, Sign::Word),
@@ -305,9 +332,14 @@ impl Router {
     }
 
     fn sign(&self, id: WorkerId, sign: Sign) {
-        let mut table = self.table.borrow_mut();
-        if table.sign(id, sign, self.settings.ready_on) {
-            if let Some(worker) = table.worker(id) {
+        let sticky = |table: &Table| table.worker(id).is_some_and(|worker| worker.sticky);
+        let before = sticky(&self.table.borrow());
+        let becomes = self.table.borrow_mut().sign(id, sign, self.settings.ready_on);
+        if becomes || before != sticky(&self.table.borrow()) {
+            self.remember(id);
+        }
+        if becomes {
+            if let Some(worker) = self.table.borrow().worker(id) {
                 let (slot, pid, index) = (&worker.slot, worker.pid, worker.index);
                 tracing::info!(APP = self.app, WORKER = slot, pid, index, "worker {slot} (pid {pid}) is ready");
             }
@@ -320,9 +352,11 @@ impl Router {
         match message {
             FromWorker::Online => {
                 self.table.borrow_mut().online(id);
+                self.remember(id);
                 self.await_silence(link);
             }
             FromWorker::QueryServer { seq, query } => self.on_query(link, seq, &query),
+            FromWorker::Listening(query) if link.encoding == Encoding::Bun => self.on_own_server(id, &query),
             FromWorker::Listening(_) => self.sign(id, Sign::Listening),
             FromWorker::Close { key } => {
                 if let Some(worker) = self.table.borrow_mut().worker_mut(id) {
@@ -332,11 +366,13 @@ impl Router {
                         worker.phase = Phase::Starting;
                     }
                 }
+                self.remember(id);
             }
             FromWorker::ExitedAfterDisconnect { seq } => {
                 if let Some(worker) = self.table.borrow_mut().worker_mut(id) {
                     worker.phase = Phase::Draining;
                 }
+                self.remember(id);
                 link.send(&ToWorker::Acknowledge { ack: seq, seq: link.next_seq() });
             }
             FromWorker::Reply { ack, accepted } => link.replied(ack, accepted.unwrap_or(true)),
@@ -358,6 +394,20 @@ impl Router {
         });
     }
 
+    /// Bun does not ask before its servers bind their ports, and has no way to take a connection for them.
+    fn on_own_server(&self, id: WorkerId, query: &Query) {
+        if let Some(worker) = self.table.borrow_mut().worker_mut(id) {
+            worker.alone = true;
+            let (slot, place) = (&worker.slot, server::name(query));
+            tracing::error!(
+                APP = self.app,
+                WORKER = slot,
+                "worker {slot} has bound {place} by itself, as Bun does: the router cannot hand connections to it. \
+                 Use setupWorker() of @socket.io/sticky without listen(), or run it with Node"
+            );
+        }
+    }
+
     /// A worker wants to listen: it gets its connections from us, one by one (lib/internal/cluster/round_robin_handle.js).
     fn on_query(&self, link: &Link, seq: u64, query: &Query) {
         let errno = match query.address_type {
@@ -369,7 +419,14 @@ impl Router {
         let port = query.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
         let place = format!("{}:{port}:{:?}", query.address.as_deref().unwrap_or("null"), query.address_type);
         if let Some(errno) = errno {
-            tracing::warn!(APP = self.app, id = link.id, place, %errno, "a worker asked for a socket that cannot be shared");
+            let table = self.table.borrow();
+            let slot = table.worker(link.id).map_or("?", |worker| worker.slot.as_str());
+            let wanted = server::name(query);
+            tracing::warn!(
+                APP = self.app,
+                WORKER = slot,
+                "worker {slot} asked for {wanted}, which workers cannot share: it got {errno}"
+            );
             let outcome = Err(-(errno as i32));
             link.send(&ToWorker::QueryReply {
                 ack: seq,
@@ -384,11 +441,18 @@ impl Router {
             .ticket_keys
             .as_ref()
             .map(|keys| self.ticket_keys.borrow_mut().entry(place.clone()).or_insert_with(|| keys.clone()).clone());
+        if let Some(keys) = &ticket_keys {
+            self.note(&Record::Tickets { place: place.clone(), keys: keys.clone() });
+        }
         // Two live servers of one worker with one key are a fatal assertion there; seq makes it unique.
         let key = format!("{place}:{}:{seq}", query.index);
-        if let Some(worker) = self.table.borrow_mut().worker_mut(link.id) {
+        if let Some(worker) = self.table.borrow_mut().worker_mut(link.id)
+            // The router before us may have come as far as this with the same query.
+            && !worker.servers.iter().any(|server| server.key == key)
+        {
             worker.servers.push(Server { key: key.clone(), query: query.clone() });
         }
+        self.remember(link.id);
         let six = query.address_type == AddressType::Tcp6 || query.address.is_none();
         let sockname = match query.address_type {
             AddressType::Path => Sockname::Path,
@@ -417,12 +481,12 @@ impl Router {
         for link in links {
             for _ in 0..DRAIN_READS {
                 // An end or an error stays: the channel's own loop meets it again and deals with it.
-                let Ok(Pumped::Some) = link.pump(|frame| self.on_frame(&link, &frame)) else { break };
+                let Ok(Pumped::Some) = link.pump(|frame, message| self.on_frame(&link, frame, message)) else { break };
             }
         }
     }
 
-    fn choose(&self, session: Option<&str>, tried: &[WorkerId]) -> Choice {
+    fn choose(&self, session: Option<&str>, tried: &[WorkerId], address: &Address) -> Choice {
         // xorshift64 (Marsaglia 2003): even enough to spread connections.
         let mut random = self.random.get();
         random ^= random << 13;
@@ -431,7 +495,14 @@ impl Router {
         self.random.set(random);
         let mut table = self.table.borrow_mut();
         let balance = self.settings.balance;
-        table.choose(session, tried, balance, self.now(), random)
+        let suits = |worker: &Worker| worker.servers.iter().any(|server| server::is_at(server, address));
+        table.choose(session, tried, suits, balance, self.now(), random)
+    }
+
+    /// Whether one of these workers has not left.
+    fn is_any_here(&self, workers: &[WorkerId]) -> bool {
+        let table = self.table.borrow();
+        workers.iter().any(|id| table.worker(*id).is_some())
     }
 
     /// Whether it makes sense to wait for a worker.
@@ -463,91 +534,5 @@ impl Router {
             n => format!("{n} sessions"),
         };
         format!("{ready} of {wanted} workers ready, {sessions}")
-    }
-}
-
-/// Serves until `stop`, then lets go of what is on its way. Run it in a `LocalSet`.
-pub async fn run(router: Rc<Router>, listeners: Listeners, stop: CancellationToken) -> io::Result<()> {
-    for listener in listeners.public {
-        let address = Rc::new(listener.address());
-        let (router, stop) = (Rc::clone(&router), stop.clone());
-        let socket = match listener {
-            Listener::Tcp(tcp) => OwnedFd::from(tcp),
-            Listener::Unix(unix) => OwnedFd::from(unix),
-        };
-        set_nonblocking(&socket)?;
-        let socket = sock::watch(socket, Interest::READABLE)?;
-        tokio::task::spawn_local(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = accept_clients(&router, &socket, &address) => {}
-            }
-        });
-    }
-    if let Some(channel) = listeners.channel {
-        let (router, stop) = (Rc::clone(&router), stop.clone());
-        channel.set_nonblocking(true)?;
-        let channel = tokio::net::UnixListener::from_std(channel)?;
-        tokio::task::spawn_local(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = meet::accept_workers(&router, channel) => {}
-            }
-        });
-    }
-    if let Some(socket) = listeners.control {
-        let (router, stop) = (Rc::clone(&router), stop.clone());
-        socket.set_nonblocking(true)?;
-        let socket = tokio::net::UnixListener::from_std(socket)?;
-        tokio::task::spawn_local(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = control::serve(&router, socket) => {}
-            }
-        });
-    }
-    stop.cancelled().await;
-    let last = async {
-        while router.waiting.get() > router.silent.borrow().len() {
-            router.drained.notified().await;
-        }
-    };
-    // Whoever has not been taken by then is cut off by the exit.
-    if tokio::time::timeout(Duration::from_secs(2), last).await.is_err() {
-        tracing::warn!(APP = router.app, waiting = router.waiting.get(), "stopping with connections still waiting");
-    }
-    Ok(())
-}
-
-/// A frame that may have to wait in a queue. A small one is a slice of a large read buffer, which it would keep alive.
-fn kept(frame: &Bytes) -> Bytes {
-    if frame.len() < KEPT_WHOLE { Bytes::copy_from_slice(frame) } else { frame.clone() }
-}
-
-async fn accept_clients(router: &Rc<Router>, socket: &AsyncFd<OwnedFd>, address: &Rc<Address>) {
-    loop {
-        let Ok(mut guard) = socket.readable().await else {
-            return;
-        };
-        for _ in 0..ACCEPT_BATCH {
-            match accept(socket.get_ref()) {
-                Ok(client) => {
-                    let serving = handover::serve(Rc::clone(router), client, Rc::clone(address));
-                    tokio::task::spawn_local(serving);
-                }
-                Err(Errno::EAGAIN) => {
-                    guard.clear_ready();
-                    break;
-                }
-                // accept(2): errors of the new connection, not of the listener.
-                Err(Errno::ECONNABORTED | Errno::EINTR | Errno::EPROTO | Errno::EPERM) => {}
-                Err(error) => {
-                    tracing::error!(APP = router.app, %address, %error, "cannot accept connections now");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    break;
-                }
-            }
-        }
-        tokio::task::yield_now().await;
     }
 }

@@ -1,6 +1,6 @@
 //! The router as the systemd service `APP.service`: sockets in, READY, STATUS, WATCHDOG out, and a clean end on SIGTERM.
 
-use super::{Listeners, Router, run};
+use super::{Legacy, Listeners, Router, run};
 use crate::config::router::RouterSettings;
 use crate::system::{activation, log, notify};
 use std::process::ExitCode;
@@ -17,19 +17,16 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the router of `app` until SIGTERM or SIGINT.
 pub fn main(app: &str, settings: RouterSettings) -> ExitCode {
-    log::init();
+    log::init(app);
     // The unit has no limit of its own, because it would hold for the reload too.
     nix::unistd::alarm::set(START_LIMIT);
-    let (sockets, unknown) = match activation::take() {
+    let sockets = match activation::take() {
         Ok(taken) => taken,
         Err(error) => {
             tracing::error!(APP = app, %error, "cannot take over the sockets: {error}");
             return ExitCode::FAILURE;
         }
     };
-    for name in unknown {
-        tracing::warn!(APP = app, name, "systemd passed a descriptor with a name that is not known here");
-    }
     if sockets.channel.is_none() {
         tracing::error!(
             APP = app,
@@ -45,7 +42,8 @@ pub fn main(app: &str, settings: RouterSettings) -> ExitCode {
         }
     };
     let listeners = Listeners { public: sockets.public, channel: sockets.channel, control: sockets.control };
-    match LocalSet::new().block_on(&runtime, serve(app, settings, listeners)) {
+    let legacy = Legacy::sort(sockets.stored);
+    match LocalSet::new().block_on(&runtime, serve(app, settings, listeners, legacy)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(APP = app, %error, "the router failed: {error}");
@@ -54,7 +52,7 @@ pub fn main(app: &str, settings: RouterSettings) -> ExitCode {
     }
 }
 
-async fn serve(app: &str, settings: RouterSettings, listeners: Listeners) -> std::io::Result<()> {
+async fn serve(app: &str, settings: RouterSettings, listeners: Listeners, mut legacy: Legacy) -> std::io::Result<()> {
     let stop = CancellationToken::new();
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopping = stop.clone();
@@ -75,6 +73,8 @@ async fn serve(app: &str, settings: RouterSettings, listeners: Listeners) -> std
         "routing {}",
         if addresses.is_empty() { "nothing public".into() } else { addresses.join(", ") }
     );
+    router.recover(&mut legacy);
+    router.serve_taken_over(legacy);
     tokio::task::spawn_local(report(Rc::clone(&router)));
     run(router, listeners, stop).await
 }

@@ -5,8 +5,10 @@ mod rollout;
 pub use rollout::Rank;
 
 use super::balance::{self, Load};
+use super::record::WorkerRecord;
 use crate::config::router::{Balance, ReadyOn};
 use crate::wire::cluster::Query;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
@@ -14,10 +16,12 @@ pub use crate::relay::hub::WorkerId;
 
 /// How long a connection without a session counts as one that is about to get it.
 const EXPECTATION: Duration = Duration::from_secs(10);
+/// A handover that is not acknowledged after so long: the worker's event loop does not turn.
+const STUCK: Duration = Duration::from_millis(100);
 /// Sessions of dead workers that are remembered, so that their clients get their 400 at once.
 const GONE_LIMIT: usize = 100_000;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     Starting,
     Ready,
@@ -36,7 +40,7 @@ impl Phase {
 }
 
 /// A cluster server of a worker: what it believes to listen on.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Server {
     pub key: String,
     pub query: Query,
@@ -62,8 +66,14 @@ pub struct Worker {
     pub touched: Option<Duration>,
     /// When connections without a session were handed over that have not registered one yet.
     expected: VecDeque<Duration>,
+    /// When what is pending was handed over, oldest first.
+    unacknowledged: VecDeque<Duration>,
     turn: u64,
-    online: bool,
+    pub(super) online: bool,
+    /// It has a broadcast adapter or has registered sessions: what none of its servers is for goes to its `setupWorker()`.
+    pub sticky: bool,
+    /// It has bound a port by itself, and takes no connections for that from us.
+    pub alone: bool,
 }
 
 impl Worker {
@@ -71,7 +81,11 @@ impl Worker {
         while self.expected.front().is_some_and(|at| now.saturating_sub(*at) > EXPECTATION) {
             self.expected.pop_front();
         }
-        Load { pending: self.pending, sessions: self.sessions.len() + self.expected.len(), turn: self.turn }
+        let waits = self.unacknowledged.front().map_or(Duration::ZERO, |at| now.saturating_sub(*at));
+        // By powers of two: on a busy machine everybody is late, and one that is blocked far more so.
+        let stuck = (waits.as_millis() / STUCK.as_millis()).checked_ilog2().map_or(0, |power| power + 1);
+        let sessions = self.sessions.len() + self.expected.len();
+        Load { stuck, pending: self.pending, sessions, turn: self.turn }
     }
 }
 
@@ -119,6 +133,10 @@ impl Table {
         self.last_id += 1;
         let id = self.last_id;
         let index = self.index_for(slot);
+        self.insert(id, slot, index, pid, now)
+    }
+
+    fn insert(&mut self, id: WorkerId, slot: &str, index: u32, pid: i32, since: u64) -> &mut Worker {
         self.indices.insert(slot.to_owned(), index);
         let worker = Worker {
             id,
@@ -126,7 +144,7 @@ impl Table {
             index,
             pid,
             phase: Phase::Starting,
-            since: now,
+            since,
             servers: Vec::new(),
             sessions: HashSet::new(),
             pending: 0,
@@ -134,8 +152,11 @@ impl Table {
             rank: if self.promised.contains_key(slot) { Rank::Trial } else { Rank::Old },
             touched: None,
             expected: VecDeque::new(),
+            unacknowledged: VecDeque::new(),
             turn: 0,
             online: false,
+            sticky: false,
+            alone: false,
         };
         self.workers.entry(id).or_insert(worker)
     }
@@ -152,6 +173,27 @@ impl Table {
             return index;
         }
         (0..).find(|index| !taken.contains(index)).unwrap_or(0)
+    }
+
+    /// Puts back a worker that another process attached.
+    pub fn restore(&mut self, known: &WorkerRecord) {
+        self.last_id = self.last_id.max(known.id);
+        let worker = self.insert(known.id, &known.slot, known.index, known.pid, known.since);
+        worker.phase = known.phase;
+        worker.online = known.online;
+        worker.sticky = known.sticky;
+        worker.alone = known.alone;
+        worker.handed = known.handed;
+        worker.servers.clone_from(&known.servers);
+    }
+
+    /// No worker gets a number up to this one any more.
+    pub fn skip_to(&mut self, last: WorkerId) {
+        self.last_id = self.last_id.max(last);
+    }
+
+    pub fn last_id(&self) -> WorkerId {
+        self.last_id
     }
 
     /// A worker's channel is closed: it is dead or as good as dead.
@@ -207,9 +249,10 @@ impl Table {
         let Some(worker) = self.workers.get_mut(&id) else {
             return false;
         };
+        worker.sticky |= sign == Sign::Adapter;
         let counts = match rule {
             // One that has asked for a server will say `listening`; its silence means that it is not there yet.
-            ReadyOn::Auto => sign != Sign::Silence || (worker.online && worker.servers.is_empty()),
+            ReadyOn::Auto => sign != Sign::Silence || (worker.online && worker.servers.is_empty() && !worker.alone),
             ReadyOn::Message => sign == Sign::Word,
             ReadyOn::Listening => sign == Sign::Listening,
         };
@@ -232,6 +275,7 @@ impl Table {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
+        worker.sticky = true;
         worker.expected.pop_front();
         worker.sessions.insert(session.into());
         if let Some(before) = self.sessions.insert(session.into(), id)
@@ -252,11 +296,13 @@ impl Table {
         }
     }
 
-    /// Where a connection goes. `session`: the one that it names; `tried`: workers that have refused this connection.
+    /// Where a connection goes. `session`: the one that it names; `tried`: workers that have refused this connection;
+    /// `suits`: whether a worker has a server for just this address. Where some have, the others get nothing of it.
     pub fn choose(
         &mut self,
         session: Option<&str>,
         tried: &[WorkerId],
+        suits: impl Fn(&Worker) -> bool,
         balance: Balance,
         now: Duration,
         random: u64,
@@ -264,22 +310,36 @@ impl Table {
         if let Some(session) = session {
             match self.sessions.get(session) {
                 Some(id) if !tried.contains(id) => return Choice::Worker(*id),
-                // Its worker is gone or refused it: any other will say that the session is unknown.
-                Some(_) => {}
+                // Its worker lives and refused the connection: no other can serve it.
+                Some(_) => return Choice::Nobody,
+                // Its worker is gone: any other will say that the session is unknown.
                 None if self.gone_lookup.contains(session) => {}
                 None => return Choice::UnknownSession,
             }
         }
-        self.choose_any(tried, balance, now, random)
+        self.choose_any(tried, suits, balance, now, random)
     }
 
     /// A worker for a connection without a (known) session.
-    pub fn choose_any(&mut self, tried: &[WorkerId], balance: Balance, now: Duration, random: u64) -> Choice {
+    fn choose_any(
+        &mut self,
+        tried: &[WorkerId],
+        suits: impl Fn(&Worker) -> bool,
+        balance: Balance,
+        now: Duration,
+        random: u64,
+    ) -> Choice {
         let mut candidates = Vec::with_capacity(self.workers.len());
         let mut loads = Vec::with_capacity(self.workers.len());
-        let best = self.best(tried);
+        // One on trial is better than nobody.
+        let free = |worker: &Worker| worker.phase == Phase::Ready && !tried.contains(&worker.id);
+        let only_trials = !self.workers.values().any(|worker| free(worker) && worker.rank != Rank::Trial);
+        let ready = |worker: &Worker| worker.phase == Phase::Ready && (only_trials || worker.rank != Rank::Trial);
+        let some_suit = self.workers.values().any(|worker| ready(worker) && suits(worker));
+        let may = |worker: &Worker| free(worker) && ready(worker) && (!some_suit || suits(worker));
+        let best = self.workers.values().filter(|worker| may(worker)).map(|worker| worker.rank).max();
         for worker in self.workers.values_mut() {
-            if worker.phase == Phase::Ready && Some(worker.rank) == best && !tried.contains(&worker.id) {
+            if may(worker) && Some(worker.rank) == best {
                 candidates.push(worker.id);
                 loads.push(worker.load(now));
             }
@@ -294,6 +354,7 @@ impl Table {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.pending += 1;
             worker.touched = Some(now);
+            worker.unacknowledged.push_back(now);
             if new {
                 worker.turn = self.turns;
                 worker.expected.push_back(now);
@@ -305,6 +366,8 @@ impl Table {
     pub fn handed(&mut self, id: WorkerId, taken: bool) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.pending = worker.pending.saturating_sub(1);
+            // Acknowledgements come in the order of the handovers.
+            worker.unacknowledged.pop_front();
             worker.handed += u64::from(taken);
         }
     }
@@ -327,7 +390,7 @@ mod tests {
     }
 
     fn choose(table: &mut Table, session: Option<&str>) -> Choice {
-        table.choose(session, &[], Balance::LeastLoaded, NOW, 0)
+        table.choose(session, &[], |_| false, Balance::LeastLoaded, NOW, 0)
     }
 
     #[test]
@@ -366,6 +429,21 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_avoids_the_worker_that_does_not_acknowledge() {
+        let mut table = table(3);
+        table.handing(2, true, NOW);
+        for _ in 0..20 {
+            let chosen = table.choose(None, &[], |_| false, Balance::LeastLoaded, NOW + STUCK * 2, 0);
+            let Choice::Worker(id) = chosen else { panic!("nobody") };
+            assert_ne!(id, 2);
+            table.handing(id, true, NOW + STUCK * 2);
+        }
+        // All are late: the others not as late as this one.
+        let chosen = table.choose(None, &[], |_| false, Balance::LeastLoaded, NOW + STUCK * 4, 0);
+        assert_ne!(chosen, Choice::Worker(2));
+    }
+
+    #[test]
     fn a_starting_or_draining_worker_gets_nothing_new() {
         let mut table = table(1);
         table.attach("2", 1, 0);
@@ -378,8 +456,23 @@ mod tests {
     fn one_that_refused_is_not_asked_again() {
         let mut table = table(2);
         table.open(1, "abc");
-        assert_eq!(table.choose(Some("abc"), &[1], Balance::LeastLoaded, NOW, 0), Choice::Worker(2));
-        assert_eq!(table.choose(None, &[1, 2], Balance::LeastLoaded, NOW, 0), Choice::Nobody);
+        let mut choose =
+            |session, tried: &[WorkerId]| table.choose(session, tried, |_| false, Balance::LeastLoaded, NOW, 0);
+        assert_eq!(choose(None, &[1]), Choice::Worker(2));
+        assert_eq!(choose(None, &[1, 2]), Choice::Nobody);
+        assert_eq!(choose(Some("abc"), &[1]), Choice::Nobody, "nobody else knows its session");
+    }
+
+    #[test]
+    fn a_server_for_just_this_address_comes_before_all_others() {
+        let mut table = table(3);
+        let mut choose =
+            |tried: &[WorkerId]| table.choose(None, tried, |worker| worker.id == 2, Balance::LeastLoaded, NOW, 0);
+        assert_eq!(choose(&[]), Choice::Worker(2));
+        assert_eq!(choose(&[2]), Choice::Nobody);
+        table.drain("2");
+        let chosen = table.choose(None, &[], |worker| worker.id == 2, Balance::LeastLoaded, NOW, 0);
+        assert_eq!(chosen, Choice::Worker(1));
     }
 
     #[test]

@@ -6,9 +6,9 @@
 
 use listenfd::ListenFd;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
 /// A listening stream socket of either family.
@@ -49,6 +49,21 @@ pub enum Address {
     Unnamed,
 }
 
+impl Address {
+    /// The local address of a connection.
+    pub fn of(connection: &OwnedFd) -> Self {
+        let Ok(connection) = connection.try_clone() else {
+            return Self::Unnamed;
+        };
+        let tcp = TcpStream::from(connection);
+        if let Ok(address) = tcp.local_addr() {
+            return Self::Internet(address);
+        }
+        let unix = UnixStream::from(OwnedFd::from(tcp));
+        unix.local_addr().ok().and_then(|it| it.as_pathname().map(PathBuf::from)).map_or(Self::Unnamed, Self::Path)
+    }
+}
+
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -68,6 +83,8 @@ pub struct Sockets {
     pub channel: Option<UnixListener>,
     /// `FileDescriptorName=control`
     pub control: Option<UnixListener>,
+    /// What the service had given to systemd to keep, by its names.
+    pub stored: Vec<(String, OwnedFd)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -79,16 +96,13 @@ pub enum ActivationError {
 }
 
 /// Takes all sockets that systemd passed. Call it once, early: it owns the descriptors from then on.
-///
-/// Names that the router does not know are closed and returned, so that the caller can log them.
-pub fn take() -> Result<(Sockets, Vec<String>), ActivationError> {
+pub fn take() -> Result<Sockets, ActivationError> {
     let names: Vec<String> =
         sd_notify::listen_fds_with_names().map_err(ActivationError::Environment)?.map(|(_, name)| name).collect();
     let mut passed = if names.is_empty() { ListenFd::empty() } else { ListenFd::from_env() };
     let mut sockets = Sockets::default();
-    let mut unknown = Vec::new();
-    for (index, name) in names.into_iter().enumerate() {
-        let failed = |source| ActivationError::Descriptor { index, name: name.clone(), source };
+    for (index, name) in names.iter().cloned().enumerate() {
+        let failed = |source| ActivationError::Descriptor { index, name: names[index].clone(), source };
         match name.as_str() {
             "public" => {
                 let listener = match passed.take_unix_listener(index) {
@@ -106,11 +120,10 @@ pub fn take() -> Result<(Sockets, Vec<String>), ActivationError> {
             _ => {
                 if let Ok(Some(descriptor)) = passed.take_raw_fd(index) {
                     // SAFETY: systemd passed this descriptor to us alone, and `passed` has just given it up.
-                    drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
+                    sockets.stored.push((name, unsafe { OwnedFd::from_raw_fd(descriptor) }));
                 }
-                unknown.push(name);
             }
         }
     }
-    Ok((sockets, unknown))
+    Ok(sockets)
 }

@@ -52,7 +52,7 @@ pub async fn run(
 }
 
 /// The reason that a job failed, in words.
-pub fn reason(result: &str, properties: &Properties) -> String {
+pub fn reason(unit: &str, result: &str, properties: &Properties) -> String {
     let unit_result = properties.text("Result").unwrap_or_default();
     // CLD_EXITED, CLD_KILLED and CLD_DUMPED of sigaction(2).
     let status = match (properties.i32("ExecMainCode"), properties.i32("ExecMainStatus")) {
@@ -62,6 +62,9 @@ pub fn reason(result: &str, properties: &Properties) -> String {
         _ => String::new(),
     };
     match (result, unit_result) {
+        ("failed", "resources") if unit.ends_with(".socket") => {
+            "its address cannot be opened; is another program using it?".to_owned()
+        }
         ("failed", "timeout") => "it was not ready in time".to_owned(),
         ("timeout", _) => "it took too long".to_owned(),
         ("failed", "start-limit-hit") => "it failed too often; its last try:".to_owned(),
@@ -85,7 +88,8 @@ mod tests {
 
     #[test]
     fn reasons_in_words() {
-        assert_eq!(reason("failed", &Properties::default()), "it failed");
-        assert_eq!(reason("dependency", &Properties::default()), "a unit that it needs did not start");
+        assert_eq!(reason("shop@1.service", "failed", &Properties::default()), "it failed");
+        let dependency = reason("shop@1.service", "dependency", &Properties::default());
+        assert_eq!(dependency, "a unit that it needs did not start");
     }
 }

@@ -8,12 +8,14 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Sets up logging for a long-running part. `APPCTL_LOG` is a `tracing` filter, by default `info`.
-pub fn init() {
+///
+/// `identifier`: SYSLOG_IDENTIFIER of our lines in the journal.
+pub fn init(identifier: &str) {
     let filter = EnvFilter::try_from_env("APPCTL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     if stderr_is_journal()
         && let Ok(journal) = tracing_journald::layer()
     {
-        let journal = journal.with_field_prefix(None);
+        let journal = journal.with_field_prefix(None).with_syslog_identifier(identifier.to_owned());
         if tracing_subscriber::registry().with(filter).with(journal).try_init().is_ok() {
             return;
         }

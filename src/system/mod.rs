@@ -14,4 +14,5 @@ pub mod peer;
 pub mod place;
 pub mod process;
 pub mod scm;
+pub mod shared;
 pub mod sock;

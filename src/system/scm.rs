@@ -4,15 +4,11 @@
 
 #![allow(unsafe_code)]
 
-use bytes::BytesMut;
-use nix::sys::socket::{self, ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr};
-use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use nix::sys::socket::{self, ControlMessage, MsgFlags, UnixAddr};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 const FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
-
-/// Descriptors that one recvmsg may bring: SCM_MAX_FD of the kernel.
-const MAX_DESCRIPTORS: usize = 253;
 
 /// What became of a frame that carries a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,52 +77,56 @@ pub fn send_last(channel: BorrowedFd<'_>, last: u8, descriptor: BorrowedFd<'_>) 
     Ok(())
 }
 
-/// Appends what has come to `buffer` and to `descriptors` (close-on-exec). `Ok(0)`: end of stream.
-pub fn receive(
+/// Appends what has come, at most `most` bytes, to `buffer` and to `descriptors`. `Ok(0)`: end of stream.
+#[cfg(test)]
+pub(crate) fn receive(
     channel: BorrowedFd<'_>,
-    buffer: &mut BytesMut,
+    buffer: &mut bytes::BytesMut,
     most: usize,
-    descriptors: &mut Vec<OwnedFd>,
+    descriptors: &mut Vec<std::os::fd::OwnedFd>,
 ) -> io::Result<usize> {
+    use std::os::fd::FromRawFd;
     let start = buffer.len();
     buffer.resize(start + most, 0);
-    let received = receive_into(channel, &mut buffer[start..], descriptors);
-    buffer.truncate(start + received.as_ref().map_or(0, |count| *count));
-    received
-}
-
-fn receive_into(channel: BorrowedFd<'_>, bytes: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
-    let mut control = nix::cmsg_space!([std::os::fd::RawFd; MAX_DESCRIPTORS]);
-    let mut slices = [IoSliceMut::new(bytes)];
-    let message = socket::recvmsg::<UnixAddr>(
-        channel.as_raw_fd(),
-        &mut slices,
-        Some(&mut control),
-        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC,
-    )?;
-    if let Ok(controls) = message.cmsgs() {
-        for control in controls {
-            if let ControlMessageOwned::ScmRights(passed) = control {
-                // SAFETY: the kernel has just made these descriptors for us; nobody else knows them.
-                descriptors.extend(passed.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
+    let mut control = nix::cmsg_space!([std::os::fd::RawFd; 253]);
+    let mut slices = [io::IoSliceMut::new(&mut buffer[start..])];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = socket::recvmsg::<UnixAddr>(channel.as_raw_fd(), &mut slices, Some(&mut control), flags);
+    let received = message.map(|message| {
+        for control in message.cmsgs().into_iter().flatten() {
+            if let socket::ControlMessageOwned::ScmRights(passed) = control {
+                // SAFETY: the kernel has just made these descriptors for us.
+                descriptors.extend(passed.into_iter().map(|raw| unsafe { std::os::fd::OwnedFd::from_raw_fd(raw) }));
             }
         }
-    }
-    Ok(message.bytes)
+        message.bytes
+    });
+    buffer.truncate(start + received.unwrap_or(0));
+    Ok(received?)
 }
 
 /// Whether a frame of `length` bytes and its descriptor fit into the channel's buffer now.
-fn has_room(channel: BorrowedFd<'_>, length: usize) -> io::Result<bool> {
+pub fn has_room(channel: BorrowedFd<'_>, length: usize) -> io::Result<bool> {
     // Each piece costs its bytes rounded up and the kernel's bookkeeping; 4 KiB cover both pieces' overhead.
     const OVERHEAD: usize = 4096;
     let size = socket::getsockopt(&channel, socket::sockopt::SndBuf)?;
+    Ok(unread(channel)? + 2 * length + OVERHEAD < size)
+}
+
+/// What the other side has not read yet, in bytes of kernel memory: several hundred for the smallest message.
+fn unread(channel: BorrowedFd<'_>) -> io::Result<usize> {
     let mut queued: libc::c_int = 0;
     // SAFETY: SIOCOUTQ (TIOCOUTQ) writes one int.
     if unsafe { libc::ioctl(channel.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    let queued = usize::try_from(queued).unwrap_or(0);
-    Ok(queued + 2 * length + OVERHEAD < size)
+    Ok(usize::try_from(queued).unwrap_or(0))
+}
+
+/// Whether the other side has read everything. When it reads the rest, the channel becomes writable once more.
+pub fn is_read(channel: BorrowedFd<'_>) -> io::Result<bool> {
+    // The kernel wakes writers just before it gives back the last byte of a message.
+    Ok(unread(channel)? < 256)
 }
 
 /// Room for one SCM_RIGHTS message with one descriptor, aligned as cmsg(3) wants it.

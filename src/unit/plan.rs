@@ -239,6 +239,8 @@ fn router(app: &App, names: &Names, workers: u32) -> UnitFile {
     unit.set("Service", "Slice", specifiers(&names.slice));
     let workers_stop = stop_phase(app).saturating_mul(2).saturating_add(Duration::from_secs(10));
     unit.set("Service", "TimeoutStopSec", write_span(workers_stop));
+    // Two a worker, twice over while all of them are replaced, and some for the log and for clients that wait.
+    unit.set("Service", "FileDescriptorStoreMax", (4 * workers + 256).to_string());
     unit.set("Service", "SyslogIdentifier", &app.name);
     unit.set("Service", "LogExtraFields", format!("APP={}", app.name));
     if app.scope == Scope::System {

@@ -9,7 +9,7 @@ pub(super) const SOURCE: &str = "_sio_adapter";
 const WITH_WORKER_ID: std::ops::RangeInclusive<u32> = 8..=11;
 
 /// Which release's numbers a message uses; one never reaches workers of the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Dialect {
     /// Up to 0.2.2: no `uid`.
     WorkerId,

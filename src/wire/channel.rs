@@ -20,23 +20,74 @@ pub enum FrameError {
 /// Bytes before the payload of an [`Encoding::Advanced`] frame: its length, big-endian, not counting themselves.
 pub const PREFIX: usize = 4;
 
-/// Cuts a stream into frames. Any split of the input gives the same frames.
-///
-/// A frame shares the memory that it was read into, so nothing is copied; memory grows with the bytes that came, never
-/// with a length that the peer announced. After an error the stream has lost its frame boundaries: the error stays.
-#[derive(Debug)]
-pub struct Decoder {
+/// Finds where the frame at the front of a buffer ends.
+#[derive(Debug, Clone)]
+pub struct Cutter {
     pub encoding: Encoding,
+    /// Longest frame, bytes.
     pub limit: usize,
-    buffer: BytesMut,
-    /// This many bytes at the front hold no newline.
+    /// How much of the front is known to hold no end of a line.
     scanned: usize,
 }
 
-impl Decoder {
-    /// `limit`: longest frame, bytes, prefix or newline included.
+impl Cutter {
     pub fn new(encoding: Encoding, limit: usize) -> Self {
-        Self { encoding, limit, buffer: BytesMut::new(), scanned: 0 }
+        Self { encoding, limit, scanned: 0 }
+    }
+
+    /// Length of the frame at the front of `buffer`, prefix or newline included; `None` when more bytes are needed.
+    ///
+    /// Between two calls the buffer may only grow; a frame that was found is taken away before the next call.
+    pub fn length(&mut self, buffer: &[u8]) -> Result<Option<usize>, FrameError> {
+        let length = match self.encoding {
+            Encoding::Json | Encoding::Bun => self.line(buffer)?,
+            Encoding::Advanced => self.prefixed(buffer)?,
+        };
+        if length.is_some() {
+            self.scanned = 0;
+        }
+        Ok(length)
+    }
+
+    /// Length of the line at the front, newline included.
+    fn line(&mut self, buffer: &[u8]) -> Result<Option<usize>, FrameError> {
+        let within = buffer.len().min(self.limit);
+        let from = self.scanned.min(within);
+        if let Some(offset) = memchr::memchr(b'\n', &buffer[from..within]) {
+            return Ok(Some(from + offset + 1));
+        }
+        self.scanned = within;
+        if buffer.len() > self.limit {
+            return Err(FrameError::TooLong { length: self.limit.saturating_add(1), limit: self.limit });
+        }
+        Ok(None)
+    }
+
+    fn prefixed(&self, buffer: &[u8]) -> Result<Option<usize>, FrameError> {
+        let Some(prefix) = buffer.first_chunk::<PREFIX>() else { return Ok(None) };
+        let length = usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX).saturating_add(PREFIX);
+        if length > self.limit {
+            return Err(FrameError::TooLong { length, limit: self.limit });
+        }
+        Ok((buffer.len() >= length).then_some(length))
+    }
+}
+
+/// Cuts a stream into frames. Any split of the input gives the same frames.
+#[derive(Debug)]
+pub struct Decoder {
+    cutter: Cutter,
+    buffer: BytesMut,
+}
+
+impl Decoder {
+    /// `limit`: longest frame, bytes.
+    pub fn new(encoding: Encoding, limit: usize) -> Self {
+        Self { cutter: Cutter::new(encoding, limit), buffer: BytesMut::new() }
+    }
+
+    pub fn encoding(&self) -> Encoding {
+        self.cutter.encoding
     }
 
     /// Where the caller appends what it read.
@@ -51,36 +102,8 @@ impl Decoder {
 
     /// The next whole frame, or `None` when more bytes are needed.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
-        let length = match self.encoding {
-            Encoding::Json | Encoding::Bun => self.line()?,
-            Encoding::Advanced => self.prefixed()?,
-        };
-        let Some(length) = length else { return Ok(None) };
-        self.scanned = 0;
-        Ok(Some(Frame { encoding: self.encoding, bytes: self.buffer.split_to(length).freeze() }))
-    }
-
-    /// Length of the line at the front, newline included.
-    fn line(&mut self) -> Result<Option<usize>, FrameError> {
-        let within = self.buffer.len().min(self.limit);
-        let from = self.scanned.min(within);
-        if let Some(offset) = memchr::memchr(b'\n', &self.buffer[from..within]) {
-            return Ok(Some(from + offset + 1));
-        }
-        self.scanned = within;
-        if self.buffer.len() > self.limit {
-            return Err(FrameError::TooLong { length: self.limit.saturating_add(1), limit: self.limit });
-        }
-        Ok(None)
-    }
-
-    fn prefixed(&self) -> Result<Option<usize>, FrameError> {
-        let Some(prefix) = self.buffer.first_chunk::<PREFIX>() else { return Ok(None) };
-        let length = usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX).saturating_add(PREFIX);
-        if length > self.limit {
-            return Err(FrameError::TooLong { length, limit: self.limit });
-        }
-        Ok((self.buffer.len() >= length).then_some(length))
+        let Some(length) = self.cutter.length(&self.buffer)? else { return Ok(None) };
+        Ok(Some(Frame { encoding: self.cutter.encoding, bytes: self.buffer.split_to(length).freeze() }))
     }
 }
 

@@ -6,6 +6,7 @@ use super::message::MessageError;
 use super::value::{Object, Value};
 use super::{Encoding, v8};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// NODE_CLUSTER messages that a worker sends.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +33,7 @@ pub enum FromWorker {
 }
 
 /// What a worker wants to listen on.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Query {
     /// As resolved by the worker; a path for [`AddressType::Path`].
     pub address: Option<String>,
@@ -47,7 +48,7 @@ pub struct Query {
     pub ticket_keys: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AddressType {
     Tcp4,
     Tcp6,

@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod boxed;
+mod commands;
 mod harness;
 mod heads;
 mod plain;
 mod reload;
 mod sessions;
+mod survival;
 mod units;

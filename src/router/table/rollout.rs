@@ -1,7 +1,7 @@
 //! What a rolling reload asks of the table: a new worker gets nothing until it has stood its trial, then all that is new;
 //! and it takes a given index.
 
-use super::{Phase, Table, WorkerId};
+use super::Table;
 
 /// Who gets what names no session: the highest that is ready. Without a reload all are [`Rank::Old`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,12 +42,6 @@ impl Table {
         self.promised.clear();
         self.workers.values_mut().for_each(|worker| worker.rank = Rank::Old);
     }
-
-    /// The highest rank of which a worker is ready that is not in `tried`.
-    pub(super) fn best(&self, tried: &[WorkerId]) -> Option<Rank> {
-        let ready = self.workers.values().filter(|worker| worker.phase == Phase::Ready && !tried.contains(&worker.id));
-        ready.map(|worker| worker.rank).max()
-    }
 }
 
 #[cfg(test)]
@@ -65,7 +59,7 @@ mod tests {
     }
 
     fn choose(table: &mut Table, session: Option<&str>) -> Choice {
-        table.choose(session, &[], Balance::LeastLoaded, NOW, 0)
+        table.choose(session, &[], |_| true, Balance::LeastLoaded, NOW, 0)
     }
 
     #[test]
@@ -86,7 +80,7 @@ mod tests {
         }
         assert_eq!(choose(&mut table, Some("known")), Choice::Worker(one));
         // It refuses, or it dies: back to the old ones.
-        assert_eq!(table.choose(None, &[new], Balance::LeastLoaded, NOW, 0), Choice::Worker(one));
+        assert_eq!(table.choose(None, &[new], |_| true, Balance::LeastLoaded, NOW, 0), Choice::Worker(one));
         table.detach(new);
         assert_eq!(choose(&mut table, None), Choice::Worker(one));
     }

@@ -1,0 +1,223 @@
+//! What the router writes down to survive its own death (pure): a log of lines, and the picture that it adds up to.
+//!
+//! A line is written by one call, so a process that is killed leaves whole lines and perhaps the beginning of one. Records
+//! say how things are, not what changed: reading one twice, or the same again, does no harm.
+
+use super::table::{Phase, Server, WorkerId};
+use crate::wire::adapter::Dialect;
+use crate::wire::hello::WireEncoding;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Record {
+    /// The first line. `last`: the highest number that a worker ever had; `generation`: how many routers there were.
+    Log { generation: u64, last: WorkerId },
+    /// A worker as it is now.
+    Worker(WorkerRecord),
+    /// It is gone, and all that is known of it.
+    Gone { id: WorkerId },
+    /// It has this session.
+    Open { id: WorkerId, sid: String },
+    /// It has it no longer.
+    Close { id: WorkerId, sid: String },
+    /// A node of its broadcast adapter.
+    Node { id: WorkerId, node: Node },
+    /// The node said goodbye.
+    NodeGone { id: WorkerId, node: Node },
+    /// Session ticket keys of the TLS servers at a place.
+    Tickets { place: String, keys: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    pub id: WorkerId,
+    pub slot: String,
+    pub index: u32,
+    pub pid: i32,
+    pub phase: Phase,
+    pub online: bool,
+    pub sticky: bool,
+    pub alone: bool,
+    pub since: u64,
+    pub handed: u64,
+    pub encoding: WireEncoding,
+    pub servers: Vec<Server>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Node {
+    pub dialect: Dialect,
+    /// Only 0.3.0 has them.
+    pub uid: Option<String>,
+    pub nsp: Option<String>,
+}
+
+/// What a log adds up to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Picture {
+    pub generation: u64,
+    pub last: WorkerId,
+    pub workers: BTreeMap<WorkerId, WorkerRecord>,
+    pub sessions: BTreeMap<String, WorkerId>,
+    pub nodes: BTreeMap<WorkerId, BTreeSet<Node>>,
+    pub tickets: BTreeMap<String, String>,
+}
+
+impl Picture {
+    /// Reads a log. `None`: it is not one. A last line that is cut off does not count.
+    pub fn read(log: &[u8]) -> Option<Self> {
+        let mut picture = Self::default();
+        let whole = log.rsplit_once_newline()?;
+        let mut lines = whole.split(|byte| *byte == b'\n').map(serde_json::from_slice::<Record>);
+        match lines.next()? {
+            Ok(Record::Log { generation, last }) => (picture.generation, picture.last) = (generation, last),
+            _ => return None,
+        }
+        // What cannot be read was written by another release; what can is still true.
+        lines.flatten().for_each(|record| picture.add(record));
+        Some(picture)
+    }
+
+    fn add(&mut self, record: Record) {
+        match record {
+            Record::Log { generation, last } => (self.generation, self.last) = (generation, last),
+            Record::Worker(worker) => {
+                self.last = self.last.max(worker.id);
+                self.workers.insert(worker.id, worker);
+            }
+            Record::Gone { id } => {
+                self.workers.remove(&id);
+                self.nodes.remove(&id);
+                self.sessions.retain(|_, owner| *owner != id);
+            }
+            Record::Open { id, sid } => {
+                self.sessions.insert(sid, id);
+            }
+            Record::Close { id, sid } => {
+                if self.sessions.get(&sid) == Some(&id) {
+                    self.sessions.remove(&sid);
+                }
+            }
+            Record::Node { id, node } => {
+                self.nodes.entry(id).or_default().insert(node);
+            }
+            Record::NodeGone { id, node } => {
+                if let Some(nodes) = self.nodes.get_mut(&id) {
+                    nodes.remove(&node);
+                }
+            }
+            Record::Tickets { place, keys } => {
+                self.tickets.insert(place, keys);
+            }
+        }
+    }
+
+    /// The shortest log with this picture.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        let head = Record::Log { generation: self.generation, last: self.last };
+        let workers = self.workers.values().cloned().map(Record::Worker);
+        let sessions = self.sessions.iter().map(|(sid, id)| Record::Open { id: *id, sid: sid.clone() });
+        let nodes = self
+            .nodes
+            .iter()
+            .flat_map(|(id, nodes)| nodes.iter().map(|node| Record::Node { id: *id, node: node.clone() }));
+        let tickets =
+            self.tickets.iter().map(|(place, keys)| Record::Tickets { place: place.clone(), keys: keys.clone() });
+        std::iter::once(head).chain(workers).chain(sessions).chain(nodes).chain(tickets)
+    }
+
+    /// [`Self::records`] as lines.
+    pub fn log(&self) -> Vec<u8> {
+        self.records().filter_map(|record| line(&record)).flatten().collect()
+    }
+}
+
+/// A record as a line, newline included. `None`: it cannot be written (no such record is known).
+pub fn line(record: &Record) -> Option<Vec<u8>> {
+    let mut line = serde_json::to_vec(record).ok()?;
+    line.push(b'\n');
+    Some(line)
+}
+
+trait Lines {
+    /// All before the last newline.
+    fn rsplit_once_newline(&self) -> Option<&[u8]>;
+}
+
+impl Lines for [u8] {
+    fn rsplit_once_newline(&self) -> Option<&[u8]> {
+        self.iter().rposition(|byte| *byte == b'\n').map(|end| &self[..end])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record() -> impl Strategy<Value = Record> {
+        let node = (any::<bool>(), "[a-c]").prop_map(|(uid, name)| Node {
+            dialect: if uid { Dialect::Uid } else { Dialect::WorkerId },
+            uid: uid.then(|| name.clone()),
+            nsp: uid.then(|| "/".to_owned()),
+        });
+        let id = 1..5_u32;
+        prop_oneof![
+            (id.clone(), any::<i32>()).prop_map(|(id, pid)| Record::Worker(WorkerRecord {
+                id,
+                slot: id.to_string(),
+                index: id,
+                pid,
+                phase: Phase::Ready,
+                online: true,
+                sticky: false,
+                alone: false,
+                since: 7,
+                handed: 9,
+                encoding: WireEncoding::Advanced,
+                servers: Vec::new(),
+            })),
+            id.clone().prop_map(|id| Record::Gone { id }),
+            (id.clone(), "[a-e]").prop_map(|(id, sid)| Record::Open { id, sid }),
+            (id.clone(), "[a-e]").prop_map(|(id, sid)| Record::Close { id, sid }),
+            (id.clone(), node.clone()).prop_map(|(id, node)| Record::Node { id, node }),
+            (id, node).prop_map(|(id, node)| Record::NodeGone { id, node }),
+            ("[ab]", "\\PC{0,9}").prop_map(|(place, keys)| Record::Tickets { place, keys }),
+        ]
+    }
+
+    fn log(records: &[Record]) -> Vec<u8> {
+        let head = Record::Log { generation: 3, last: 2 };
+        std::iter::once(&head).chain(records).filter_map(line).flatten().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_shortest_log_has_the_same_picture(records in prop::collection::vec(record(), 0..40)) {
+            let picture = Picture::read(&log(&records)).unwrap();
+            let mut again = Picture::read(&picture.log()).unwrap();
+            again.nodes.retain(|_, nodes| !nodes.is_empty());
+            let mut wanted = picture;
+            wanted.nodes.retain(|_, nodes| !nodes.is_empty());
+            prop_assert_eq!(again, wanted);
+        }
+
+        #[test]
+        fn a_log_that_is_cut_off_is_the_log_of_its_whole_lines(
+            records in prop::collection::vec(record(), 0..20), cut in any::<prop::sample::Index>()
+        ) {
+            let whole = log(&records);
+            let cut = cut.index(whole.len() + 1);
+            let lines = whole[..cut].iter().filter(|byte| **byte == b'\n').count();
+            let expected = (lines > 0).then(|| Picture::read(&log(&records[..lines - 1])).unwrap());
+            prop_assert_eq!(Picture::read(&whole[..cut]), expected);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            Picture::read(&bytes);
+        }
+    }
+}

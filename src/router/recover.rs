@@ -1,0 +1,191 @@
+//! Going on where the router before us stopped, and leaving the next one what it needs for that.
+
+use super::memory::Legacy;
+use super::record::{Node, Picture, Record, WorkerRecord};
+use super::table::{Phase, WorkerId};
+use super::{Router, handover};
+use crate::relay::hub::News;
+use crate::system::activation::Address;
+use crate::system::notify;
+use crate::system::shared::Buffers;
+use crate::wire::adapter::Envelope;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+/// Clients that a planned end leaves to the next router: systemd compares each new descriptor with all that it has.
+const CLIENTS_KEPT: usize = 200;
+
+impl Router {
+    /// Takes over the workers and sessions of the router before, if there was one, and begins to keep a memory of its own.
+    ///
+    /// A worker whose channel systemd no longer has died meanwhile: its sessions are gone, and the others are told.
+    pub fn recover(self: &Rc<Self>, legacy: &mut Legacy) {
+        let known = std::mem::take(&mut legacy.picture);
+        self.memory.set_generation(known.generation + 1);
+        self.table.borrow_mut().skip_to(known.last);
+        self.ticket_keys.borrow_mut().extend(known.tickets.clone());
+        let mut gone = Vec::new();
+        for worker in known.workers.values() {
+            self.table.borrow_mut().restore(worker);
+            self.hub.borrow_mut().join(worker.id, worker.encoding.into());
+            let sessions = known.sessions.iter().filter(|(_, owner)| **owner == worker.id);
+            sessions.for_each(|(sid, owner)| self.table.borrow_mut().open(*owner, sid));
+            for node in known.nodes.get(&worker.id).into_iter().flatten() {
+                let place = node.uid.clone().zip(node.nsp.clone());
+                self.hub.borrow_mut().restore(worker.id, node.dialect, place);
+            }
+            if let Err(reason) = self.take_over(worker, legacy) {
+                tracing::info!(
+                    APP = self.app,
+                    WORKER = worker.slot,
+                    reason,
+                    "worker {} left while no router ran",
+                    worker.slot
+                );
+                gone.push(worker.id);
+            }
+        }
+        for id in gone {
+            self.table.borrow_mut().detach(id);
+            self.announce_departure(id);
+            forget(id);
+        }
+        // What no log explains: a worker that was not told its number yet; it connects again.
+        legacy.channels.keys().chain(legacy.buffers.keys()).for_each(|id| forget(*id));
+        self.memory.begin(&self.picture());
+        legacy.logs.iter().for_each(|name| notify::forget(name));
+        let (workers, sessions) = (self.links.borrow().len(), self.table.borrow().sessions());
+        if known.generation > 0 {
+            tracing::info!(APP = self.app, workers, sessions, "took over {workers} workers and {sessions} sessions");
+        }
+    }
+
+    /// Serves the clients that waited when the router before ended.
+    fn welcome(self: &Rc<Self>, legacy: &mut Legacy) {
+        for (name, client) in legacy.clients.drain(..) {
+            // Only we have it from now on: a copy that systemd holds would keep it open for ever.
+            notify::forget(&name);
+            let address = Address::of(&client);
+            handover::enter(self, client, Rc::new(address));
+        }
+    }
+
+    /// At the end of this router: leaves all that waits to the next one. `false`: there will be none that could take it.
+    pub(super) fn hand_on(&self) -> bool {
+        if !self.memory.is_kept() {
+            return false;
+        }
+        for link in self.links.borrow().values() {
+            if let Err(error) = link.leave() {
+                tracing::error!(APP = self.app, id = link.id, %error, "what was queued for a worker is lost");
+            }
+        }
+        let clients = self.clients.borrow();
+        // One that is in a worker's channel already is served by that worker.
+        let waiting: Vec<_> = clients.iter().filter(|(_, client)| !client.sent.get()).collect();
+        for (number, client) in waiting.iter().take(CLIENTS_KEPT) {
+            if let Err(error) = notify::store(&format!("k{number}"), client.socket.as_fd()) {
+                tracing::error!(APP = self.app, %error, "a connection that waits is lost");
+            }
+        }
+        if let Some(lost) = waiting.len().checked_sub(CLIENTS_KEPT).filter(|lost| *lost > 0) {
+            tracing::warn!(APP = self.app, lost, "{lost} connections that wait are too many to be kept");
+        }
+        true
+    }
+
+    fn take_over(self: &Rc<Self>, worker: &WorkerRecord, legacy: &mut Legacy) -> Result<(), String> {
+        let channel = legacy.channels.remove(&worker.id).ok_or("its channel is closed")?;
+        let buffers = legacy.buffers.remove(&worker.id).ok_or("its buffers are gone")?;
+        let buffers = Buffers::open(buffers).map_err(|error| error.to_string())?;
+        let link = self
+            .make_link(worker.id, worker.encoding.into(), channel, buffers)
+            .and_then(|link| link.resume().map(|()| link))
+            .map_err(|error| error.to_string())?;
+        self.links.borrow_mut().insert(worker.id, link);
+        Ok(())
+    }
+
+    /// Serves the workers and clients that were taken over. Run it in a `LocalSet`.
+    pub(super) fn serve_taken_over(self: &Rc<Self>, mut legacy: Legacy) {
+        self.welcome(&mut legacy);
+        let links: Vec<_> = self.links.borrow().values().cloned().collect();
+        for link in links {
+            self.serve_worker(link.id);
+            let waits = self.table.borrow().worker(link.id).is_some_and(|w| w.online && w.phase == Phase::Starting);
+            if waits {
+                self.await_silence(&link);
+            }
+        }
+    }
+
+    /// Writes down how a worker is now.
+    pub(super) fn remember(&self, id: WorkerId) {
+        if self.memory.is_kept()
+            && let Some(worker) = self.worker_record(id)
+        {
+            self.note(&Record::Worker(worker));
+        }
+    }
+
+    pub(super) fn note(&self, record: &Record) {
+        if self.memory.note(record) {
+            self.memory.begin(&self.picture());
+        }
+    }
+
+    fn worker_record(&self, id: WorkerId) -> Option<WorkerRecord> {
+        let table = self.table.borrow();
+        let worker = table.worker(id)?;
+        Some(WorkerRecord {
+            id,
+            slot: worker.slot.clone(),
+            index: worker.index,
+            pid: worker.pid,
+            phase: worker.phase,
+            online: worker.online,
+            sticky: worker.sticky,
+            alone: worker.alone,
+            since: worker.since,
+            handed: worker.handed,
+            encoding: self.link(id)?.encoding.into(),
+            servers: worker.servers.clone(),
+        })
+    }
+
+    /// All that the next router must know, as the beginning of a log.
+    fn picture(&self) -> Picture {
+        let ids: Vec<_> = self.links.borrow().keys().copied().collect();
+        let table = self.table.borrow();
+        let sessions =
+            table.workers().flat_map(|worker| worker.sessions.iter().map(|sid| (sid.to_string(), worker.id)));
+        let mut picture = Picture {
+            generation: self.memory.next_generation(),
+            last: table.last_id(),
+            workers: ids.iter().filter_map(|id| Some((*id, self.worker_record(*id)?))).collect(),
+            sessions: sessions.collect(),
+            tickets: self.ticket_keys.borrow().clone().into_iter().collect(),
+            ..Picture::default()
+        };
+        for (id, dialect, place) in self.hub.borrow().nodes() {
+            let (uid, nsp) = place.cloned().unzip();
+            picture.nodes.entry(id).or_default().insert(Node { dialect, uid, nsp });
+        }
+        picture
+    }
+}
+
+/// What to write down of an adapter's packet.
+pub(super) fn node_record(id: WorkerId, envelope: &Envelope, news: News) -> Record {
+    let (uid, nsp) = envelope.uid.clone().zip(envelope.nsp.clone()).unzip();
+    let node = Node { dialect: envelope.dialect, uid, nsp };
+    match news {
+        News::Node => Record::Node { id, node },
+        News::NodeGone => Record::NodeGone { id, node },
+    }
+}
+
+fn forget(id: WorkerId) {
+    notify::forget(&format!("c{id}"));
+    notify::forget(&format!("w{id}"));
+}
