@@ -5,7 +5,11 @@ use crate::system::process::{either_readable, pidfd};
 use crate::wire::hello::Hello;
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Between the end of the main process by a signal and the same signal's arrival here.
+const SIGNAL_LAG: Duration = Duration::from_millis(100);
 
 /// Waits. `pid`: the worker's main process (`$MAINPID`).
 pub fn ready(worker: &Worker, pid: i32) -> Result<(), WorkerError> {
@@ -20,6 +24,8 @@ pub fn ready(worker: &Worker, pid: i32) -> Result<(), WorkerError> {
         let mut stream = worker.call(&Hello::Ready { slot: worker.slot.clone(), pid })?;
         let answered = either_readable(&stream, main.as_ref().map(AsFd::as_fd)).map_err(|e| worker.silent(e))?;
         if !answered {
+            // systemd signals both processes of a worker that is being stopped; ours may be about to come.
+            std::thread::sleep(SIGNAL_LAG);
             return Err(WorkerError::Ended);
         }
         match worker.answer(&mut stream) {
