@@ -2,9 +2,10 @@
 //! daemon-reload. systemd waits for it: no threads, children, network or D-Bus.
 //!
 //! [`places`] is where things are, [`apps`] reads and judges the files, this module writes what `unit::plan` says.
-//! One bad file yields a stub unit that tells why, and never stops another app.
+//! One bad file yields a stub unit that tells why, or goes on with its last [`good`] text, and never stops another app.
 
 pub mod apps;
+pub mod good;
 pub mod places;
 
 use std::ffi::OsString;
@@ -73,12 +74,17 @@ pub fn generate(places: &Places, processors: u32, out: &Path) -> Outcome {
     let mut outcome = Outcome { written: true, messages: Vec::new() };
     let loaded = apps::load(places);
     outcome.messages.extend(loaded.failure.map(|text| Message { severe: true, text }));
+    good::remember(places, &loaded.files);
     for file in &loaded.files {
         for problem in &file.report.problems {
             let text = problem.short(file.source.display());
             outcome.messages.push(Message { severe: problem.level == Level::Error, text });
         }
-        let Some(plan) = plan_of(file, places.scope, processors) else { continue };
+        let plan = match good::recall(places, file) {
+            Some(app) => Some(plan::stale(&app, processors)),
+            None => plan_of(file, places.scope, processors),
+        };
+        let Some(plan) = plan else { continue };
         if let Err(error) = write(&plan, out) {
             outcome.written = false;
             outcome

@@ -14,7 +14,7 @@
 //! | floor | rooms |
 //! | --- | --- |
 //! | top | `cli` |
-//! | loops | `foreground` → `router` → `relay`; `worker`; `generator` |
+//! | loops | `foreground` and `rollout` → `router` → `relay`; `worker`; `generator` |
 //! | units | `unit` → `config` |
 //! | foot | `config`, `wire` (pure), `system` (the kernel and systemd; the only unsafe code) |
 //!
@@ -30,6 +30,7 @@ pub mod config;
 pub mod foreground;
 pub mod generator;
 pub mod relay;
+pub mod rollout;
 pub mod router;
 pub mod system;
 pub mod unit;

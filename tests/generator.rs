@@ -38,9 +38,18 @@ fn places_of(case: &Path) -> Places {
     Places::new(scope_of(case), environment).unwrap()
 }
 
+/// A copy, because the generator remembers what was good below its root.
+fn copy_of(case: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let status = Command::new("cp").arg("-a").arg(case.join(".")).arg(copy.path()).status();
+    assert!(status.unwrap().success());
+    copy
+}
+
 /// Runs the generator and `check`: relative path → content.
 fn outcome(case: &Path) -> BTreeMap<String, String> {
-    let places = places_of(case);
+    let case = copy_of(case);
+    let places = places_of(case.path());
     let out = tempfile::tempdir().unwrap();
     let outcome = generate(&places, PROCESSORS, out.path());
     assert!(outcome.written);
@@ -120,7 +129,8 @@ fn every_root_yields_its_tree() {
 #[test]
 fn a_second_run_changes_nothing() {
     for case in cases() {
-        let places = places_of(&case);
+        let case = copy_of(&case);
+        let places = places_of(case.path());
         let out = tempfile::tempdir().unwrap();
         let first = generate(&places, PROCESSORS, out.path());
         let (mut once, mut twice) = (BTreeMap::new(), BTreeMap::new());
@@ -167,7 +177,7 @@ fn verify(directory: &Path, scope: Scope, debug: bool) -> Option<(String, bool)>
 fn systemd_has_nothing_to_say_about_the_units() {
     for case in cases() {
         let out = tempfile::tempdir().unwrap();
-        generate(&places_of(&case), PROCESSORS, out.path());
+        generate(&places_of(copy_of(&case).path()), PROCESSORS, out.path());
         if std::fs::read_dir(out.path()).unwrap().next().is_none() {
             continue;
         }
@@ -220,4 +230,44 @@ UMLAUT = "größe"
     let line = worker.lines().find(|line| line.contains("worker exec")).unwrap();
     assert!(line.ends_with(meant), "{line}");
     assert!(unit("a-b.socket").contains("/run/a %t b.sock"), "{}", unit("a-b.socket"));
+}
+
+/// What runs keeps its units while its file has mistakes.
+#[test]
+fn a_file_that_gets_a_mistake_keeps_its_units() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("etc/appctl");
+    std::fs::create_dir_all(&directory).unwrap();
+    let run = || {
+        let out = tempfile::tempdir().unwrap();
+        generate(&places_of(root.path()), 1, out.path());
+        let mut tree = BTreeMap::new();
+        read_tree(out.path(), out.path(), &mut tree);
+        tree
+    };
+    let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+    write("a.toml", "exec = '/bin/one'\nworkers = 2\n");
+    write("new.toml", "exec = 7\n");
+    let before = run();
+    assert!(before["a@.service"].contains("/bin/one") && !before.contains_key("new@.service"));
+    for mistake in ["exec = '/bin/two'\nworkers = 'many'\n", "[[[", ""] {
+        write("a.toml", mistake);
+        let after = run();
+        assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+        let unit = &after["a@.service"];
+        assert!(unit.contains("/bin/one") && unit.contains("its file has errors: appctl check a)"), "{unit}");
+    }
+    // Mended, deleted, and made again with a mistake: nothing of the old one comes back.
+    write("a.toml", "exec = '/bin/three'\n");
+    assert!(run()["a@.service"].contains("/bin/three"));
+    std::fs::remove_file(directory.join("a.toml")).unwrap();
+    assert!(!run().contains_key("a.service"));
+    write("a.toml", "exec = 7\n");
+    assert!(!run().contains_key("a@.service"));
+    // A name that is in another's way stays refused.
+    write("a-channel.toml", "exec = '/bin/one'\n");
+    std::fs::remove_file(directory.join("a.toml")).unwrap();
+    assert!(run().contains_key("a-channel@.service"));
+    write("a.toml", "exec = '/bin/one'\n");
+    assert!(!run().contains_key("a-channel@.service"));
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Room → the rooms that it may use.
-const FLOORS: [(&str, &[&str]); 10] = [
+const FLOORS: [(&str, &[&str]); 11] = [
     ("config", &[]),
     ("wire", &[]),
     ("system", &[]),
@@ -15,12 +15,20 @@ const FLOORS: [(&str, &[&str]); 10] = [
     ("router", &["config", "wire", "system", "relay"]),
     ("generator", &["config", "unit", "system"]),
     ("foreground", &["config", "wire", "system", "router", "worker"]),
-    ("cli", &["config", "unit", "wire", "system", "relay", "worker", "router", "generator", "foreground"]),
+    ("rollout", &["config", "unit", "system", "router"]),
+    ("cli", &["config", "unit", "wire", "system", "relay", "worker", "router", "generator", "foreground", "rollout"]),
 ];
 
 /// Files that know no clock, socket, file or environment.
-const PURE: [&str; 6] =
-    ["src/config/", "src/unit/", "src/wire/", "src/relay/hub.rs", "src/router/table.rs", "src/router/balance.rs"];
+const PURE: [&str; 7] = [
+    "src/config/",
+    "src/unit/",
+    "src/wire/",
+    "src/relay/hub.rs",
+    "src/router/table",
+    "src/router/balance.rs",
+    "src/rollout/plan.rs",
+];
 const IMPURE: &[&str] = &[
     "std::fs",
     "TcpStream",

@@ -99,6 +99,8 @@ pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {
             detached.map_err(|error| worker::WorkerError::Program(error.to_string()))
         }
         Worker::Guard { detach: false, pid, worker } => worker::guard::guard(&named(worker), *pid),
+        // It has ended by itself.
+        Worker::Drain { .. } if std::env::var_os("MAINPID").is_none() => return DONE,
         Worker::Drain { timeout, worker } => {
             // The worker is going to be stopped whatever the router says: that must not make the stop a failure.
             if let Err(error) = worker::drain::drain(&named(worker), *timeout) {

@@ -1,5 +1,6 @@
 //! `appctl list`: every app, its router and its workers.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
@@ -11,6 +12,7 @@ use super::manage::{Manager, slot_order};
 use super::names::{self, Asked};
 use super::print::{self, Cell, Colour, Printer, Table};
 use crate::config::Scope;
+use crate::rollout::plan::spare;
 use crate::router::control::Status;
 use crate::system::bus::Properties;
 
@@ -108,16 +110,20 @@ async fn look_at(manager: &Manager, name: &str) -> Result<AppNow, Failure> {
         Ok(loaded) => (Some(loaded), None),
         Err(problem) => (None, Some(problem)),
     };
-    let workers_wanted = loaded.as_ref().map_or(0, apps::Loaded::workers);
-    let mut slots: Vec<String> = (1..=workers_wanted).map(|slot| slot.to_string()).collect();
-    for (unit, state) in manager.workers(&names).await? {
-        let slot = names::slot(&unit).unwrap_or_default();
-        if state != "inactive" && !slots.iter().any(|it| it == slot) {
-            slots.push(slot.to_owned());
-        }
+    let status = manager.router_status(name).await;
+    // A file with mistakes does not say; what runs goes on as it was.
+    let now = status.as_ref().map_or(0, |status| status.workers_wanted);
+    let workers_wanted = loaded.as_ref().map_or(now, apps::Loaded::workers);
+    let workers = manager.workers(&names).await?.into_iter().filter(|(_, state)| state != "inactive");
+    let mut slots: Vec<String> = workers.filter_map(|(unit, _)| names::slot(&unit).map(str::to_owned)).collect();
+    // Those that are missing would start in the lowest slots.
+    let mut taken: BTreeSet<String> = slots.iter().cloned().collect();
+    while (taken.len() as u64) < u64::from(workers_wanted) {
+        let slot = spare(&taken).to_string();
+        taken.insert(slot.clone());
+        slots.push(slot);
     }
     slots.sort_by_cached_key(|slot| slot_order(slot));
-    let status = manager.router_status(name).await;
     let now = SystemTime::now();
     let properties = manager.properties(&names.router).await?;
     let mut router = unit_now(&names.router, &properties, None, now);

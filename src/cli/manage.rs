@@ -3,13 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use super::apps::{self, Loaded};
-use super::control::{Control, Status};
 use super::exit::Failure;
-use super::jobs::{self, Unfinished};
 use super::names;
 use super::print::{Colour, Printer};
 use crate::config::Scope;
+use crate::router::client::{Control, Status};
 use crate::system::bus::{BusError, Properties, Systemd, Verb};
+use crate::system::jobs::{self, Unfinished, reason};
 use crate::system::journal::{self, Last};
 use crate::system::place;
 use crate::unit::plan::Names;
@@ -59,14 +59,26 @@ impl Manager {
         Ok(workers)
     }
 
-    /// Running workers in slots above the number that the file says, highest first.
-    pub(super) async fn surplus(&self, names: &Names, wanted: u32) -> Result<Vec<(Verb, String)>, Failure> {
-        let workers = self.workers(names).await?;
-        let surplus = workers.into_iter().filter(|(unit, state)| {
-            let slot = names::slot(unit).and_then(|slot| slot.parse::<u32>().ok());
-            !["inactive", "failed"].contains(&state.as_str()) && slot.is_some_and(|slot| slot > wanted)
+    /// The workers that run, start or restart.
+    pub(super) async fn standing(&self, names: &Names) -> Result<Vec<String>, Failure> {
+        let workers = self.workers(names).await?.into_iter();
+        Ok(workers
+            .filter(|(_, state)| ["active", "activating", "reloading"].contains(&state.as_str()))
+            .map(|(unit, _)| unit)
+            .collect())
+    }
+
+    /// The workers that are too many: those that serve nobody first, then the highest indices. The others keep 0…N−1.
+    pub(super) async fn surplus(&self, app: &str, wanted: u32) -> Result<Vec<(Verb, String)>, Failure> {
+        let status = self.router_status(app).await;
+        let mut standing = self.standing(&names::units(self.scope, app)).await?;
+        let many = standing.len().saturating_sub(wanted as usize);
+        standing.sort_by_cached_key(|unit| {
+            let workers = status.as_ref().map(|status| status.workers.as_slice()).unwrap_or_default();
+            let index = workers.iter().rfind(|worker| Some(worker.slot.as_str()) == names::slot(unit));
+            std::cmp::Reverse(index.map_or(u32::MAX, |worker| worker.index))
         });
-        Ok(surplus.map(|(unit, _)| (Verb::Stop, unit)).rev().collect())
+        Ok(standing.into_iter().take(many).map(|unit| (Verb::Stop, unit)).collect())
     }
 
     pub(super) async fn run(
@@ -125,6 +137,7 @@ impl Manager {
                 Verb::Start => "did not start",
                 Verb::Stop => "did not stop",
                 Verb::Restart => "did not restart",
+                Verb::Reload => "was not reloaded",
             };
             let properties = self.systemd.properties(unit).await.unwrap_or_default();
             let happened = format!("{what}: {}", reason(unit, result, &properties));
@@ -158,37 +171,6 @@ struct Story {
     /// What they wrote last.
     lines: Vec<String>,
     units: Vec<String>,
-}
-
-/// The reason that a job failed, in words.
-fn reason(unit: &str, result: &str, properties: &Properties) -> String {
-    let unit_result = properties.text("Result").unwrap_or_default();
-    // CLD_EXITED, CLD_KILLED and CLD_DUMPED of sigaction(2).
-    let status = match (properties.i32("ExecMainCode"), properties.i32("ExecMainStatus")) {
-        (Some(1), Some(status)) if status != 0 => format!("its process exited with status {status}"),
-        (Some(2 | 3), Some(signal)) => format!("its process was killed by {}", signal_name(signal)),
-        (Some(1), Some(_)) => "its process exited with status 0 before it was ready".to_owned(),
-        _ => String::new(),
-    };
-    match (result, unit_result) {
-        ("failed", "resources") if unit.ends_with(".socket") => {
-            "its address cannot be opened; is another program using it?".to_owned()
-        }
-        ("failed", "timeout") => "it was not ready in time".to_owned(),
-        ("timeout", _) => "it took too long".to_owned(),
-        ("failed", "start-limit-hit") => "it failed too often; its last try:".to_owned(),
-        ("failed", "oom-kill") => "it ran out of memory".to_owned(),
-        ("failed", _) if !status.is_empty() => status,
-        ("failed", "" | "success") => "it failed".to_owned(),
-        ("failed", other) => other.to_owned(),
-        ("dependency", _) => "a unit that it needs did not start".to_owned(),
-        ("canceled", _) => "another command cancelled it".to_owned(),
-        (other, _) => other.to_owned(),
-    }
-}
-
-fn signal_name(number: i32) -> String {
-    nix::sys::signal::Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |it| it.as_str().to_owned())
 }
 
 /// ` --user` for a command of systemd that is about a user's units.
@@ -231,12 +213,5 @@ mod tests {
         let mut slots = ["10", "2", "spare", "1"];
         slots.sort_by_cached_key(|slot| slot_order(slot));
         assert_eq!(slots, ["1", "2", "10", "spare"]);
-    }
-
-    #[test]
-    fn reasons_in_words() {
-        assert_eq!(reason("shop@1.service", "failed", &Properties::default()), "it failed");
-        let dependency = reason("shop@1.service", "dependency", &Properties::default());
-        assert_eq!(dependency, "a unit that it needs did not start");
     }
 }

@@ -5,21 +5,24 @@
 pub mod apps;
 pub mod cat;
 pub mod check;
-pub mod control;
+
 mod delete;
 pub mod exit;
 mod inside;
-mod jobs;
+
 mod list;
 mod logs;
 mod manage;
 pub mod names;
 pub mod print;
+mod reload;
 mod restart;
+mod rollout;
 mod run;
 mod scale;
 pub mod script;
 mod start;
+mod started;
 mod status;
 mod stop;
 mod stopping;
@@ -98,6 +101,8 @@ enum Command {
     Stop(Targets),
     /// Stop and start apps or single workers (NAME@SLOT)
     Restart(Targets),
+    /// Replace all workers by new ones, one after the other, without a gap; a broken release changes nothing
+    Reload(reload::Arguments),
     /// Stop apps and remove their files
     #[command(visible_alias = "del")]
     Delete(delete::Arguments),
@@ -126,6 +131,16 @@ enum Command {
     /// ExecStop= of the router: what its stop or restart means for the workers
     #[command(hide = true)]
     Stopping { name: String },
+    /// ExecStartPost= of the router: starts the workers that are missing
+    #[command(hide = true)]
+    Started {
+        #[arg(long)]
+        workers: u32,
+        name: String,
+    },
+    /// ExecReload= of the router: the rolling reload
+    #[command(hide = true)]
+    Rollout { name: String },
 }
 
 #[derive(Debug, Args)]
@@ -173,6 +188,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Start(arguments) => block_on(start::run(&arguments, asked, printer))?,
         Command::Stop(targets) => block_on(stop::run(&targets.targets, asked, printer))?,
         Command::Restart(targets) => block_on(restart::run(&targets.targets, asked, printer))?,
+        Command::Reload(arguments) => block_on(reload::run(&arguments, asked, printer))?,
         Command::Delete(arguments) => block_on(delete::run(&arguments, asked, printer))?,
         Command::List(arguments) => block_on(list::run(&arguments, asked, printer))?,
         Command::Status(arguments) => block_on(status::run(&arguments, asked, printer))?,
@@ -183,6 +199,8 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Run(arguments) => return run::run(&arguments, printer),
         Command::Router(arguments) => return inside::router(&arguments),
         Command::Worker(arguments) => inside::worker(&arguments, globals.user, printer),
+        Command::Started { workers, name } => block_on(started::run(&name, workers, globals.scope(), printer))?,
+        Command::Rollout { name } => block_on(rollout::run(&name, globals.scope(), printer))?,
         Command::Stopping { name } => block_on(stopping::run(&name, globals.scope(), printer))?,
     };
     Ok(ExitCode::from(code))

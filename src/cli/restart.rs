@@ -36,7 +36,7 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
         return Ok(if unfinished.is_empty() { DONE } else { FAILED });
     }
     // The hook would start them again, since they run.
-    let surplus = manager.surplus(&names, loaded.workers()).await?;
+    let surplus = manager.surplus(&loaded.app.name, loaded.workers()).await?;
     let mut unfinished = manager
         .run(&surplus, async |_, unit| printer.note(&format!("{} stopped", unit.trim_end_matches(".service"))))
         .await?;

@@ -49,7 +49,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         return Ok(DONE);
     }
     let began = SystemTime::now();
-    let surplus = manager.surplus(&names, after.workers()).await?;
+    let surplus = manager.surplus(&name, after.workers()).await?;
     let unfinished = manager
         .run(&surplus, async |_, unit| printer.note(&format!("{} stopped", unit.trim_end_matches(".service"))))
         .await?;

@@ -12,6 +12,7 @@ use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::run;
 use super::script::{self, Flags};
+use super::started;
 use crate::config::Scope;
 use crate::system::bus::Verb;
 
@@ -266,7 +267,10 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
         .map(|socket| (Verb::Start, socket.to_owned()))
         .collect();
     let mut services = vec![(Verb::Start, names.router.clone())];
-    services.extend((1..=loaded.workers()).map(|slot| (Verb::Start, names.slot(slot))));
+    let standing = manager.standing(&names).await?;
+    let missing = started::missing(&manager.systemd, &names, loaded.workers()).await;
+    let missing = missing.map_err(|error| manager.failure(error))?;
+    services.extend(standing.into_iter().chain(missing).map(|unit| (Verb::Start, unit)));
     let mut already = true;
     let mut running = Vec::new();
     for (_, unit) in sockets.iter().chain(&services) {

@@ -7,13 +7,13 @@
 use std::time::Duration;
 
 use super::apps;
-use super::control::Control;
 use super::exit::{DONE, Failure};
-use super::jobs;
 use super::names;
 use super::print::Printer;
 use crate::config::Scope;
+use crate::router::client::Control;
 use crate::system::bus::{BusError, Systemd, Verb};
+use crate::system::jobs;
 use crate::system::place;
 use crate::unit::plan::Names;
 

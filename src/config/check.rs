@@ -12,7 +12,7 @@ use super::pass::{read_pass_through, service_key, socket_key};
 use super::report::{Level, Problem, Problems, Report};
 use super::router::{self, FIELDS, RouterSettings};
 use super::value::{self, Listen, Wrong};
-use super::{App, Limits, Restart, Runtime, Scope, Start, Stop, Workers};
+use super::{App, Limits, Reload, Restart, Runtime, Scope, Start, Stop, Workers};
 
 /// The most workers of one app: the router's descriptor store holds their channels (`FileDescriptorStoreMax=512`).
 pub const WORKERS_MAX: u32 = 500;
@@ -61,6 +61,7 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
     let (settings, ready_timeout) = read_router(&mut top, problems);
     let stop = read_stop(&mut top, problems);
     let restart = read_restart(&mut top, problems);
+    let reload = read_reload(&mut top, problems);
     let limits = read_limits(&mut top, problems);
     let service = read_pass_through(&mut top, "service", service_key, problems);
     let socket = read_pass_through(&mut top, "socket", socket_key, problems);
@@ -87,6 +88,7 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
         stop,
         drain: drain.unwrap_or(Duration::from_secs(2)),
         restart,
+        reload,
         limits,
         ready_timeout,
         router: settings,
@@ -335,6 +337,22 @@ fn read_restart(top: &mut Table<'_>, problems: &mut Problems) -> Restart {
     Restart { policy: policy.unwrap_or("always".to_owned()), delay, limit, interval }
 }
 
+fn read_reload(top: &mut Table<'_>, problems: &mut Problems) -> Reload {
+    let mut table = top.take_table("reload", problems);
+    let surge_item = table.take("surge");
+    let surge = surge_item.as_ref().and_then(|item| item.integer::<u32>(problems, "from 1"));
+    if let (Some(0), Some(item)) = (surge, &surge_item) {
+        problems.error(
+            item.span.clone(),
+            "reload.surge: with 0 nothing would be replaced",
+            "write how many workers may be replaced at a time, such as 1",
+        );
+    }
+    let settle = table.take("settle").and_then(|item| item.read(problems, value::read_span));
+    table.finish(problems);
+    Reload { surge: surge.unwrap_or(1).max(1), settle: settle.unwrap_or(Duration::from_secs(1)) }
+}
+
 fn read_limits(top: &mut Table<'_>, problems: &mut Problems) -> Limits {
     let mut table = top.take_table("limits", problems);
     let memory = table.take("memory").and_then(|item| item.read(problems, read_memory));
@@ -533,6 +551,8 @@ mod tests {
             "restart.delay",
             "restart.limit",
             "restart.interval",
+            "reload.surge",
+            "reload.settle",
             "limits.memory",
             "limits.cpu",
             "limits.tasks",

@@ -63,6 +63,7 @@ pub struct App {
     /// How long a worker that is being stopped may finish what is in flight before it is told to stop.
     pub drain: Duration,
     pub restart: Restart,
+    pub reload: Reload,
     pub limits: Limits,
     /// How long a worker may take until it is ready (`TimeoutStartSec=` of the worker).
     pub ready_timeout: Duration,
@@ -135,6 +136,15 @@ pub struct Restart {
     /// Starts allowed within `interval`; `None`: no limit.
     pub limit: Option<u32>,
     pub interval: Duration,
+}
+
+/// How `appctl reload` goes about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reload {
+    /// Workers that are replaced at a time, at least one.
+    pub surge: u32,
+    /// How long a new worker has to live before the old one goes.
+    pub settle: Duration,
 }
 
 /// Values are systemd's own notation, checked.

@@ -23,6 +23,8 @@ pub struct AppFile {
     pub report: Report,
     /// Whether `NAME.service` is free for a stub that tells the error.
     pub may_have_stub: bool,
+    /// It is in the way of other units, whatever it says.
+    pub refused: bool,
 }
 
 /// What the configuration directory holds.
@@ -65,6 +67,7 @@ pub fn load(places: &Places) -> Loaded {
             file.report =
                 Report::failed(Problem::whole(Level::Error, "the file's name is not UTF-8", "rename the file"));
             file.may_have_stub = false;
+            file.refused = true;
         }
         files.push(file);
     }
@@ -85,7 +88,7 @@ pub fn read(name: &str, source: PathBuf, path: &Path, scope: Scope) -> AppFile {
         }
         Err((text, problem)) => (text, Report::failed(problem)),
     };
-    AppFile { name: name.to_owned(), source, text, report, may_have_stub }
+    AppFile { name: name.to_owned(), source, text, report, may_have_stub, refused: false }
 }
 
 /// More than any sane file.
@@ -140,6 +143,7 @@ fn refuse_collisions(places: &Places, files: &mut [AppFile]) {
         let names = Names::of(&file.name, places.scope);
         if let Some(foreign) = foreign_unit(places, &names) {
             file.may_have_stub = false;
+            file.refused = true;
             file.report.add(Problem::whole(
                 Level::Error,
                 format!("an app `{}` would hide {}, which is not of appctl", file.name, foreign.display()),
@@ -149,6 +153,7 @@ fn refuse_collisions(places: &Places, files: &mut [AppFile]) {
         }
         match names.all().iter().find_map(|unit| Some((*unit, taken.get(*unit)?))) {
             Some((unit, owner)) => {
+                file.refused = true;
                 file.may_have_stub &= !taken.contains_key(&names.router);
                 file.report.add(Problem::whole(
                     Level::Error,

@@ -13,6 +13,8 @@ pub struct Places {
     pub root: PathBuf,
     /// Where `NAME.toml` is, without the root.
     pub config: PathBuf,
+    /// Where the last good texts are kept until the next boot, without the root; `None`: a user without a runtime directory.
+    pub good: Option<PathBuf>,
     /// Where units of others may be, without the root, systemd.unit(5).
     pub units: Vec<PathBuf>,
 }
@@ -32,9 +34,13 @@ impl Places {
                 .map(|directory| Path::new(directory).join(kind))
         };
         match scope {
-            Scope::System => {
-                Some(Self { scope, root, config: PathBuf::from("/etc/appctl"), units: common("system").to_vec() })
-            }
+            Scope::System => Some(Self {
+                scope,
+                root,
+                config: PathBuf::from("/etc/appctl"),
+                good: Some(PathBuf::from("/run/appctl/.good")),
+                units: common("system").to_vec(),
+            }),
             Scope::User => {
                 let home = path("HOME");
                 let below =
@@ -44,7 +50,8 @@ impl Places {
                 units.extend(path("XDG_RUNTIME_DIR").map(|directory| directory.join("systemd/user")));
                 units.extend(below("XDG_DATA_HOME", ".local/share").map(|directory| directory.join("systemd/user")));
                 units.extend(common("user"));
-                Some(Self { scope, root, config: config.join("appctl"), units })
+                let good = path("XDG_RUNTIME_DIR").map(|directory| directory.join("appctl/.good"));
+                Some(Self { scope, root, config: config.join("appctl"), good, units })
             }
         }
     }

@@ -4,6 +4,10 @@
 //! | --- | --- |
 //! | `GET /v1/status` | 200, [`Status`] |
 //! | `POST /v1/workers/SLOT/drain` | 204, or 404: no worker in that slot |
+//! | `POST /v1/rollout/begin/WORKERS` | 204: the workers there are now are old; so many are wanted |
+//! | `POST /v1/workers/SLOT/index/INDEX` | 204: the next worker in that slot is on trial, and gets that index |
+//! | `POST /v1/workers/SLOT/admit` | 204: its trial is over, it gets all that is new |
+//! | `POST /v1/rollout/end` | 204: all workers are alike again |
 //! | `POST /v1/stopping` | 204: no new worker is let in from now on |
 //!
 //! systemd made the socket with mode 0600: who can connect may ask.
@@ -82,7 +86,7 @@ impl Router {
             app: self.app.clone(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            workers_wanted: self.settings.workers,
+            workers_wanted: self.wanted.get(),
             sessions: table.sessions(),
             waiting: self.waiting.get(),
             connections: self.handed.get(),
@@ -134,8 +138,28 @@ fn answer(router: &Router, request: &Request<Incoming>) -> Response<Full<Bytes>>
             empty(StatusCode::NO_CONTENT)
         }
         (_, "/v1/status" | "/v1/stopping", _) | (_, _, Some(_)) => empty(StatusCode::METHOD_NOT_ALLOWED),
+        (&Method::POST, ..) => empty(rollout(router, path)),
         _ => empty(StatusCode::NOT_FOUND),
     }
+}
+
+/// What `appctl rollout` asks.
+fn rollout(router: &Router, path: &str) -> StatusCode {
+    let words: Vec<&str> = path.split('/').skip(1).collect();
+    match words[..] {
+        ["v1", "rollout", "begin", workers] => match workers.parse() {
+            Ok(workers) => router.begin_rollout(workers),
+            Err(_) => return StatusCode::BAD_REQUEST,
+        },
+        ["v1", "workers", slot, "admit"] => router.table.borrow_mut().admit(slot),
+        ["v1", "rollout", "end"] => router.end_rollout(),
+        ["v1", "workers", slot, "index", index] => match index.parse() {
+            Ok(index) => router.table.borrow_mut().promise(slot, index),
+            Err(_) => return StatusCode::BAD_REQUEST,
+        },
+        _ => return StatusCode::NOT_FOUND,
+    }
+    StatusCode::NO_CONTENT
 }
 
 fn json(value: &impl Serialize) -> Response<Full<Bytes>> {

@@ -137,7 +137,7 @@ fn agreed(router: &Router, preferred: Encoding) -> Encoding {
 
 fn attach(router: &Rc<Router>, stream: UnixStream, slot: &str, encoding: Encoding) -> io::Result<()> {
     let pid = peer::credentials(&stream)?.pid;
-    let workers = router.settings.workers;
+    let workers = router.wanted.get();
     let answer = |id, index| line(&Answer::Attached { id, index, workers, encoding: encoding.into() });
     let id = router.attach(OwnedFd::from(stream.into_std()?), slot, pid, encoding, answer)?;
     router.serve_worker(id);
@@ -163,21 +163,32 @@ async fn ready(router: &Router, slot: &str, pid: i32) -> Answer {
 }
 
 /// Answers when the slot's worker has acknowledged and ended what it has, or is gone, or the time is up.
+///
+/// A connection without a session cannot be seen any more once it is handed over. So a worker that was given one just
+/// now gets the time to answer it, `within` from then.
 async fn drain(router: &Router, slot: &str, within: Duration) -> Answer {
     let deadline = Instant::now() + within;
     let Some(id) = router.table.borrow_mut().drain(slot) else {
         return Answer::Done;
     };
+    let touched = router.table.borrow().worker(id).and_then(|worker| worker.touched);
+    let quiet_at = touched.map_or(Duration::ZERO, |touched| touched.saturating_add(within));
     tracing::info!(APP = router.app, WORKER = slot, "worker {slot} is draining");
     loop {
         let drained = router.drained.notified();
         tokio::pin!(drained);
         drained.as_mut().enable();
-        let busy = router.table.borrow().worker(id).is_some_and(|w| w.pending > 0 || !w.sessions.is_empty());
-        if !busy {
+        let busy = router.table.borrow().worker(id).map(|w| w.pending > 0 || !w.sessions.is_empty());
+        let Some(busy) = busy else {
+            return Answer::Done;
+        };
+        let quiet_in = quiet_at.saturating_sub(router.now());
+        if !busy && quiet_in.is_zero() {
             return Answer::Done;
         }
-        if tokio::time::timeout_at(deadline, drained).await.is_err() {
+        let until = if busy { deadline } else { deadline.min(Instant::now() + quiet_in) };
+        // The channel's end is told by `drained` as well.
+        if tokio::time::timeout_at(until, drained).await.is_err() && (busy || until == deadline) {
             return Answer::Done;
         }
     }

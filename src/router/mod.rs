@@ -7,6 +7,7 @@
 //! place in systemd.
 
 pub mod balance;
+pub mod client;
 pub mod control;
 mod handover;
 pub mod health;
@@ -17,6 +18,7 @@ mod peek;
 pub mod record;
 mod recover;
 mod refuse;
+mod rollout;
 mod serve;
 mod server;
 mod service;
@@ -43,7 +45,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use table::{Choice, Phase, Server, Sign, Table, Worker, WorkerId};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -88,6 +90,10 @@ pub struct Router {
     public: Vec<Address>,
     /// The first public TCP port, for workers that listen on port 0.
     port: u16,
+    /// How many workers there should be, by the latest word.
+    wanted: Cell<u32>,
+    /// A reload is under way.
+    rolling: watch::Sender<bool>,
     /// No new worker is let in any more.
     stopping: CancellationToken,
 }
@@ -101,10 +107,13 @@ impl Router {
             _ => None,
         });
         let seed = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |elapsed| u64::from(elapsed.subsec_nanos()) | 1);
+        let wanted = settings.workers;
+        let mut table = Table::default();
+        table.set_wanted(wanted);
         Rc::new(Self {
             app: app.to_owned(),
             settings,
-            table: RefCell::default(),
+            table: RefCell::new(table),
             hub: RefCell::default(),
             links: RefCell::default(),
             memory: Memory::default(),
@@ -124,6 +133,8 @@ impl Router {
             last_departure: Cell::new(None),
             public,
             port: port.unwrap_or(0),
+            wanted: Cell::new(wanted),
+            rolling: watch::Sender::new(false),
             stopping: CancellationToken::new(),
         })
     }
@@ -523,7 +534,7 @@ impl Router {
     /// One line for `systemctl status`.
     fn status_line(&self) -> String {
         let table = self.table.borrow();
-        let (ready, wanted, sessions) = (table.count(Phase::Ready), self.settings.workers, table.sessions());
+        let (ready, wanted, sessions) = (table.count(Phase::Ready), self.wanted.get(), table.sessions());
         let sessions = match sessions {
             1 => "1 session".to_owned(),
             n => format!("{n} sessions"),

@@ -10,12 +10,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
+/// From the first line to READY, seconds; then SIGALRM ends it and systemd tries again.
+const START_LIMIT: u32 = 60;
 /// How often STATUS= may change.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the router of `app` until SIGTERM or SIGINT.
 pub fn main(app: &str, settings: RouterSettings) -> ExitCode {
     log::init(app);
+    // The unit has no limit of its own, because it would hold for the reload too.
+    nix::unistd::alarm::set(START_LIMIT);
     let sockets = match activation::take() {
         Ok(taken) => taken,
         Err(error) => {
@@ -52,12 +56,15 @@ async fn serve(app: &str, settings: RouterSettings, listeners: Listeners, mut le
     let stop = CancellationToken::new();
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopping = stop.clone();
+    let router = Router::new(app, settings, &listeners.public);
+    let rolling = Rc::clone(&router);
     tokio::task::spawn_local(async move {
         tokio::select! {
             _ = term.recv() => {}
             _ = int.recv() => {}
         }
         notify::stopping();
+        rolling.until_no_rollout().await;
         stopping.cancel();
     });
     let addresses: Vec<_> = listeners.public.iter().map(|listener| listener.address().to_string()).collect();
@@ -66,7 +73,6 @@ async fn serve(app: &str, settings: RouterSettings, listeners: Listeners, mut le
         "routing {}",
         if addresses.is_empty() { "nothing public".into() } else { addresses.join(", ") }
     );
-    let router = Router::new(app, settings, &listeners.public);
     router.recover(&mut legacy);
     router.serve_taken_over(legacy);
     tokio::task::spawn_local(report(Rc::clone(&router)));
@@ -77,6 +83,7 @@ async fn serve(app: &str, settings: RouterSettings, listeners: Listeners, mut le
 async fn report(router: Rc<Router>) {
     let mut said = router.status_line();
     notify::ready(&said);
+    nix::unistd::alarm::cancel();
     let watchdog = notify::watchdog_interval();
     let mut tick = tokio::time::interval(watchdog.map_or(STATUS_INTERVAL, |limit| limit.min(STATUS_INTERVAL)));
     loop {

@@ -1,5 +1,9 @@
 //! Workers and sessions (pure): who is there, who has which session, who gets the next one.
 
+mod rollout;
+
+pub use rollout::Rank;
+
 use super::balance::{self, Load};
 use super::record::WorkerRecord;
 use crate::config::router::{Balance, ReadyOn};
@@ -57,6 +61,9 @@ pub struct Worker {
     pub pending: usize,
     /// Handed over in all.
     pub handed: u64,
+    pub rank: Rank,
+    /// When it was given a connection last.
+    pub touched: Option<Duration>,
     /// When connections without a session were handed over that have not registered one yet.
     expected: VecDeque<Duration>,
     /// When what is pending was handed over, oldest first.
@@ -114,6 +121,10 @@ pub struct Table {
     indices: HashMap<String, u32>,
     last_id: WorkerId,
     turns: u64,
+    /// How many workers there should be; 0: nobody said.
+    wanted: u32,
+    /// Slot → index, for workers that replace others.
+    promised: HashMap<String, u32>,
 }
 
 impl Table {
@@ -138,6 +149,8 @@ impl Table {
             sessions: HashSet::new(),
             pending: 0,
             handed: 0,
+            rank: if self.promised.contains_key(slot) { Rank::Trial } else { Rank::Old },
+            touched: None,
             expected: VecDeque::new(),
             unacknowledged: VecDeque::new(),
             turn: 0,
@@ -148,11 +161,15 @@ impl Table {
         self.workers.entry(id).or_insert(worker)
     }
 
-    /// The slot's index of last time, else slot number less one, else the lowest that is free.
+    /// What was promised, else the slot's index of last time, else slot number less one, else the lowest that is free.
     fn index_for(&self, slot: &str) -> u32 {
+        if let Some(index) = self.promised.get(slot) {
+            return *index;
+        }
         let taken: HashSet<u32> = self.workers.values().map(|worker| worker.index).collect();
         let usual = self.indices.get(slot).copied().or_else(|| slot.parse::<u32>().ok()?.checked_sub(1));
-        if let Some(index) = usual.filter(|index| !taken.contains(index)) {
+        if let Some(index) = usual.filter(|index| !taken.contains(index) && (self.wanted == 0 || *index < self.wanted))
+        {
             return index;
         }
         (0..).find(|index| !taken.contains(index)).unwrap_or(0)
@@ -314,9 +331,15 @@ impl Table {
     ) -> Choice {
         let mut candidates = Vec::with_capacity(self.workers.len());
         let mut loads = Vec::with_capacity(self.workers.len());
-        let some_suit = self.workers.values().any(|worker| worker.phase == Phase::Ready && suits(worker));
+        // One on trial is better than nobody.
+        let free = |worker: &Worker| worker.phase == Phase::Ready && !tried.contains(&worker.id);
+        let only_trials = !self.workers.values().any(|worker| free(worker) && worker.rank != Rank::Trial);
+        let ready = |worker: &Worker| worker.phase == Phase::Ready && (only_trials || worker.rank != Rank::Trial);
+        let some_suit = self.workers.values().any(|worker| ready(worker) && suits(worker));
+        let may = |worker: &Worker| free(worker) && ready(worker) && (!some_suit || suits(worker));
+        let best = self.workers.values().filter(|worker| may(worker)).map(|worker| worker.rank).max();
         for worker in self.workers.values_mut() {
-            if worker.phase == Phase::Ready && !tried.contains(&worker.id) && (!some_suit || suits(worker)) {
+            if may(worker) && Some(worker.rank) == best {
                 candidates.push(worker.id);
                 loads.push(worker.load(now));
             }
@@ -330,6 +353,7 @@ impl Table {
         self.turns += 1;
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.pending += 1;
+            worker.touched = Some(now);
             worker.unacknowledged.push_back(now);
             if new {
                 worker.turn = self.turns;

@@ -88,6 +88,8 @@ trait SystemdManager {
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn reload_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn kill_unit(&self, name: &str, who: &str, signal: i32) -> zbus::Result<()>;
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
@@ -109,6 +111,7 @@ pub enum Verb {
     Start,
     Stop,
     Restart,
+    Reload,
 }
 
 /// A finished job, as JobRemoved tells it.
@@ -127,6 +130,8 @@ pub struct Listed {
     pub load_state: String,
     pub active_state: String,
     pub sub_state: String,
+    /// A job of it is waiting or running.
+    pub has_job: bool,
     path: OwnedObjectPath,
 }
 
@@ -240,12 +245,18 @@ impl Systemd {
             Verb::Start => self.manager.start_unit(unit, "replace").await?,
             Verb::Stop => self.manager.stop_unit(unit, "replace").await?,
             Verb::Restart => self.manager.restart_unit(unit, "replace").await?,
+            Verb::Reload => self.manager.reload_unit(unit, "replace").await?,
         })
     }
 
     /// `systemctl daemon-reload`: returns when all generators have run and all units are loaded again.
     pub async fn daemon_reload(&self) -> Result<(), BusError> {
         Ok(self.manager.reload().await?)
+    }
+
+    /// A signal to the command that a unit runs beside its main process, such as `ExecReload=`.
+    pub async fn signal_control(&self, unit: &str, signal: i32) -> Result<(), BusError> {
+        Ok(self.manager.kill_unit(unit, "control", signal).await?)
     }
 
     pub async fn reset_failed(&self, unit: &str) -> Result<(), BusError> {
@@ -258,11 +269,12 @@ impl Systemd {
         let rows = self.manager.list_units_by_patterns(&[], &patterns).await?;
         Ok(rows
             .into_iter()
-            .map(|(name, _, load_state, active_state, sub_state, _, path, ..)| Listed {
+            .map(|(name, _, load_state, active_state, sub_state, _, path, job, ..)| Listed {
                 name,
                 load_state,
                 active_state,
                 sub_state,
+                has_job: job != 0,
                 path,
             })
             .collect())

@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod bus;
+pub mod jobs;
 pub mod journal;
 pub mod log;
 pub mod notify;

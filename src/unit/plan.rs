@@ -104,6 +104,17 @@ pub fn plan(app: &App, processors: u32) -> Plan {
     Plan { units, links }
 }
 
+/// The units of an app whose file has mistakes by now, from what it said before.
+pub fn stale(app: &App, processors: u32) -> Plan {
+    let mut plan = plan(app, processors);
+    for (_, unit) in &mut plan.units {
+        let description = unit.get("Unit", "Description").unwrap_or_default().to_owned();
+        unit.set("Unit", "Description", format!("{description} (its file has errors: appctl check {})", app.name));
+        unit.comment("That file has errors now: this is from what it said before. `appctl check` tells them.");
+    }
+    plan
+}
+
 /// The unit that stands for an app whose file cannot be used: its status tells the error.
 pub fn stub(name: &str, source: &Path, scope: Scope, error: &str) -> Plan {
     let names = Names::of(name, scope);
@@ -209,8 +220,6 @@ fn router(app: &App, names: &Names, workers: u32) -> UnitFile {
     unit.set("Unit", "Requires", &sockets);
     let network = if app.scope == Scope::System { "network.target " } else { "" };
     unit.set("Unit", "After", format!("{network}{sockets}"));
-    let slots: Vec<String> = (1..=workers).map(|slot| names.slot(slot)).collect();
-    unit.fill("Unit", "Wants", slots.chunks(8).map(|slots| slots.join(" ")));
 
     let mut settings = app.router.clone();
     settings.workers = workers;
@@ -221,6 +230,10 @@ fn router(app: &App, names: &Names, workers: u32) -> UnitFile {
     unit.set("Service", "ExecStart", command(app.scope, &words));
     // The router's own user may not stop units; `+` runs this as root.
     let plus = if app.scope == Scope::System { "+" } else { "" };
+    let count = format!("--workers={workers}");
+    // `-`: the router serves the workers that there are, whatever came of this.
+    unit.set("Service", "ExecStartPost", format!("-{plus}{}", command(app.scope, &["started", &count, &app.name])));
+    unit.set("Service", "ExecReload", format!("{plus}{}", command(app.scope, &["rollout", &app.name])));
     unit.set("Service", "ExecStop", format!("{plus}{}", command(app.scope, &["stopping", &app.name])));
     unit.set("Service", "Sockets", &sockets);
     unit.set("Service", "Slice", specifiers(&names.slice));
@@ -404,8 +417,8 @@ mod tests {
             assert!(!values.iter().any(router), "{key}: {values:?}");
         }
         let router = find(&plan, "my-app.service");
-        assert_eq!(router.get("Unit", "Wants"), Some("my-app@1.service my-app@2.service my-app@3.service"));
-        for key in ["After", "Before"] {
+        assert_eq!(router.get("Service", "ExecStartPost"), Some("-+/usr/bin/appctl started --workers=3 my-app"));
+        for key in ["After", "Before", "Wants"] {
             assert!(router.get_all("Unit", key).all(|it| !it.contains('@')), "{key}");
         }
         assert_eq!(router.get("Unit", "StartLimitIntervalSec"), Some("0"));

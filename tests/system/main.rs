@@ -9,6 +9,7 @@ mod harness;
 mod heads;
 mod hung;
 mod plain;
+mod reload;
 mod sessions;
 mod survival;
 mod units;

@@ -39,7 +39,7 @@ fn the_units_are_ordinary_to_their_admin() {
     assert_eq!(machine.property("fine.service", "SourcePath"), "/etc/appctl/fine.toml");
     assert_eq!(machine.property("my-app@1.service", "Slice"), "my\\x2dapp.slice");
     let wants = machine.property("fine.service", "Wants");
-    assert!(wants.contains("fine@1.service") && wants.contains("fine@2.service"), "{wants}");
+    assert!(!wants.contains("fine@"), "{wants}");
     // Nothing comes after the router but what systemd itself adds at shutdown.
     for property in ["After", "BindsTo", "PartOf", "Requires"] {
         let value = machine.property("fine@1.service", property);

@@ -4,6 +4,7 @@ const cluster = require("cluster");
 
 const who = () => ({
   pid: process.pid,
+  version: process.env.VERSION,
   index: process.env.NODE_APP_INSTANCE,
   id: cluster.worker && cluster.worker.id,
 });
@@ -59,6 +60,8 @@ exports.request = (req, res) => {
     res.end(Buffer.alloc(Number(url.searchParams.get("bytes")), "x"));
   } else if (url.pathname === "/path") {
     res.end(`${url.searchParams.get("n")}\n`);
+  } else if (url.pathname === "/slow") {
+    setTimeout(() => res.end(`${url.searchParams.get("n")}\n`), Number(url.searchParams.get("ms")));
   } else if (url.pathname === "/who") {
     res.end(JSON.stringify(who()));
   } else {

@@ -15,6 +15,11 @@ setupWorker(io);
 
 handlers.events(io);
 
+// What a careful app does: ends its sessions in order, answers what is in flight, then goes.
+if (process.env.GRACEFUL) {
+  process.on("SIGTERM", () => io.close(() => process.exit(0)));
+}
+
 io.on("connection", (socket) => {
   console.log(`connect ${socket.id}`);
 });

@@ -9,7 +9,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-pub use crate::router::control::{Status, WorkerStatus};
+pub use super::control::{Status, WorkerStatus};
 
 /// Largest answer that is read, bytes.
 const ANSWER_LIMIT: usize = 16 << 20;
@@ -51,6 +51,26 @@ impl Control {
     /// The app is being stopped: the router takes no new workers from now on.
     pub async fn stopping(&self) -> Result<(), ControlError> {
         self.exchange(Method::POST, "/v1/stopping").await.map(drop)
+    }
+
+    /// A reload begins, after which `workers` are wanted.
+    pub async fn begin_rollout(&self, workers: u32) -> Result<(), ControlError> {
+        self.exchange(Method::POST, &format!("/v1/rollout/begin/{workers}")).await.map(drop)
+    }
+
+    /// The trial of the worker in `slot` is over.
+    pub async fn admit(&self, slot: u32) -> Result<(), ControlError> {
+        self.exchange(Method::POST, &format!("/v1/workers/{slot}/admit")).await.map(drop)
+    }
+
+    /// The next worker in `slot` is on trial, and gets this index.
+    pub async fn promise(&self, slot: u32, index: u32) -> Result<(), ControlError> {
+        self.exchange(Method::POST, &format!("/v1/workers/{slot}/index/{index}")).await.map(drop)
+    }
+
+    /// The reload is over.
+    pub async fn end_rollout(&self) -> Result<(), ControlError> {
+        self.exchange(Method::POST, "/v1/rollout/end").await.map(drop)
     }
 
     async fn exchange(&self, method: Method, target: &str) -> Result<Bytes, ControlError> {

@@ -1,0 +1,71 @@
+//! `appctl started NAME`, the router's `ExecStartPost=`: a start of the router starts the workers that are missing.
+//!
+//! Not a dependency of the unit, because the slots that are in use change with every reload: systemd would start the
+//! free one too, and all that a crash loop has stopped, whenever the router is started again.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Duration;
+
+use super::apps;
+use super::exit::{DONE, Failure};
+use super::names;
+use super::print::Printer;
+use crate::config::Scope;
+use crate::rollout::plan::spare;
+use crate::system::bus::{BusError, Systemd, Verb};
+use crate::unit::plan::Names;
+
+/// To ask systemd and to queue the starts.
+const ASK_TIMEOUT: Duration = Duration::from_secs(20);
+
+pub(super) async fn run(name: &str, workers: u32, scope: Scope, printer: &Printer) -> Result<u8, Failure> {
+    let names = names::units(scope, name);
+    let starting = async {
+        let systemd = Systemd::connect(apps::manager(scope)).await?;
+        start(&systemd, &names, workers).await
+    };
+    let problem = match tokio::time::timeout(ASK_TIMEOUT, starting).await {
+        Ok(Ok(())) => return Ok(DONE),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "systemd did not answer in time".to_owned(),
+    };
+    printer.warning(&format!("{problem}; starting all workers by systemctl"));
+    let mut systemctl = Command::new("systemctl");
+    if scope == Scope::User {
+        systemctl.arg("--user");
+    }
+    // Root's systemctl needs no bus.
+    let started = systemctl.args(["--no-block", "start"]).args((1..=workers).map(|slot| names.slot(slot))).status();
+    if !started.is_ok_and(|status| status.success()) {
+        printer.error(&format!("the workers are not started: run appctl start {name}"));
+    }
+    Ok(DONE)
+}
+
+async fn start(systemd: &Systemd, names: &Names, workers: u32) -> Result<(), BusError> {
+    // Started again by systemd itself, after a crash: the workers are no concern of that.
+    if systemd.properties(&names.router).await?.u32("NRestarts").is_some_and(|restarts| restarts > 0) {
+        return Ok(());
+    }
+    for unit in missing(systemd, names, workers).await? {
+        // Not waited for: the workers need a router that is up.
+        systemd.enqueue(Verb::Start, &unit).await?;
+    }
+    Ok(())
+}
+
+/// The units to start so that there are `workers` of them.
+pub(super) async fn missing(systemd: &Systemd, names: &Names, workers: u32) -> Result<Vec<String>, BusError> {
+    let listed = systemd.list(&[names.slot("*")]).await?;
+    let running =
+        listed.iter().filter(|unit| unit.has_job || !["inactive", "failed"].contains(&unit.active_state.as_str()));
+    let mut taken: BTreeSet<String> = running.filter_map(|unit| names::slot(&unit.name)).map(str::to_owned).collect();
+    let mut units = Vec::new();
+    while (taken.len() as u64) < u64::from(workers) {
+        let slot = spare(&taken);
+        taken.insert(slot.to_string());
+        units.push(names.slot(slot));
+    }
+    Ok(units)
+}

@@ -1,0 +1,28 @@
+//! The router's part in a rolling reload, beside its table's: it stays while one is under way.
+
+use super::Router;
+
+impl Router {
+    pub(super) fn begin_rollout(&self, workers: u32) {
+        self.table.borrow_mut().begin_rollout(workers);
+        self.wanted.set(workers);
+        self.rolling.send_replace(true);
+    }
+
+    pub(super) fn end_rollout(&self) {
+        self.table.borrow_mut().end_rollout();
+        self.rolling.send_replace(false);
+    }
+
+    /// Resolves when no reload is under way, or when it is known to be cut short and the workers have stopped.
+    ///
+    /// systemd does not run `ExecStop=` of a unit that it stops in the middle of a reload, but signals the router at once.
+    /// The reload stops the workers then (`appctl rollout`), and they need the router to drain.
+    pub(super) async fn until_no_rollout(&self) {
+        let mut rolling = self.rolling.subscribe();
+        tokio::select! {
+            _ = rolling.wait_for(|rolling| !rolling) => {}
+            () = self.stopping.cancelled() => {}
+        }
+    }
+}

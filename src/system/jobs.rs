@@ -1,0 +1,95 @@
+//! Queueing jobs with systemd and waiting until they are done.
+
+use std::collections::HashMap;
+
+use zbus::OwnedObjectPath;
+
+use super::bus::{BusError, Finished, Properties, Systemd, Verb};
+
+/// One job that did not end as wished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    pub verb: Verb,
+    pub unit: String,
+    /// JobRemoved's result, or why there was no job at all.
+    pub result: String,
+}
+
+/// Queues all jobs in order, then waits for all of them. `ended` is told of each as it ends well.
+///
+/// Stopping or restarting what is not there is no failure.
+pub async fn run(
+    systemd: &Systemd,
+    wanted: &[(Verb, String)],
+    mut ended: impl AsyncFnMut(Verb, &str),
+) -> Result<Vec<Unfinished>, BusError> {
+    let mut jobs = systemd.watch_jobs().await?;
+    let mut waiting: HashMap<OwnedObjectPath, Vec<(Verb, String)>> = HashMap::new();
+    let mut unfinished = Vec::new();
+    for (verb, unit) in wanted {
+        match systemd.enqueue(*verb, unit).await {
+            // Two requests may have become one job.
+            Ok(job) => waiting.entry(job).or_default().push((*verb, unit.clone())),
+            Err(BusError::NoSuchUnit(_)) if *verb == Verb::Stop => {}
+            Err(BusError::NoSuchUnit(reason) | BusError::Refused(reason)) => {
+                unfinished.push(Unfinished { verb: *verb, unit: unit.clone(), result: reason });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    while !waiting.is_empty() {
+        let Some(Finished { job, result, .. }) = jobs.next().await else {
+            return Err(BusError::Unreachable("the connection was closed".into()));
+        };
+        for (verb, unit) in waiting.remove(&job).unwrap_or_default() {
+            match result.as_str() {
+                "done" | "skipped" => ended(verb, &unit).await,
+                _ => unfinished.push(Unfinished { verb, unit, result: result.clone() }),
+            }
+        }
+    }
+    Ok(unfinished)
+}
+
+/// The reason that a job failed, in words.
+pub fn reason(unit: &str, result: &str, properties: &Properties) -> String {
+    let unit_result = properties.text("Result").unwrap_or_default();
+    // CLD_EXITED, CLD_KILLED and CLD_DUMPED of sigaction(2).
+    let status = match (properties.i32("ExecMainCode"), properties.i32("ExecMainStatus")) {
+        (Some(1), Some(status)) if status != 0 => format!("its process exited with status {status}"),
+        (Some(2 | 3), Some(signal)) => format!("its process was killed by {}", signal_name(signal)),
+        (Some(1), Some(_)) => "its process exited with status 0 before it was ready".to_owned(),
+        _ => String::new(),
+    };
+    match (result, unit_result) {
+        ("failed", "resources") if unit.ends_with(".socket") => {
+            "its address cannot be opened; is another program using it?".to_owned()
+        }
+        ("failed", "timeout") => "it was not ready in time".to_owned(),
+        ("timeout", _) => "it took too long".to_owned(),
+        ("failed", "start-limit-hit") => "it failed too often; its last try:".to_owned(),
+        ("failed", "oom-kill") => "it ran out of memory".to_owned(),
+        ("failed", _) if !status.is_empty() => status,
+        ("failed", "" | "success") => "it failed".to_owned(),
+        ("failed", other) => other.to_owned(),
+        ("dependency", _) => "a unit that it needs did not start".to_owned(),
+        ("canceled", _) => "another command cancelled it".to_owned(),
+        (other, _) => other.to_owned(),
+    }
+}
+
+fn signal_name(number: i32) -> String {
+    nix::sys::signal::Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |it| it.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_in_words() {
+        assert_eq!(reason("shop@1.service", "failed", &Properties::default()), "it failed");
+        let dependency = reason("shop@1.service", "dependency", &Properties::default());
+        assert_eq!(dependency, "a unit that it needs did not start");
+    }
+}
