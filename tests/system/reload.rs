@@ -315,6 +315,8 @@ fn a_reload_brings_the_number_of_workers_that_the_file_says() {
         machine.ok(&format!("appctl scale app -- {typed}"));
         let indices: Vec<u64> = indices(&machine).into_iter().map(|(index, _)| index).collect();
         assert_eq!(indices, (0..workers).collect::<Vec<_>>(), "scale {typed}");
+        let status: Value = serde_json::from_str(&machine.ok("appctl status app --json")).unwrap();
+        assert_eq!(status[0]["status"]["workers_wanted"], workers, "{status}");
     }
 }
 
@@ -407,4 +409,24 @@ fn a_file_with_mistakes_does_not_take_the_units_of_what_runs() {
     machine.write(FILE, &file(2, "2", ""));
     machine.ok("systemctl reload app");
     assert_eq!(machine.property("app.service", "Description"), "app: router");
+}
+
+#[test]
+fn users_reload_their_own_apps() {
+    let file = file(2, "1", "");
+    let Some(machine) = Options::default().file("/root/.config/appctl/app.toml", &file).boot() else { return };
+    if !machine.shell("systemctl start user@0.service").status.success() {
+        crate::boxed::skipped("user@0.service does not start in the box; install libpam-systemd and dbus-user-session");
+        return;
+    }
+    let appctl = |words: &str| machine.shell(&format!("XDG_RUNTIME_DIR=/run/user/0 appctl --user {words}"));
+    let output = appctl("start app");
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    let who = || machine.ok("curl -sS http://127.0.0.1:8080/who");
+    assert!(who().contains("\"version\":\"1\""));
+    machine.write("/root/.config/appctl/app.toml", &file.replace("VERSION = \"1\"", "VERSION = \"2\""));
+    let output = appctl("reload app");
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    assert!(text(&output).contains("app reloaded: 2 new workers"), "{}", text(&output));
+    assert!(who().contains("\"version\":\"2\""));
 }
