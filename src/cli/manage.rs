@@ -59,6 +59,11 @@ impl Manager {
         Ok(workers)
     }
 
+    /// Whether an app's router runs, be it in the middle of a reload.
+    pub(super) async fn router_runs(&self, names: &Names) -> Result<bool, Failure> {
+        Ok(matches!(self.properties(&names.router).await?.text("ActiveState"), Some("active" | "reloading")))
+    }
+
     /// The workers that run, start or restart.
     pub(super) async fn standing(&self, names: &Names) -> Result<Vec<String>, Failure> {
         let workers = self.workers(names).await?.into_iter();
@@ -91,8 +96,12 @@ impl Manager {
 
     /// What the router says of itself; `None` when it cannot be asked.
     pub(super) async fn router_status(&self, app: &str) -> Option<Status> {
+        self.control(app)?.status().await.ok()
+    }
+
+    pub(super) fn control(&self, app: &str) -> Option<Control> {
         let socket = place::control(self.scope == Scope::User, app)?;
-        Control::new(socket, CONTROL_TIMEOUT).status().await.ok()
+        Some(Control::new(socket, CONTROL_TIMEOUT))
     }
 
     /// Stops sockets, router and workers of apps. What does not run is no failure.

@@ -168,12 +168,14 @@ impl Watch {
     fn begin(manager: bus::Manager, name: &str) -> Self {
         let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let mut command = Command::new("journalctl");
-        if manager == bus::Manager::User {
-            command.arg("--user");
-        }
+        // Not --user: a user's lines are in the system's journal where that is volatile (journald.conf(5), SplitMode=).
+        let writer = match manager {
+            bus::Manager::System => 0,
+            bus::Manager::User => nix::unistd::geteuid().as_raw(),
+        };
         command.args(["--quiet", "--no-pager", "--follow", "--lines=all", "--output=json"]);
         command.arg(format!("--since=@{}", since.as_secs()));
-        command.args([format!("APP={name}"), format!("MESSAGE_ID={STEP}")]);
+        command.args([format!("APP={name}"), format!("MESSAGE_ID={STEP}"), format!("_UID={writer}")]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let journal = command.spawn().ok().and_then(|mut child| {
             let lines = BufReader::new(child.stdout.take()?).lines();

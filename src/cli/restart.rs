@@ -41,7 +41,7 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
         .run(&surplus, async |_, unit| printer.note(&format!("{} stopped", unit.trim_end_matches(".service"))))
         .await?;
     // The router's own hook stops the workers and starts them again; it is not called when the router is down.
-    let running = manager.properties(&names.router).await?.text("ActiveState") == Some("active");
+    let running = manager.router_runs(&names).await?;
     let wanted: Vec<_> = if running {
         printer.note(&format!("{}: stopping the workers", loaded.app.name));
         vec![(Verb::Restart, names.router.clone())]

@@ -35,18 +35,28 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     let app = crate::config::parse(&name, &loaded.path, &text, scope).app.ok_or(Failure::Told(FAILED))?;
     let after = apps::Loaded { app, path: loaded.path, text };
     let manager = Manager::connect(scope).await?;
+    let names = names::units(scope, &name);
+    if manager.properties(&names.router).await?.text("ActiveState") == Some("reloading") {
+        printer.error(&format!(
+            "a reload of {name} is under way: wait for its end, or stop it by `appctl reload --abort {name}`"
+        ));
+        return Ok(FAILED);
+    }
     if after.text != loaded.text {
         apps::write(&after.path, &after.text)?;
     }
-    let names = names::units(scope, &name);
     manager.refresh(&names, after.text != loaded.text).await?;
     let (from, to) = (before as usize, after.workers() as usize);
     printer.note(&format!("{name}: {} instead of {from}, in {}", count(to), after.path.display()));
 
-    let running = manager.properties(&names.router).await?.text("ActiveState") == Some("active");
+    let running = manager.router_runs(&names).await?;
     if !running {
         printer.note(&format!("{name} does not run; `appctl start {name}` starts it"));
         return Ok(DONE);
+    }
+    if let Some(control) = manager.control(&name) {
+        // For its status only; and not everybody may.
+        let _ = control.set_wanted(after.workers()).await;
     }
     let began = SystemTime::now();
     let surplus = manager.surplus(&name, after.workers()).await?;

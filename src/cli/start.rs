@@ -75,7 +75,7 @@ async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -
     let changed = install(scope, &name, &path, &text, flags.force, printer)?;
     let loaded = apps::load(scope, &name, printer)?;
     let names = names::units(scope, &name);
-    let running = manager.properties(&names.router).await?.text("ActiveState") == Some("active");
+    let running = manager.router_runs(&names).await?;
     manager.refresh(&names, changed).await?;
     if running && changed {
         printer.note(&format!("{name} runs, and its file is another now: restarting it"));

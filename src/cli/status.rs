@@ -99,7 +99,7 @@ async fn look(target: &(Scope, String)) -> Result<InFull, Failure> {
         output: Output::Short,
     };
     Ok(InFull {
-        running: app.router.state == "running",
+        running: ["running", "reloading"].contains(&app.router.state.as_str()),
         status: manager.router_status(name).await,
         // Whoever may not read the journal sees none.
         errors: errors.read().unwrap_or_default(),

@@ -125,6 +125,7 @@ impl<'a> Rollout<'a> {
     async fn replace_all(&self) -> Result<(), RolloutError> {
         let (name, surge) = (&self.app.name, self.app.reload.surge.max(1) as usize);
         self.refresh().await?;
+        self.tell_settings();
         let (old, mut taken) = self.look().await?;
         let plan = plan::plan(&old, self.workers);
         let at_a_time = if surge == 1 { "one at a time".to_owned() } else { format!("{surge} at a time") };
@@ -153,6 +154,20 @@ impl<'a> Rollout<'a> {
             self.systemd.daemon_reload().await?;
         }
         Ok(())
+    }
+
+    /// `[router]` and `[ready]` are on the router's command line, and the router stays.
+    fn tell_settings(&self) {
+        let Ok(line) = std::fs::read(format!("/proc/{}/cmdline", self.router)) else { return };
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let flags = |word: &&str| word.starts_with("--") && !word.starts_with("--workers=") && *word != "--user";
+        let running: BTreeSet<&str> = line.split('\0').filter(flags).collect();
+        let wanted = self.app.router.to_args();
+        let wanted: BTreeSet<&str> = wanted.iter().map(String::as_str).filter(flags).collect();
+        if running != wanted {
+            let name = &self.app.name;
+            tell!(warn, name, "step", "[router] or [ready] has changed: that holds from `appctl restart {name}` on");
+        }
     }
 
     /// The workers of now, and the slots that are taken.

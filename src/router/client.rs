@@ -58,6 +58,11 @@ impl Control {
         self.exchange(Method::POST, &format!("/v1/rollout/begin/{workers}")).await.map(drop)
     }
 
+    /// How many workers there should be from now on.
+    pub async fn set_wanted(&self, workers: u32) -> Result<(), ControlError> {
+        self.exchange(Method::POST, &format!("/v1/wanted/{workers}")).await.map(drop)
+    }
+
     /// The trial of the worker in `slot` is over.
     pub async fn admit(&self, slot: u32) -> Result<(), ControlError> {
         self.exchange(Method::POST, &format!("/v1/workers/{slot}/admit")).await.map(drop)

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `GET /v1/status` | 200, [`Status`] |
 //! | `POST /v1/workers/SLOT/drain` | 204, or 404: no worker in that slot |
+//! | `POST /v1/wanted/WORKERS` | 204: so many workers are wanted |
 //! | `POST /v1/rollout/begin/WORKERS` | 204: the workers there are now are old; so many are wanted |
 //! | `POST /v1/workers/SLOT/index/INDEX` | 204: the next worker in that slot is on trial, and gets that index |
 //! | `POST /v1/workers/SLOT/admit` | 204: its trial is over, it gets all that is new |
@@ -143,10 +144,14 @@ fn answer(router: &Router, request: &Request<Incoming>) -> Response<Full<Bytes>>
     }
 }
 
-/// What `appctl rollout` asks.
+/// What `appctl rollout` and `scale` ask.
 fn rollout(router: &Router, path: &str) -> StatusCode {
     let words: Vec<&str> = path.split('/').skip(1).collect();
     match words[..] {
+        ["v1", "wanted", workers] => match workers.parse() {
+            Ok(workers) => router.set_wanted(workers),
+            Err(_) => return StatusCode::BAD_REQUEST,
+        },
         ["v1", "rollout", "begin", workers] => match workers.parse() {
             Ok(workers) => router.begin_rollout(workers),
             Err(_) => return StatusCode::BAD_REQUEST,

@@ -3,9 +3,14 @@
 use super::Router;
 
 impl Router {
-    pub(super) fn begin_rollout(&self, workers: u32) {
-        self.table.borrow_mut().begin_rollout(workers);
+    pub(super) fn set_wanted(&self, workers: u32) {
+        self.table.borrow_mut().set_wanted(workers);
         self.wanted.set(workers);
+    }
+
+    pub(super) fn begin_rollout(&self, workers: u32) {
+        self.table.borrow_mut().begin_rollout();
+        self.set_wanted(workers);
         self.rolling.send_replace(true);
     }
 

@@ -315,6 +315,8 @@ fn a_reload_brings_the_number_of_workers_that_the_file_says() {
         machine.ok(&format!("appctl scale app -- {typed}"));
         let indices: Vec<u64> = indices(&machine).into_iter().map(|(index, _)| index).collect();
         assert_eq!(indices, (0..workers).collect::<Vec<_>>(), "scale {typed}");
+        let status: Value = serde_json::from_str(&machine.ok("appctl status app --json")).unwrap();
+        assert_eq!(status[0]["status"]["workers_wanted"], workers, "{status}");
     }
 }
 
@@ -407,4 +409,58 @@ fn a_file_with_mistakes_does_not_take_the_units_of_what_runs() {
     machine.write(FILE, &file(2, "2", ""));
     machine.ok("systemctl reload app");
     assert_eq!(machine.property("app.service", "Description"), "app: router");
+}
+
+#[test]
+fn users_reload_their_own_apps() {
+    let file = file(2, "1", "");
+    let Some(machine) = Options::default().file("/root/.config/appctl/app.toml", &file).boot() else { return };
+    if !machine.shell("systemctl start user@0.service").status.success() {
+        crate::boxed::skipped("user@0.service does not start in the box; install libpam-systemd and dbus-user-session");
+        return;
+    }
+    let appctl = |words: &str| machine.shell(&format!("XDG_RUNTIME_DIR=/run/user/0 appctl --user {words}"));
+    let output = appctl("start app");
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    let who = || machine.ok("curl -sS http://127.0.0.1:8080/who");
+    assert!(who().contains("\"version\":\"1\""));
+    machine.write("/root/.config/appctl/app.toml", &file.replace("VERSION = \"1\"", "VERSION = \"2\""));
+    let output = appctl("reload app");
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    assert!(text(&output).contains("app reloaded: 2 new workers"), "{}", text(&output));
+    assert!(who().contains("\"version\":\"2\""));
+}
+
+#[test]
+fn several_workers_are_replaced_at_a_time() {
+    let Some(machine) = start(4) else { return };
+    let mut load = Load::start(&machine, &["--each", "4"]);
+    machine.write(FILE, &file(4, "2", "").replace("[reload]\n", "[reload]\nsurge = 2\n"));
+    let output = machine.shell("appctl reload app");
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    let told = text(&output);
+    let (fifth, sixth) = (told.find("app@5 starts").unwrap(), told.find("app@6 starts").unwrap());
+    assert!(fifth.max(sixth) < told.find("ready").unwrap(), "{told}");
+    let report = load.report();
+    Load::nothing_failed(&report);
+    assert_eq!((&report["versions"], &report["most_drops"]), (&serde_json::json!({ "2": 12 }), &1.into()), "{report}");
+    assert_eq!(indices(&machine).iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0, 1, 2, 3]);
+}
+
+/// An app that knows nothing of signals or sessions: what it is answering when its time comes is answered, for `drain` is.
+#[test]
+fn plain_requests_in_flight_are_answered() {
+    let program =
+        "require('http').createServer((q, r) => setTimeout(() => r.end(process.env.VERSION), 700)).listen(8080)";
+    let app = |version: &str| file(2, version, "").replace("worker.js", "/opt/plain.js");
+    let Some(machine) = Options::default().file("/opt/plain.js", program).file(FILE, &app("1")).boot() else { return };
+    machine.ok("appctl start app");
+    machine.write(FILE, &app("2"));
+    let reload = background(&machine, "appctl reload app");
+    let result = machine.drive("requests.js", &["http://127.0.0.1:8080/", "--count", "80", "--width", "8"]);
+    let output = reload.wait_with_output().unwrap();
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    let count = |answer: &str| result["answers"][answer].as_u64().unwrap_or(0);
+    assert!(count("200 1") > 0 && count("200 2") > 0, "{result}");
+    assert_eq!(count("200 1") + count("200 2"), 80, "{result}");
 }

@@ -19,9 +19,8 @@ impl Table {
     }
 
     /// A reload begins: the workers that are attached by now are the old ones.
-    pub fn begin_rollout(&mut self, wanted: u32) {
+    pub fn begin_rollout(&mut self) {
         self.end_rollout();
-        self.wanted = wanted;
     }
 
     /// The worker that attaches in `slot` next is on trial, and gets this index even while another has it.
@@ -68,7 +67,7 @@ mod tests {
         let (one, two) = (start(&mut table, "1"), start(&mut table, "2"));
         table.open(one, "known");
         table.open(two, "also");
-        table.begin_rollout(2);
+        table.begin_rollout();
         table.promise("3", 0);
         let new = start(&mut table, "3");
         assert_eq!(choose(&mut table, None), Choice::Worker(one), "it is on trial, though it has the fewest sessions");
@@ -88,7 +87,7 @@ mod tests {
     #[test]
     fn one_on_trial_is_better_than_nobody() {
         let mut table = Table::default();
-        table.begin_rollout(1);
+        table.begin_rollout();
         table.promise("1", 0);
         let only = start(&mut table, "1");
         assert_eq!(choose(&mut table, None), Choice::Worker(only));
@@ -98,7 +97,7 @@ mod tests {
     fn after_the_end_all_are_alike() {
         let mut table = Table::default();
         let one = start(&mut table, "1");
-        table.begin_rollout(2);
+        table.begin_rollout();
         table.promise("3", 0);
         let new = start(&mut table, "3");
         table.admit("3");
@@ -115,7 +114,7 @@ mod tests {
         for slot in ["1", "2", "3"] {
             start(&mut table, slot);
         }
-        table.begin_rollout(3);
+        table.begin_rollout();
         table.promise("4", 1);
         assert_eq!(table.attach("4", 1, 0).index, 1);
         table.end_rollout();
