@@ -109,3 +109,14 @@ fn a_worker_that_prints_100_megabytes_stops_nobody() {
     let printed: usize = cluster.output.iter().map(|line| line.matches('x').count()).sum();
     assert!(printed >= 100 << 20, "{printed}");
 }
+
+/// A worker that hangs does not notice that its channel is closed.
+#[test]
+fn nothing_is_left_when_it_is_killed() {
+    let (mut cluster, _files) = script("console.log('pid', process.pid); while (true);", 1, "");
+    let line = cluster.until("| pid ");
+    let pid: i32 = line.split_whitespace().nth(3).unwrap().parse().unwrap();
+    let worker = appctl::system::process::pidfd(pid).unwrap();
+    signal(cluster.pid(), "KILL");
+    assert!(appctl::system::process::readable_within(&worker, PATIENCE).unwrap());
+}

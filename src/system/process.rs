@@ -55,7 +55,8 @@ pub fn place_at(descriptor: OwnedFd, number: i32) -> io::Result<()> {
 }
 
 /// Lets a child find `descriptor` as its descriptor `number`, open across exec, and puts the child into a process group of
-/// its own, so that Ctrl-C at our terminal does not reach it. The descriptor must stay open until the child is spawned.
+/// its own, so that Ctrl-C at our terminal does not reach it. It is killed when the thread that spawns it ends. The
+/// descriptor must stay open until the child is spawned.
 pub fn pass_at(command: &mut std::process::Command, descriptor: BorrowedFd<'_>, number: i32) {
     let source = descriptor.as_raw_fd();
     let place = move || {
@@ -63,7 +64,11 @@ pub fn pass_at(command: &mut std::process::Command, descriptor: BorrowedFd<'_>, 
         let placed = unsafe {
             if source == number { libc::fcntl(number, libc::F_SETFD, 0) } else { libc::dup2(source, number) }
         };
-        if placed < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        // SAFETY: as above. A worker that no longer listens to its channel must not outlive us.
+        if placed < 0 || unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     };
     // SAFETY: the closure allocates nothing and takes no lock.
     unsafe { command.pre_exec(place) };
