@@ -309,12 +309,18 @@ impl<'a> Rollout<'a> {
             }
             return;
         }
+        // The bus may have been what failed.
+        let fresh = match why {
+            RolloutError::Systemd(_) => Systemd::connect(self.manager).await.ok(),
+            _ => None,
+        };
+        let systemd = fresh.as_ref().unwrap_or(self.systemd);
         let stops: Vec<_> = units.iter().map(|unit| (Verb::Stop, unit.clone())).collect();
-        if let Err(error) = jobs::run(self.systemd, &stops, async |_, _| {}).await {
+        if let Err(error) = jobs::run(systemd, &stops, async |_, _| {}).await {
             tracing::error!(APP = self.app.name, %error, "cannot stop the new workers: {error}");
         }
         for unit in units {
-            let _ = self.systemd.reset_failed(&unit).await;
+            let _ = systemd.reset_failed(&unit).await;
             tell!(info, self.app.name, "step", "{} removed", short(&unit));
         }
         // The router stays until the other workers have drained too.
