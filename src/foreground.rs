@@ -11,7 +11,7 @@ use crate::system::process::pass_at;
 use crate::wire::Encoding;
 use crate::worker::environment::{CHANNEL, Identity, variables};
 use crate::worker::exec::preferred;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::io;
@@ -129,6 +129,11 @@ async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
         tracing::info!("{} serves on {}", options.name, listener.address());
     }
     let router = Router::new(&options.name, options.settings.clone(), &public);
+    router.set_abort(Box::new(|pid| {
+        if let Err(error) = kill(Pid::from_raw(pid), Signal::SIGABRT) {
+            tracing::error!("cannot abort pid {pid} [{error}]");
+        }
+    }));
     let stop = CancellationToken::new();
     let listeners = Listeners { public, channel: None, control: None };
     let routing = tokio::task::spawn_local(run(Rc::clone(&router), listeners, stop.clone()));

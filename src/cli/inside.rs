@@ -40,6 +40,16 @@ pub(super) enum Worker {
         #[command(flatten)]
         worker: WorkerName,
     },
+    /// Stay beside the worker, to abort it when the router says that it hangs
+    Guard {
+        /// Start the guard and end
+        #[arg(long)]
+        detach: bool,
+        #[arg(long)]
+        pid: i32,
+        #[command(flatten)]
+        worker: WorkerName,
+    },
     /// Take the worker out of rotation and wait until it is idle
     Drain {
         #[arg(long, value_parser = span, default_value = "2s")]
@@ -84,6 +94,11 @@ pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {
                 }
             }
         }
+        Worker::Guard { detach: true, pid, worker } => {
+            let detached = worker::guard::detach(&named(worker), *pid);
+            detached.map_err(|error| worker::WorkerError::Program(error.to_string()))
+        }
+        Worker::Guard { detach: false, pid, worker } => worker::guard::guard(&named(worker), *pid),
         // It has ended by itself.
         Worker::Drain { .. } if std::env::var_os("MAINPID").is_none() => return DONE,
         Worker::Drain { timeout, worker } => {

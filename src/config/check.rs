@@ -226,16 +226,18 @@ fn read_start(item: &Item<'_>, problems: &mut Problems) -> Option<Start> {
     })
 }
 
-/// `[router]` and `[ready]`; the time until a worker is ready is systemd's to hold.
+/// `[router]`, `[ready]` and `[health]`; the time until a worker is ready is systemd's to hold.
 fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings, Duration) {
     let mut settings = RouterSettings::default();
     let mut table = top.take_table("router", problems);
     let mut ready = top.take_table("ready", problems);
+    let mut health = top.take_table("health", problems);
     let mut grace = None;
     for field in &FIELDS {
         let item = match field.table {
             router::Table::Router => table.take(field.key),
             router::Table::Ready => ready.take(field.key.trim_start_matches("ready_")),
+            router::Table::Health => health.take(field.key.trim_start_matches("health_")),
             router::Table::Top => None,
         };
         let Some(item) = item else { continue };
@@ -259,6 +261,7 @@ fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings,
     }
     table.finish(problems);
     ready.finish(problems);
+    health.finish(problems);
     (settings, timeout)
 }
 

@@ -32,6 +32,8 @@ pub struct RouterSettings {
     pub ready_on: ReadyOn,
     /// With [`ReadyOn::Auto`]: how long after `online` silence counts as readiness.
     pub ready_grace: Duration,
+    /// How long a ready worker's event loop may stand still before the worker is aborted.
+    pub health_timeout: Duration,
     /// Force a serialization; `None`: by the runtime's version.
     pub serialization: Option<Serialization>,
 }
@@ -82,6 +84,7 @@ impl Default for RouterSettings {
             frame_limit: 128 * 1024 * 1024,
             ready_on: ReadyOn::Auto,
             ready_grace: Duration::from_secs(3),
+            health_timeout: Duration::from_secs(60),
             serialization: None,
         }
     }
@@ -107,6 +110,8 @@ pub enum Table {
     Router,
     /// `[ready]`, without the prefix `ready_`.
     Ready,
+    /// `[health]`, without the prefix `health_`.
+    Health,
     /// None: it comes from the key `workers`.
     Top,
 }
@@ -129,7 +134,7 @@ impl Field {
 }
 
 /// Every setting of the router.
-pub const FIELDS: [Field; 13] = [
+pub const FIELDS: [Field; 14] = [
     Field {
         key: "workers",
         table: Table::Top,
@@ -204,6 +209,12 @@ pub const FIELDS: [Field; 13] = [
         table: Table::Ready,
         read: |settings, text| put(&mut settings.ready_grace, span(text, Duration::ZERO)),
         write: |settings| write_span(settings.ready_grace),
+    },
+    Field {
+        key: "health_timeout",
+        table: Table::Health,
+        read: |settings, text| put(&mut settings.health_timeout, span(text, Duration::from_secs(1))),
+        write: |settings| write_span(settings.health_timeout),
     },
     Field {
         key: "serialization",
@@ -346,7 +357,7 @@ mod tests {
             prop::option::of(prop::sample::select(SERIALIZATIONS.map(|it| it.1).to_vec())),
         );
         let sizes = (1024..=1usize << 20, 1..=60_000usize, 65_536..usize::MAX, 65_536..=u32::MAX as usize);
-        let times = (spans(1000), spans(0), spans(0), spans(0));
+        let times = (spans(1000), spans(0), spans(0), spans(0), spans(1_000_000));
         (1..u32::MAX, choices, sizes, times).prop_map(|(workers, choices, sizes, times)| RouterSettings {
             workers,
             balance: choices.0,
@@ -361,6 +372,7 @@ mod tests {
             wait_timeout: times.1,
             session_wait: times.2,
             ready_grace: times.3,
+            health_timeout: times.4,
         })
     }
 

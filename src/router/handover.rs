@@ -9,6 +9,7 @@ use super::table::{Choice, WorkerId};
 use crate::config::router::Protocol;
 use crate::system::activation::Address;
 use crate::wire::engine;
+use futures_util::FutureExt;
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -35,7 +36,7 @@ pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) 
     let number = router.arrivals.get() + 1;
     router.arrivals.set(number);
     router.clients.borrow_mut().insert(number, Rc::clone(&client));
-    tokio::task::spawn_local(async move {
+    let mut serving = Box::pin(async move {
         let served = try_serve(&router, &client, &address).await;
         router.clients.borrow_mut().remove(&number);
         if let Err(refusal) = served {
@@ -44,6 +45,11 @@ pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) 
             refuse(Rc::clone(&client.socket), refusal).await;
         }
     });
+    // Mostly the head is there and a worker is free: handed over before the next one is accepted, this connection is with
+    // its worker should the router be killed now.
+    if serving.as_mut().now_or_never().is_none() {
+        tokio::task::spawn_local(serving);
+    }
 }
 
 async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) -> Result<(), Refusal> {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 /// From connecting to the end of the hello.
@@ -47,8 +48,7 @@ pub(super) async fn accept_workers(router: &Rc<Router>, socket: UnixListener) {
             Ok((stream, _)) => {
                 let router = Rc::clone(router);
                 tokio::task::spawn_local(async move {
-                    let _place = place;
-                    meet(&router, stream).await;
+                    meet(&router, stream, place).await;
                 });
             }
             Err(error) => {
@@ -59,8 +59,11 @@ pub(super) async fn accept_workers(router: &Rc<Router>, socket: UnixListener) {
     }
 }
 
-async fn meet(router: &Rc<Router>, mut stream: UnixStream) {
-    let error = match introduce(router, &mut stream).await {
+async fn meet(router: &Rc<Router>, mut stream: UnixStream, place: OwnedSemaphorePermit) {
+    let hello = introduce(router, &mut stream).await;
+    // Who has proved to be one of ours may stay as long as it likes.
+    drop(place);
+    let error = match hello {
         Ok(Hello::Attach { .. }) if router.stopping.is_cancelled() => {
             // Kept until this router ends: then the worker turns to the next one.
             let _kept = stream;
@@ -73,6 +76,7 @@ async fn meet(router: &Rc<Router>, mut stream: UnixStream) {
                 return;
             }
         },
+        Ok(Hello::Guard { slot }) => return router.keep_guard(&slot, stream).await,
         Ok(Hello::Ready { slot, pid }) => answer(&mut stream, &ready(router, &slot, pid).await).await,
         Ok(Hello::Drain { slot, within }) => {
             answer(&mut stream, &drain(router, &slot, Duration::from_millis(within)).await).await

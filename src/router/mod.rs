@@ -10,6 +10,7 @@ pub mod balance;
 pub mod client;
 pub mod control;
 mod handover;
+pub mod health;
 mod link;
 mod meet;
 mod memory;
@@ -66,6 +67,9 @@ pub struct Router {
     hub: RefCell<Hub>,
     links: RefCell<BTreeMap<WorkerId, Rc<Link>>>,
     memory: Memory,
+    /// Ends hung workers; by slot, those in the workers' own units that can.
+    abort: RefCell<Option<health::Abort>>,
+    guards: RefCell<HashMap<String, Rc<Notify>>>,
     /// Session ticket keys of TLS servers, by address and port: a ticket of one worker is good at every other.
     ticket_keys: RefCell<HashMap<String, String>>,
     /// A worker or a session came or went.
@@ -113,6 +117,8 @@ impl Router {
             hub: RefCell::default(),
             links: RefCell::default(),
             memory: Memory::default(),
+            abort: RefCell::default(),
+            guards: RefCell::default(),
             ticket_keys: RefCell::default(),
             changed: Notify::new(),
             drained: Notify::new(),

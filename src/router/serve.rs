@@ -1,6 +1,6 @@
 //! The loop: takes ready-made listeners and a stop signal, and serves until it comes.
 
-use super::{Router, control, handover, meet};
+use super::{Router, control, handover, health, meet};
 use crate::system::activation::{Address, Listener};
 use crate::system::sock::{accept, set_nonblocking, watch};
 use nix::errno::Errno;
@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
 /// Connections accepted in a row before the workers' channels get their turn.
-const ACCEPT_BATCH: usize = 64;
+const ACCEPT_BATCH: usize = 32;
 /// After accept(2) failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -65,6 +65,7 @@ pub async fn run(router: Rc<Router>, listeners: Listeners, stop: CancellationTok
             }
         });
     }
+    tokio::task::spawn_local(health::watch(Rc::clone(&router)));
     stop.cancelled().await;
     if router.hand_on() {
         return Ok(());

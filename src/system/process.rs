@@ -34,6 +34,13 @@ pub fn either_readable(first: &impl AsFd, second: Option<BorrowedFd<'_>>) -> io:
     }
 }
 
+/// Waits until there is something to read, at most `within`; says whether there is.
+pub fn readable_within(descriptor: &impl AsFd, within: std::time::Duration) -> io::Result<bool> {
+    let mut waiting = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
+    Ok(poll(&mut waiting, timeout)? > 0)
+}
+
 /// Makes `descriptor` the descriptor `number`, open across exec; what was there is closed.
 pub fn place_at(descriptor: OwnedFd, number: i32) -> io::Result<()> {
     if descriptor.as_raw_fd() == number {

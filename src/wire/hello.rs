@@ -24,6 +24,8 @@ pub enum Hello {
         /// Its main process.
         pid: i32,
     },
+    /// Stay connected; the answer is an order.
+    Guard { slot: String },
     /// Take the slot's worker out of rotation; answer when it has finished what is in flight.
     Drain {
         slot: String,
@@ -35,7 +37,9 @@ pub enum Hello {
 impl Hello {
     pub fn slot(&self) -> &str {
         match self {
-            Self::Attach { slot, .. } | Self::Ready { slot, .. } | Self::Drain { slot, .. } => slot,
+            Self::Attach { slot, .. } | Self::Ready { slot, .. } | Self::Guard { slot } | Self::Drain { slot, .. } => {
+                slot
+            }
         }
     }
 }
@@ -53,6 +57,8 @@ pub enum Answer {
         encoding: WireEncoding,
     },
     Done,
+    /// To a guard: end your worker, it hangs.
+    Abort,
     Refused {
         reason: String,
     },

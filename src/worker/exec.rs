@@ -1,7 +1,7 @@
 //! ExecStart= of a worker: opens the channel and becomes the program, so that the unit's main process is the program.
 
 use super::environment::{CHANNEL, Identity, node_encoding, variables};
-use super::{Worker, WorkerError};
+use super::{Worker, WorkerError, guard};
 use crate::config::Runtime;
 use crate::system::process::place_at;
 use crate::wire::Encoding;
@@ -36,6 +36,10 @@ pub fn exec(worker: &Worker, runtime: Runtime, program: &[OsString]) -> Result<I
         return Err(worker.silent(std::io::Error::other("its answer is to another question")));
     };
     let identity = Identity { app: &worker.app, slot: &worker.slot, id, index, workers, encoding: encoding.into() };
+    if let Err(error) = guard::start(worker) {
+        // It is served all the same; it only cannot be aborted.
+        eprintln!("<4>cannot start the guard of this worker: {error}");
+    }
     place_at(OwnedFd::from(stream), CHANNEL)
         .map_err(|error| WorkerError::Program(format!("cannot put the channel on descriptor {CHANNEL}: {error}")))?;
     let error = Command::new(executable).args(arguments).envs(variables(&identity)).exec();

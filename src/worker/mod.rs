@@ -1,10 +1,12 @@
 //! What runs inside a worker's unit, beside and before the program itself.
 //!
-//! [`exec`] is ExecStart= and becomes the program, [`ready`] is ExecStartPost=, [`drain`] is ExecStop=.
+//! [`exec`] is ExecStart= and becomes the program, [`ready`] is ExecStartPost=, [`drain`] is ExecStop=; [`guard`] runs
+//! beside the program.
 
 pub mod drain;
 pub mod environment;
 pub mod exec;
+pub mod guard;
 pub mod ready;
 
 use crate::system::place;

@@ -7,6 +7,7 @@ mod boxed;
 mod commands;
 mod harness;
 mod heads;
+mod hung;
 mod plain;
 mod reload;
 mod sessions;

@@ -45,7 +45,7 @@ fn every_emit_once(options: Options, file: &str, each: u64, more: &[&str]) {
     let Some(machine) = options.file("/etc/appctl/app.toml", file).boot() else { return };
     machine.start_app("app", 4);
     let number = each.to_string();
-    let arguments = [&["http://127.0.0.1:8080", "--each", &number], more].concat();
+    let arguments = [&["http://127.0.0.1:8080", "--megabyte", "--each", &number], more].concat();
     let result = machine.drive("sessions.js", &arguments);
     complete(&result, each, 4);
 }
