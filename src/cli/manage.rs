@@ -9,7 +9,7 @@ use super::print::{Colour, Printer};
 use crate::config::Scope;
 use crate::router::client::{Control, Status};
 use crate::system::bus::{BusError, Properties, Systemd, Verb};
-use crate::system::jobs::{self, Unfinished, reason};
+use crate::system::jobs::{self, Unfinished};
 use crate::system::journal::{self, Last};
 use crate::system::place;
 use crate::unit::plan::Names;
@@ -138,7 +138,7 @@ impl Manager {
         }
         journal::sync();
         let mut stories: Vec<Story> = Vec::new();
-        for Unfinished { verb, unit, result } in unfinished {
+        for Unfinished { verb, unit, reason, invocation, .. } in unfinished {
             if stories.iter().any(|story| story.units.contains(unit)) {
                 continue;
             }
@@ -148,10 +148,9 @@ impl Manager {
                 Verb::Restart => "did not restart",
                 Verb::Reload => "was not reloaded",
             };
-            let properties = self.systemd.properties(unit).await.unwrap_or_default();
-            let happened = format!("{what}: {}", reason(unit, result, &properties));
+            let happened = format!("{what}: {reason}");
             let last = Last { manager: apps::manager(self.scope), unit, since, lines: LAST_LINES };
-            let own = unit.ends_with(".service").then(|| last.of_its_own(properties.invocation()).unwrap_or_default());
+            let own = unit.ends_with(".service").then(|| last.of_its_own(invocation.clone()).unwrap_or_default());
             let lines = match own {
                 Some(own) if !own.is_empty() => own,
                 _ => last.of_the_manager().unwrap_or_default(),

@@ -9,7 +9,7 @@ pub mod plan;
 use crate::config::App;
 use crate::router::client::{Control, ControlError};
 use crate::system::bus::{BusError, Manager, Systemd, Verb};
-use crate::system::jobs::{self, reason};
+use crate::system::jobs::{self, Unfinished};
 use crate::system::journal::{self, Last};
 use crate::system::process;
 use crate::system::sock::watch;
@@ -217,8 +217,8 @@ impl<'a> Rollout<'a> {
             tell!(info, name, "step", "{} ready (pid {pid})", short(unit));
         })
         .await?;
-        if let Some(first) = failed.first() {
-            return Err(self.failure(&first.unit, "did not become ready", &first.result, since).await);
+        if let Some(first) = failed.into_iter().next() {
+            return Err(self.failure("did not become ready", first, since));
         }
         self.settle(&units, since).await?;
         for slot in slots {
@@ -255,7 +255,8 @@ impl<'a> Rollout<'a> {
         for (unit, pid) in pids {
             let properties = self.systemd.properties(unit).await?;
             if properties.text("ActiveState") != Some("active") || properties.u32("MainPID") != Some(pid) {
-                return Err(self.failure(unit, "ended when it had just become ready", "failed", since).await);
+                let failed = Unfinished::now(self.systemd, Verb::Start, unit).await;
+                return Err(self.failure("ended when it had just become ready", failed, since));
             }
         }
         Ok(())
@@ -277,16 +278,14 @@ impl<'a> Rollout<'a> {
     }
 
     /// Why a new worker is none, with its last lines.
-    async fn failure(&self, unit: &str, what: &'static str, result: &str, since: SystemTime) -> RolloutError {
-        let properties = self.systemd.properties(unit).await.unwrap_or_default();
+    fn failure(&self, what: &'static str, failed: Unfinished, since: SystemTime) -> RolloutError {
         journal::sync();
-        let last = Last { manager: self.manager, unit, since, lines: LAST_LINES };
-        let lines = last.of_its_own(properties.invocation());
+        let last = Last { manager: self.manager, unit: &failed.unit, since, lines: LAST_LINES };
         RolloutError::Worker {
-            unit: short(unit).to_owned(),
+            unit: short(&failed.unit).to_owned(),
             what,
-            reason: reason(unit, result, &properties),
-            lines: lines.unwrap_or_default(),
+            lines: last.of_its_own(failed.invocation).unwrap_or_default(),
+            reason: failed.reason,
         }
     }
 
@@ -310,12 +309,18 @@ impl<'a> Rollout<'a> {
             }
             return;
         }
+        // The bus may have been what failed.
+        let fresh = match why {
+            RolloutError::Systemd(_) => Systemd::connect(self.manager).await.ok(),
+            _ => None,
+        };
+        let systemd = fresh.as_ref().unwrap_or(self.systemd);
         let stops: Vec<_> = units.iter().map(|unit| (Verb::Stop, unit.clone())).collect();
-        if let Err(error) = jobs::run(self.systemd, &stops, async |_, _| {}).await {
+        if let Err(error) = jobs::run(systemd, &stops, async |_, _| {}).await {
             tracing::error!(APP = self.app.name, %error, "cannot stop the new workers: {error}");
         }
         for unit in units {
-            let _ = self.systemd.reset_failed(&unit).await;
+            let _ = systemd.reset_failed(&unit).await;
             tell!(info, self.app.name, "step", "{} removed", short(&unit));
         }
         // The router stays until the other workers have drained too.

@@ -13,6 +13,23 @@ pub struct Unfinished {
     pub unit: String,
     /// JobRemoved's result, or why there was no job at all.
     pub result: String,
+    /// The same in words, of the instant when the job ended: systemd may start the unit again soon.
+    pub reason: String,
+    /// That run's id.
+    pub invocation: Option<String>,
+}
+
+impl Unfinished {
+    /// A unit that failed just now, whatever its job said.
+    pub async fn now(systemd: &Systemd, verb: Verb, unit: &str) -> Self {
+        Self::of(systemd, verb, unit.to_owned(), "failed".to_owned()).await
+    }
+
+    async fn of(systemd: &Systemd, verb: Verb, unit: String, result: String) -> Self {
+        let properties = systemd.properties(&unit).await.unwrap_or_default();
+        let reason = reason(&unit, &result, &properties);
+        Self { verb, unit, result, reason, invocation: properties.invocation() }
+    }
 }
 
 /// Queues all jobs in order, then waits for all of them. `ended` is told of each as it ends well.
@@ -32,7 +49,7 @@ pub async fn run(
             Ok(job) => waiting.entry(job).or_default().push((*verb, unit.clone())),
             Err(BusError::NoSuchUnit(_)) if *verb == Verb::Stop => {}
             Err(BusError::NoSuchUnit(reason) | BusError::Refused(reason)) => {
-                unfinished.push(Unfinished { verb: *verb, unit: unit.clone(), result: reason });
+                unfinished.push(Unfinished::of(systemd, *verb, unit.clone(), reason).await);
             }
             Err(error) => return Err(error),
         }
@@ -44,7 +61,7 @@ pub async fn run(
         for (verb, unit) in waiting.remove(&job).unwrap_or_default() {
             match result.as_str() {
                 "done" | "skipped" => ended(verb, &unit).await,
-                _ => unfinished.push(Unfinished { verb, unit, result: result.clone() }),
+                _ => unfinished.push(Unfinished::of(systemd, verb, unit, result.clone()).await),
             }
         }
     }
@@ -52,7 +69,7 @@ pub async fn run(
 }
 
 /// The reason that a job failed, in words.
-pub fn reason(unit: &str, result: &str, properties: &Properties) -> String {
+fn reason(unit: &str, result: &str, properties: &Properties) -> String {
     let unit_result = properties.text("Result").unwrap_or_default();
     // CLD_EXITED, CLD_KILLED and CLD_DUMPED of sigaction(2).
     let status = match (properties.i32("ExecMainCode"), properties.i32("ExecMainStatus")) {

@@ -116,7 +116,7 @@ fn reload_under_load(times: u32, workers: u32, each: u64) {
 
 #[test]
 fn a_reload_cuts_nobody_off_twice() {
-    reload_under_load(std::env::var("T").map_or(20, |t| t.parse().unwrap()), 4, 10);
+    reload_under_load(20, 4, 10);
 }
 
 /// Releases that do not work: name, more in the file, the program, what the command must say.
@@ -463,4 +463,34 @@ fn plain_requests_in_flight_are_answered() {
     let count = |answer: &str| result["answers"][answer].as_u64().unwrap_or(0);
     assert!(count("200 1") > 0 && count("200 2") > 0, "{result}");
     assert_eq!(count("200 1") + count("200 2"), 80, "{result}");
+}
+
+#[test]
+fn a_bus_that_dies_during_a_reload_leaves_the_old_workers() {
+    let Some(machine) = start(2) else { return };
+    let before = active(&machine);
+    let mut load = Load::start(&machine, &["--each", "4"]);
+    let reload = waiting_reload(&machine, 2, "systemctl reload app");
+    let bus = machine.main_pid("dbus.service").unwrap();
+    machine.ok(&format!("kill -9 {bus}"));
+    let output = reload.wait_with_output().unwrap();
+    assert_eq!(code(&output), 1, "{}", text(&output));
+    assert_eq!(active(&machine), before);
+    assert_eq!(machine.property("app@3.service", "ActiveState"), "inactive");
+    let report = load.report();
+    Load::nothing_failed(&report);
+    assert_eq!(report["drops"], serde_json::json!({}), "{report}");
+    machine.write("/run/go", "");
+    let output = machine.shell("appctl reload app");
+    assert_eq!(code(&output), 0, "{}", text(&output));
+}
+
+#[test]
+fn a_reload_during_a_start_comes_after_it() {
+    let Some(machine) = start(3) else { return };
+    machine.ok("systemctl stop app.service && systemctl start --no-block app.service && systemctl reload app.service");
+    machine.until("all jobs are done", || (machine.ok("systemctl list-jobs --no-legend | wc -l") == "0").then_some(()));
+    assert_eq!(active(&machine).len(), 3);
+    assert_eq!(indices(&machine).iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(machine.ok("systemctl --failed --no-legend | wc -l"), "0");
 }
