@@ -75,7 +75,7 @@ impl Failure {
             (BusError::Unreachable(reason), Scope::User) => Self::failed(format!(
                 "cannot reach your systemd user manager ({reason})\n\
                  Log in by a session of systemd (ssh, a console, `machinectl shell`), or keep the manager running with \
-                 `loginctl enable-linger`. Without systemd, `appctl run SCRIPT` serves in the foreground."
+                 `loginctl enable-linger`; on Debian and its relatives it needs the package dbus-user-session. Without systemd, `appctl run SCRIPT` serves in the foreground."
             )),
             (other, _) => Self::failed(other.to_string()),
         }

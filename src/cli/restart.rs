@@ -50,6 +50,12 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
         workers.into_iter().filter(|(_, state)| state != "inactive").map(|(unit, _)| (Verb::Stop, unit)).collect()
     };
     unfinished.extend(manager.run(&wanted, async |_, _| {}).await?);
+    if running && unfinished.iter().any(|job| job.unit == names.router) {
+        // A socket whose unit was gone for a while (its app's file had mistakes when systemd read it) is active without
+        // a descriptor, and no router can start with it.
+        printer.note(&format!("{}: the router did not start; once more, with new sockets", loaded.app.name));
+        unfinished = manager.stop(&[&loaded.app.name], printer).await?;
+    }
     if !unfinished.is_empty() {
         manager.explain(&unfinished, began, printer).await;
         return Ok(FAILED);

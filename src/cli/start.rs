@@ -289,6 +289,10 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
     let unfinished = manager.run(&sockets, async |_, _| {}).await?;
     if !unfinished.is_empty() {
         manager.explain(&unfinished, began, printer).await;
+        printer.detail(&format!(
+            "`appctl{} stop {name}` ends the tries of what was started already",
+            super::manage::user_flag(manager.scope)
+        ));
         return Ok(FAILED);
     }
     let unfinished = manager

@@ -134,7 +134,12 @@ fn show(full: &InFull, scope: Scope, printer: &Printer) {
 fn head(full: &InFull, printer: &Printer) -> String {
     let app = &full.app;
     let ready = app.workers.iter().filter(|worker| ["ready", "running"].contains(&worker.state.as_str())).count();
-    let (dot, state) = match (full.running, ready as u32 >= app.workers_wanted) {
+    // A broken file tells no number: then the router's.
+    let wanted = match (&app.error, &full.status) {
+        (Some(_), Some(status)) => status.workers_wanted,
+        _ => app.workers_wanted,
+    };
+    let (dot, state) = match (full.running, ready as u32 >= wanted) {
         (true, true) => (printer.paint("●", Colour::Green), "serves"),
         (true, false) if ready == 0 => (printer.paint("●", Colour::Red), "cannot serve"),
         (true, false) => (printer.paint("●", Colour::Yellow), "serves"),
@@ -151,7 +156,7 @@ fn head(full: &InFull, printer: &Printer) -> String {
     };
     let mut text = format!("{dot} {}: {state}", printer.paint(&app.name, Colour::Bold));
     if full.running {
-        text.push_str(&format!(", {ready} of {} ready", count(app.workers_wanted as usize)));
+        text.push_str(&format!(", {ready} of {} ready", count(wanted as usize)));
     }
     if let Some(status) = &full.status {
         text.push_str(&format!(

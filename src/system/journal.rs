@@ -92,7 +92,12 @@ impl Query {
     /// Becomes journalctl; returns only when that is impossible.
     pub fn exec(&self) -> io::Error {
         use std::os::unix::process::CommandExt;
-        Command::new("journalctl").args(self.arguments()).exec()
+        let mut arguments = self.arguments();
+        if self.output == Output::Short {
+            // "No entries", and whether that is for want of rights.
+            arguments.retain(|argument| argument != "--quiet");
+        }
+        Command::new("journalctl").args(arguments).exec()
     }
 
     /// The lines at hand, oldest first.
