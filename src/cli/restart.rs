@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::apps;
+use super::apps::{self, Loaded};
 use super::exit::{DONE, FAILED, Failure};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
@@ -18,6 +18,15 @@ pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Re
         code = code.max(restarted.or_else(|failure| failure.of_one(printer))?);
     }
     Ok(code)
+}
+
+/// Whether the router serves other addresses than the file says.
+async fn listens_elsewhere(manager: &Manager, loaded: &Loaded) -> bool {
+    let Some(status) = manager.router_status(&loaded.app.name).await else {
+        return false;
+    };
+    let (bound, wanted) = (status.listening, &loaded.app.listen);
+    bound.len() != wanted.len() || !wanted.iter().all(|listen| bound.iter().any(|bound| listen.is_at(bound)))
 }
 
 async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8, Failure> {
@@ -41,6 +50,12 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
         .run(&surplus, async |_, unit| printer.note(&format!("{} stopped", unit.trim_end_matches(".service"))))
         .await?;
     // The router's own hook stops the workers and starts them again; it is not called when the router is down.
+    let running = manager.router_runs(&names).await?;
+    if running && listens_elsewhere(&manager, &loaded).await {
+        // A socket keeps its addresses until it is stopped.
+        printer.note(&format!("{}: its addresses have changed; stopping all of it", loaded.app.name));
+        unfinished.extend(manager.stop(&[&loaded.app.name], printer).await?);
+    }
     let running = manager.router_runs(&names).await?;
     let wanted: Vec<_> = if running {
         printer.note(&format!("{}: stopping the workers", loaded.app.name));

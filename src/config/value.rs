@@ -32,6 +32,19 @@ pub enum Listen {
     Path(PathBuf),
 }
 
+impl Listen {
+    /// Whether this is the socket that the kernel names so: `[::]:8080`, `127.0.0.1:80`, a path.
+    pub fn is_at(&self, bound: &str) -> bool {
+        match self {
+            Self::Port(port) => {
+                bound.parse::<SocketAddr>().is_ok_and(|it| it.ip().is_unspecified() && it.port() == *port)
+            }
+            Self::Address(address) => bound.parse() == Ok(*address),
+            Self::Path(path) => path.as_os_str() == bound,
+        }
+    }
+}
+
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

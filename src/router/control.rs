@@ -36,6 +36,9 @@ pub struct Status {
     pub pid: u32,
     pub version: String,
     pub workers_wanted: u32,
+    /// The addresses where clients come in, as the kernel names them: `[::]:8080`, or a path.
+    #[serde(default)]
+    pub listening: Vec<String>,
     pub sessions: usize,
     /// Connections that wait for their head, a worker or its acknowledgement.
     pub waiting: usize,
@@ -88,6 +91,7 @@ impl Router {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             workers_wanted: self.wanted.get(),
+            listening: self.public.iter().map(ToString::to_string).collect(),
             sessions: table.sessions(),
             waiting: self.waiting.get(),
             connections: self.handed.get(),

@@ -184,6 +184,22 @@ fn a_restart_of_the_router_restarts_the_workers() {
 }
 
 #[test]
+fn a_restart_serves_the_addresses_that_the_file_says_now() {
+    let Some(machine) = boot() else { return };
+    done(&machine, "start worker.js -i 1 --name shop");
+    assert!(answers(&machine, 8080));
+    // Whoever has reloaded the manager meanwhile: the socket itself is as it was.
+    machine.ok("sed -i 's/8080/8090/' /etc/appctl/shop.toml && systemctl daemon-reload");
+    done(&machine, "restart shop");
+    assert!(answers(&machine, 8090) && refused(&machine, 8080));
+    let router = machine.main_pid("shop.service");
+    let socket = machine.property("shop.socket", "ActiveEnterTimestampMonotonic");
+    done(&machine, "restart shop");
+    assert_ne!(machine.main_pid("shop.service"), router);
+    assert_eq!(machine.property("shop.socket", "ActiveEnterTimestampMonotonic"), socket, "the port stayed open");
+}
+
+#[test]
 fn scale_changes_the_file_and_the_workers() {
     let Some(machine) = boot() else { return };
     machine.write(
