@@ -11,5 +11,6 @@ mod hung;
 mod plain;
 mod reload;
 mod sessions;
+mod strangers;
 mod survival;
 mod units;
