@@ -6,7 +6,7 @@ use crate::sessions::chat;
 /// Says a line on the channel socket and prints the answer.
 fn says(line: &str) -> String {
     format!(
-        "node -e '
+        "timeout 20 node -e '
            const socket = require(\"net\").connect(\"/run/appctl/app/channel\", () => socket.write({line:?} + \"\\n\"));
            socket.on(\"data\", (data) => process.stdout.write(data)).on(\"error\", (error) => console.log(error.code));'"
     )
