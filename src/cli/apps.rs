@@ -9,7 +9,7 @@ use super::exit::{FAILED, Failure};
 use super::print::Printer;
 use crate::config::check::WORKERS_MAX;
 use crate::config::{App, Scope};
-use crate::generator::{self, places::Places};
+use crate::generator::{self, apps::AppFile, places::Places};
 use crate::system::bus::Manager;
 
 /// Which manager runs the apps of a scope.
@@ -78,7 +78,7 @@ pub fn load(scope: Scope, name: &str, printer: &Printer) -> Result<Loaded, Failu
     if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return Err(unknown(scope, name));
     }
-    let file = generator::apps::read(name, source, &path, scope);
+    let file = judged(&places, name).ok_or_else(|| unknown(scope, name))?;
     for problem in &file.report.problems {
         printer.detail(problem.render(path.display(), &file.text, false).trim_end());
     }
@@ -86,12 +86,17 @@ pub fn load(scope: Scope, name: &str, printer: &Printer) -> Result<Loaded, Failu
     Ok(Loaded { app, path, text: file.text })
 }
 
+/// A file, judged beside all others and the system's own units, as the generator does.
+fn judged(places: &Places, name: &str) -> Option<AppFile> {
+    generator::apps::load(places).files.into_iter().find(|file| file.name == name)
+}
+
 /// As [`load`], without a word: the first mistake is the error.
 pub fn read(scope: Scope, name: &str) -> Result<Loaded, String> {
     let places = places(scope).map_err(|failure| failure.to_string())?;
     let source = places.file(name);
     let path = places.under(&source);
-    let file = generator::apps::read(name, source, &path, scope);
+    let file = judged(&places, name).ok_or_else(|| format!("{} is not there", path.display()))?;
     let error = file.report.error().map(|problem| problem.short(path.display())).unwrap_or_default();
     let app = file.report.app.ok_or(error)?;
     Ok(Loaded { app, path, text: file.text })

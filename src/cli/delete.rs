@@ -10,6 +10,7 @@ use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::script::WRITTEN_BY_START;
+use crate::system::bus::Verb;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -43,6 +44,8 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         let by_hand = !arguments.names.contains(name)
             && std::fs::read_to_string(&path).is_ok_and(|text| !text.starts_with(WRITTEN_BY_START));
         let kept = arguments.keep_file || by_hand;
+        // What held them all together; systemd keeps an empty slice.
+        let _ = manager.systemd.enqueue(Verb::Stop, &names.slice).await;
         if !kept {
             std::fs::remove_file(&path).map_err(|error| Failure::of_write(&error, &path))?;
             manager.refresh(&names, true).await?;

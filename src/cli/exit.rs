@@ -45,6 +45,17 @@ impl Failure {
         }
     }
 
+    /// Tells about one of several things to do; the others go on, unless they would fail alike.
+    pub fn of_one(self, printer: &super::print::Printer) -> Result<u8, Self> {
+        if let Self::Denied(_) = self {
+            return Err(self);
+        }
+        if !matches!(self, Self::Told(_)) {
+            printer.error(&self.to_string());
+        }
+        Ok(self.code())
+    }
+
     /// What to say when systemd refuses or cannot be reached.
     pub fn of_bus(error: BusError, scope: Scope) -> Self {
         match (error, scope) {
@@ -54,6 +65,9 @@ impl Failure {
                  with --user.",
                 reason.trim_end_matches('.')
             )),
+            (BusError::Unreachable(reason), Scope::System) if std::path::Path::new("/run/systemd/system").exists() => {
+                Self::failed(format!("systemd runs, but cannot be reached by D-Bus ({reason})\nInstall or start dbus."))
+            }
             (BusError::Unreachable(reason), Scope::System) => Self::failed(format!(
                 "cannot reach systemd ({reason})\n\
                  Does systemd run this machine? Without it, `appctl run SCRIPT` serves in the foreground."

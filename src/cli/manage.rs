@@ -10,7 +10,7 @@ use super::names;
 use super::print::{Colour, Printer};
 use crate::config::Scope;
 use crate::system::bus::{BusError, Properties, Systemd, Verb};
-use crate::system::journal;
+use crate::system::journal::{self, Last};
 use crate::system::place;
 use crate::unit::plan::Names;
 
@@ -59,6 +59,16 @@ impl Manager {
         Ok(workers)
     }
 
+    /// Running workers in slots above the number that the file says, highest first.
+    pub(super) async fn surplus(&self, names: &Names, wanted: u32) -> Result<Vec<(Verb, String)>, Failure> {
+        let workers = self.workers(names).await?;
+        let surplus = workers.into_iter().filter(|(unit, state)| {
+            let slot = names::slot(unit).and_then(|slot| slot.parse::<u32>().ok());
+            !["inactive", "failed"].contains(&state.as_str()) && slot.is_some_and(|slot| slot > wanted)
+        });
+        Ok(surplus.map(|(unit, _)| (Verb::Stop, unit)).rev().collect())
+    }
+
     pub(super) async fn run(
         &self,
         wanted: &[(Verb, String)],
@@ -85,49 +95,73 @@ impl Manager {
             let running = running.into_iter().filter(|(_, state)| !["inactive", "failed"].contains(&state.as_str()));
             wanted.extend(running.map(|(unit, _)| (Verb::Stop, unit)));
         }
-        self.run(&wanted, async |_, unit| {
-            if let Some(worker) = unit.strip_suffix(".service").filter(|unit| unit.contains('@')) {
-                printer.note(&format!("{worker} stopped"));
-            }
-        })
-        .await
+        let mut unfinished = self
+            .run(&wanted, async |_, unit| {
+                if let Some(worker) = unit.strip_suffix(".service").filter(|unit| unit.contains('@')) {
+                    printer.note(&format!("{worker} stopped"));
+                }
+            })
+            .await?;
+        if unfinished.iter().any(|job| job.result == "canceled") {
+            // A worker that was just connecting has started the router by its socket. Now no worker is left.
+            unfinished = self.run(&wanted, async |_, _| {}).await?;
+        }
+        Ok(unfinished)
     }
 
-    /// Prints why jobs failed: the unit's result, and what its process wrote last.
+    /// Prints why jobs failed: the unit's result, and what its process wrote last. Workers that failed alike are told of
+    /// together.
     pub(super) async fn explain(&self, unfinished: &[Unfinished], since: SystemTime, printer: &Printer) {
-        let mut told = Vec::new();
+        if unfinished.is_empty() {
+            return;
+        }
+        journal::sync();
+        let mut stories: Vec<Story> = Vec::new();
         for Unfinished { verb, unit, result } in unfinished {
-            if told.contains(&unit) {
+            if stories.iter().any(|story| story.units.contains(unit)) {
                 continue;
             }
-            told.push(unit);
             let what = match verb {
                 Verb::Start => "did not start",
                 Verb::Stop => "did not stop",
                 Verb::Restart => "did not restart",
             };
             let properties = self.systemd.properties(unit).await.unwrap_or_default();
-            let reason = reason(result, &properties);
-            printer.error(&format!("{unit} {what}: {reason}"));
-            if !unit.ends_with(".service") {
-                printer.detail(&format!("  systemctl{} status {unit}", user_flag(self.scope)));
-                continue;
+            let happened = format!("{what}: {}", reason(unit, result, &properties));
+            let last = Last { manager: apps::manager(self.scope), unit, since, lines: LAST_LINES };
+            let own = unit.ends_with(".service").then(|| last.of_its_own(properties.invocation()).unwrap_or_default());
+            let lines = match own {
+                Some(own) if !own.is_empty() => own,
+                _ => last.of_the_manager().unwrap_or_default(),
+            };
+            match stories.iter_mut().find(|story| story.happened == happened && story.lines == lines) {
+                Some(story) => story.units.push(unit.clone()),
+                None => stories.push(Story { happened, lines, units: vec![unit.clone()] }),
             }
-            let lines = journal::last_of(apps::manager(self.scope), unit, properties.invocation(), since, LAST_LINES);
-            match lines {
-                Ok(lines) if !lines.is_empty() => {
-                    for line in lines {
-                        printer.detail(&format!("  {} {line}", printer.paint_err("|", Colour::Dim)));
-                    }
-                }
-                _ => printer.detail(&format!("  it wrote nothing; journalctl{} -u {unit}", user_flag(self.scope))),
+        }
+        for Story { happened, lines, mut units } in stories {
+            units.sort_by_cached_key(|unit| slot_order(names::slot(unit).unwrap_or_default()));
+            printer.error(&format!("{} {happened}", units.join(" and ")));
+            for line in &lines {
+                printer.detail(&format!("  {} {line}", printer.paint_err("|", Colour::Dim)));
+            }
+            if lines.is_empty() {
+                printer.detail(&format!("  journalctl{} -u {} tells more", user_flag(self.scope), units[0]));
             }
         }
     }
 }
 
+/// Units that failed alike.
+struct Story {
+    happened: String,
+    /// What they wrote last.
+    lines: Vec<String>,
+    units: Vec<String>,
+}
+
 /// The reason that a job failed, in words.
-fn reason(result: &str, properties: &Properties) -> String {
+fn reason(unit: &str, result: &str, properties: &Properties) -> String {
     let unit_result = properties.text("Result").unwrap_or_default();
     // CLD_EXITED, CLD_KILLED and CLD_DUMPED of sigaction(2).
     let status = match (properties.i32("ExecMainCode"), properties.i32("ExecMainStatus")) {
@@ -137,6 +171,9 @@ fn reason(result: &str, properties: &Properties) -> String {
         _ => String::new(),
     };
     match (result, unit_result) {
+        ("failed", "resources") if unit.ends_with(".socket") => {
+            "its address cannot be opened; is another program using it?".to_owned()
+        }
         ("failed", "timeout") => "it was not ready in time".to_owned(),
         ("timeout", _) => "it took too long".to_owned(),
         ("failed", "start-limit-hit") => "it failed too often; its last try:".to_owned(),
@@ -198,7 +235,8 @@ mod tests {
 
     #[test]
     fn reasons_in_words() {
-        assert_eq!(reason("failed", &Properties::default()), "it failed");
-        assert_eq!(reason("dependency", &Properties::default()), "a unit that it needs did not start");
+        assert_eq!(reason("shop@1.service", "failed", &Properties::default()), "it failed");
+        let dependency = reason("shop@1.service", "dependency", &Properties::default());
+        assert_eq!(dependency, "a unit that it needs did not start");
     }
 }

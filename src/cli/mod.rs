@@ -49,16 +49,16 @@ struct CommandLine {
 #[derive(Debug, Clone, Copy, Args)]
 struct Globals {
     /// The apps of your own user manager (~/.config/appctl)
-    #[arg(long, global = true, conflicts_with = "system")]
+    #[arg(long, global = true, conflicts_with = "system", help_heading = "Everywhere")]
     user: bool,
     /// The system's apps (/etc/appctl); the default for root
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Everywhere")]
     system: bool,
     /// Print data as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
     /// No progress, only data and errors
-    #[arg(short, long, global = true, visible_alias = "silent")]
+    #[arg(short, long, global = true, visible_alias = "silent", help_heading = "Everywhere")]
     quiet: bool,
 }
 
@@ -71,7 +71,20 @@ impl Globals {
         })
     }
 
-    /// For commands about all apps, and those that systemd calls.
+    /// For commands about files alone.
+    fn scope_of(self, names: &[String]) -> Scope {
+        match names.first() {
+            Some(name) => self.asked().for_app(name),
+            None => self
+                .asked()
+                .for_all()
+                .into_iter()
+                .rfind(|scope| apps::names(*scope).is_ok_and(|it| !it.is_empty()))
+                .unwrap_or(self.scope()),
+        }
+    }
+
+    /// For those that systemd calls.
     fn scope(self) -> Scope {
         if self.user { Scope::User } else { Scope::System }
     }
@@ -165,8 +178,8 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Status(arguments) => block_on(status::run(&arguments, asked, printer))?,
         Command::Logs(arguments) => logs::run(&arguments, asked, printer)?,
         Command::Scale(arguments) => block_on(scale::run(&arguments, asked, printer))?,
-        Command::Check(names) => check::run(&names.names, globals.scope()),
-        Command::Cat(names) => cat::run(&names.names, globals.scope()),
+        Command::Check(names) => check::run(&names.names, globals.scope_of(&names.names)),
+        Command::Cat(names) => cat::run(&names.names, globals.scope_of(&names.names)),
         Command::Run(arguments) => return run::run(&arguments, printer),
         Command::Router(arguments) => return inside::router(&arguments),
         Command::Worker(arguments) => inside::worker(&arguments, globals.user, printer),

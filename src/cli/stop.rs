@@ -10,7 +10,14 @@ use crate::config::Scope;
 use crate::system::bus::Verb;
 
 pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
-    let targets = names::targets(words, asked)?;
+    let mut targets = Vec::new();
+    for word in words {
+        match names::targets(std::slice::from_ref(word), asked) {
+            Ok(found) => targets.extend(found),
+            Err(failure @ Failure::UnknownApp(_)) => targets.push(orphan(word, asked).await.ok_or(failure)?),
+            Err(failure) => return Err(failure),
+        }
+    }
     let began = SystemTime::now();
     let mut code = DONE;
     for scope in [Scope::System, Scope::User] {
@@ -42,4 +49,19 @@ pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Re
         }
     }
     Ok(code)
+}
+
+/// An app that runs though its file is gone.
+async fn orphan(word: &str, asked: Asked) -> Option<(Scope, Target)> {
+    let target = Target::read(word);
+    for scope in asked.for_all() {
+        let manager = Manager::connect(scope).await.ok()?;
+        let names = names::units(scope, target.app());
+        // No other package has a socket of that name.
+        let channel = manager.properties(&names.channel).await.ok()?;
+        if channel.text("ActiveState") == Some("active") {
+            return Some((scope, target));
+        }
+    }
+    None
 }

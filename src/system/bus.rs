@@ -1,7 +1,6 @@
 //! systemd over D-Bus: the methods of org.freedesktop.systemd1(5) that appctl needs, and the jobs that they start.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -38,7 +37,7 @@ pub enum BusError {
     Refused(String),
     #[error("systemd did not answer in time")]
     TimedOut,
-    #[error("D-Bus: {0}")]
+    #[error("systemd: {0}")]
     Other(String),
 }
 
@@ -190,7 +189,8 @@ impl Systemd {
                     connection::Builder::session()
                 }
                 Manager::User => {
-                    let Some(directory) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) else {
+                    let Some(directory) = super::place::runtime_directory(true).filter(|path| path.is_absolute())
+                    else {
                         return Err(BusError::Unreachable("XDG_RUNTIME_DIR is not set".into()));
                     };
                     connection::Builder::address(format!("unix:path={}", directory.join("bus").display()).as_str())
@@ -339,7 +339,7 @@ impl Drop for Jobs<'_> {
 /// The reason alone, without what [`BusError::Unreachable`] would say a second time.
 fn bare(error: &BusError) -> String {
     match error {
-        BusError::Unreachable(reason) => reason.clone(),
+        BusError::Unreachable(reason) | BusError::Other(reason) => reason.clone(),
         other => other.to_string(),
     }
 }

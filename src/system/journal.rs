@@ -101,37 +101,64 @@ impl Query {
     }
 }
 
-/// The last `lines` lines that a unit's processes wrote: those of one run where it wrote any, else all since `since`.
-///
-/// `invocation`: the unit's `InvocationID` in hex. It is already another's when systemd has started the unit again.
-pub fn last_of(
-    manager: Manager,
-    unit: &str,
-    invocation: Option<String>,
-    since: SystemTime,
-    lines: u32,
-) -> io::Result<Vec<String>> {
-    let common = |extra: &[String]| {
-        let mut arguments: Vec<String> =
-            vec!["--no-pager".into(), "--quiet".into(), "--output=cat".into(), format!("--lines={lines}")];
-        if manager == Manager::User {
-            arguments.push("--user".into());
+/// The last lines of a unit, for somebody who asks why it failed.
+#[derive(Debug, Clone)]
+pub struct Last<'a> {
+    pub manager: Manager,
+    pub unit: &'a str,
+    pub since: SystemTime,
+    pub lines: u32,
+}
+
+impl Last<'_> {
+    /// What its processes wrote: those of one run where it wrote any, else all since then.
+    ///
+    /// `invocation`: the unit's `InvocationID` in hex. It is already another's when systemd has started the unit again.
+    pub fn of_its_own(&self, invocation: Option<String>) -> io::Result<Vec<String>> {
+        if let Some(invocation) = invocation {
+            let found = self.read(&[format!("_SYSTEMD_INVOCATION_ID={invocation}")])?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
         }
-        arguments.extend_from_slice(extra);
-        run(&arguments)
-    };
-    if let Some(invocation) = invocation {
-        let found = common(&[format!("_SYSTEMD_INVOCATION_ID={invocation}")])?;
-        if !found.is_empty() {
-            return Ok(found);
+        let field = match self.manager {
+            Manager::System => "_SYSTEMD_UNIT",
+            Manager::User => "_SYSTEMD_USER_UNIT",
+        };
+        self.read(&[self.since(), format!("{field}={}", self.unit)])
+    }
+
+    /// What the manager says about it, warnings and worse.
+    pub fn of_the_manager(&self) -> io::Result<Vec<String>> {
+        let warnings = "--priority=warning".to_owned();
+        match self.manager {
+            Manager::System => self.read(&[self.since(), warnings, "_PID=1".into(), format!("UNIT={}", self.unit)]),
+            Manager::User => self.read(&[self.since(), warnings, format!("USER_UNIT={}", self.unit)]),
         }
     }
-    let field = match manager {
-        Manager::System => "_SYSTEMD_UNIT",
-        Manager::User => "_SYSTEMD_USER_UNIT",
-    };
-    let since = since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    common(&[format!("--since=@{since}"), format!("{field}={unit}")])
+
+    fn since(&self) -> String {
+        let since = self.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        format!("--since=@{}.{:06}", since.as_secs(), since.subsec_micros())
+    }
+
+    fn read(&self, matches: &[String]) -> io::Result<Vec<String>> {
+        let mut arguments: Vec<String> =
+            vec!["--no-pager".into(), "--quiet".into(), "--output=cat".into(), format!("--lines={}", self.lines)];
+        if self.manager == Manager::User {
+            arguments.push("--user".into());
+        }
+        arguments.extend_from_slice(matches);
+        run(&arguments)
+    }
+}
+
+/// Asks journald to write out what it has, so that the last words of a process are there to be read. For root alone.
+pub fn sync() {
+    if nix::unistd::geteuid().is_root() {
+        // Without it the lines are there a moment later.
+        let _ = run(&["--sync".into()]);
+    }
 }
 
 fn run(arguments: &[String]) -> io::Result<Vec<String>> {

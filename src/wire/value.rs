@@ -59,7 +59,7 @@ impl<'a> Text<'a> {
             Self::Latin1(bytes) if bytes.is_ascii() => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
             Self::Latin1(bytes) => Some(Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect())),
             Self::Utf16(bytes) => {
-                let units = bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+                let units = bytes.as_chunks().0.iter().map(|pair| u16::from_le_bytes(*pair));
                 char::decode_utf16(units).collect::<Result<String, _>>().ok().map(Cow::Owned)
             }
             Self::Utf8(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),

@@ -171,6 +171,14 @@ impl Boxed {
         self.property(unit, "ActiveState") == "active"
     }
 
+    /// Starts an app and waits until all its workers are ready. (`systemctl start` of the router alone does not wait.)
+    pub(crate) fn start_app(&self, name: &str, workers: u32) {
+        self.ok(&format!("systemctl start {name}.service"));
+        self.until(&format!("{workers} workers of {name} are active"), || {
+            (1..=workers).all(|slot| self.is_active(&format!("{name}@{slot}.service"))).then_some(())
+        });
+    }
+
     /// The main process, if there is one.
     pub(crate) fn main_pid(&self, unit: &str) -> Option<u32> {
         self.property(unit, "MainPID").parse().ok().filter(|pid| *pid > 0)
@@ -285,8 +293,22 @@ fn possible(node: Option<u32>) -> Result<PathBuf, String> {
         }
     }
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    if !mounts.lines().any(|line| line.split(' ').nth(2) == Some("cgroup2")) {
-        return Err("no cgroup2 hierarchy is mounted; mount one, or give the container its cgroups".to_owned());
+    let Some(unified) = mounts.lines().find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+        [_, path, "cgroup2", ..] => Some(path),
+        _ => None,
+    }) else {
+        return Err("no cgroup2 hierarchy is mounted; mount one".to_owned());
+    };
+    let probe = Path::new(unified).join(format!(
+        "appctl-probe-{}-{}",
+        std::process::id(),
+        NUMBER.fetch_add(1, Ordering::Relaxed)
+    ));
+    if let Err(error) = std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)) {
+        return Err(format!("cannot make a cgroup below {unified} ({error}); run in a privileged container"));
+    }
+    if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
+        return Err("may not make a mount namespace; run in a privileged container".to_owned());
     }
     if let Some(tree) = tree().filter(|tree| !tree.join("usr/lib/systemd/systemd").exists()) {
         return Err(format!("{} holds no systemd; make it with tests/run", tree.display()));

@@ -11,10 +11,7 @@ const ADDRESS: &str = "127.0.0.1:8080";
 fn machine(pair: &str) -> Option<Boxed> {
     let file = format!("{}[router]\nhead_timeout = \"3s\"\n", chat("8080", 4, pair));
     let machine = Options::default().file("/etc/appctl/app.toml", &file).boot()?;
-    machine.ok("systemctl start app.service");
-    machine.until("four workers are active", || {
-        (1..=4).all(|slot| machine.is_active(&format!("app@{slot}.service"))).then_some(())
-    });
+    machine.start_app("app", 4);
     Some(machine)
 }
 

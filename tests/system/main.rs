@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod boxed;
+mod commands;
 mod harness;
 mod heads;
 mod plain;

@@ -42,6 +42,8 @@ fn nothing_runs_until_the_first_connection() {
     for unit in ["app.service", "app@1.service", "app@2.service"] {
         assert_eq!(machine.property(unit, "ActiveState"), "inactive", "{unit}");
     }
+    // Nothing that is still to come of the boot would start them either.
+    assert_eq!(machine.property("app.service", "WantedBy"), "");
     assert_eq!(machine.ok("ps -e -o args= | grep -c '[w]orker.js\\|[a]ppctl router' || true"), "0");
 
     let result = machine.drive("requests.js", &["http://127.0.0.1:8080/path?n=first", "--count", "1"]);
@@ -63,7 +65,8 @@ fn two_apps_are_islands() {
         )
         .boot();
     let Some(machine) = boxed else { return };
-    machine.ok("systemctl start one.service two.service");
+    machine.start_app("one", 2);
+    machine.start_app("two", 2);
 
     // Both at once, with the same numbers in their packets: a packet that crossed over would be a duplicate, a session
     // that crossed over one too many.

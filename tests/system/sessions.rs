@@ -43,10 +43,7 @@ pub(crate) fn complete(result: &Value, each: u64, workers: u64) {
 
 fn every_emit_once(options: Options, file: &str, each: u64, more: &[&str]) {
     let Some(machine) = options.file("/etc/appctl/app.toml", file).boot() else { return };
-    machine.ok("systemctl start app.service");
-    machine.until("four workers are active", || {
-        (1..=4).all(|slot| machine.is_active(&format!("app@{slot}.service"))).then_some(())
-    });
+    machine.start_app("app", 4);
     let number = each.to_string();
     let arguments = [&["http://127.0.0.1:8080", "--each", &number], more].concat();
     let result = machine.drive("sessions.js", &arguments);
@@ -90,7 +87,7 @@ fn sessions_get_every_emit_once_on_node_24() {
 fn the_seeds_worker_serves_all_transports_as_it_is() {
     let file = "exec = [\"node\", \"worker.js\"]\ndirectory = \"/srv/apps/seed\"\nworkers = 4\nlisten = [\"8080\"]\n";
     let Some(machine) = Options::default().file("/etc/appctl/app.toml", file).boot() else { return };
-    machine.ok("systemctl start app.service");
+    machine.start_app("app", 4);
     let result = machine.drive("sessions.js", &["http://127.0.0.1:8080", "--each", "200", "--connect-only"]);
     for kind in ["polling", "websocket", "upgrade"] {
         assert_eq!(result["connected"][kind], 200, "{kind}: {result}");
