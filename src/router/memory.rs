@@ -136,8 +136,7 @@ impl Memory {
 
     pub(crate) fn drop_worker(&self, id: WorkerId) {
         if self.is_kept() {
-            notify::forget(&format!("c{id}"));
-            notify::forget(&format!("w{id}"));
+            forget_worker(id);
         }
     }
 
@@ -145,6 +144,12 @@ impl Memory {
         *self.log.borrow_mut() = None;
         tracing::error!(%error, "cannot write the router's memory: sessions will not survive this router");
     }
+}
+
+/// Lets systemd close what it keeps of a worker.
+pub(crate) fn forget_worker(id: WorkerId) {
+    notify::forget(&format!("c{id}"));
+    notify::forget(&format!("w{id}"));
 }
 
 fn log_name(generation: u64) -> String {

@@ -1,6 +1,6 @@
 //! Going on where the router before us stopped, and leaving the next one what it needs for that.
 
-use super::memory::Legacy;
+use super::memory::{Legacy, forget_worker};
 use super::record::{Node, Picture, Record, WorkerRecord};
 use super::table::{Phase, WorkerId};
 use super::{Router, handover};
@@ -28,8 +28,6 @@ impl Router {
         for worker in known.workers.values() {
             self.table.borrow_mut().restore(worker);
             self.hub.borrow_mut().join(worker.id, worker.encoding.into());
-            let sessions = known.sessions.iter().filter(|(_, owner)| **owner == worker.id);
-            sessions.for_each(|(sid, owner)| self.table.borrow_mut().open(*owner, sid));
             for node in known.nodes.get(&worker.id).into_iter().flatten() {
                 let place = node.uid.clone().zip(node.nsp.clone());
                 self.hub.borrow_mut().restore(worker.id, node.dialect, place);
@@ -45,13 +43,16 @@ impl Router {
                 gone.push(worker.id);
             }
         }
+        for (sid, owner) in &known.sessions {
+            self.table.borrow_mut().open(*owner, sid);
+        }
         for id in gone {
             self.table.borrow_mut().detach(id);
             self.announce_departure(id);
-            forget(id);
+            forget_worker(id);
         }
         // What no log explains: a worker that was not told its number yet; it connects again.
-        legacy.channels.keys().chain(legacy.buffers.keys()).for_each(|id| forget(*id));
+        legacy.channels.keys().chain(legacy.buffers.keys()).for_each(|id| forget_worker(*id));
         self.memory.begin(&self.picture());
         legacy.logs.iter().for_each(|name| notify::forget(name));
         let (workers, sessions) = (self.links.borrow().len(), self.table.borrow().sessions());
@@ -183,9 +184,4 @@ pub(super) fn node_record(id: WorkerId, envelope: &Envelope, news: News) -> Reco
         News::Node => Record::Node { id, node },
         News::NodeGone => Record::NodeGone { id, node },
     }
-}
-
-fn forget(id: WorkerId) {
-    notify::forget(&format!("c{id}"));
-    notify::forget(&format!("w{id}"));
 }
