@@ -23,8 +23,8 @@ use tempfile::TempDir;
 /// How long anything that should happen may take. Generous: the machine may be slow and shared.
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 
-const BINARY: &str = env!("CARGO_BIN_EXE_appctl");
-const MANIFEST: &str = env!("CARGO_MANIFEST_DIR");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_appctl");
+pub(crate) const MANIFEST: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Names boxes uniquely within this process.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -249,12 +249,12 @@ impl Drop for Boxed {
 }
 
 /// The root to boot other than this machine's own.
-fn tree() -> Option<PathBuf> {
+pub(crate) fn tree() -> Option<PathBuf> {
     std::env::var_os("APPCTL_TEST_TREE").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// What is copied into the writable layer before the boot.
-fn stage(stage: &Path, options: &Options) {
+pub(crate) fn stage(stage: &Path, options: &Options) {
     let write = |path: &str, text: &str| {
         let path = stage.join(path.trim_start_matches('/'));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -281,10 +281,7 @@ fn stage(stage: &Path, options: &Options) {
 
 /// The Node to use, or why no box can be had.
 fn possible(node: Option<u32>) -> Result<PathBuf, String> {
-    let output = Command::new("id").arg("-u").output().map_err(|error| error.to_string())?;
-    if output.stdout.trim_ascii() != b"0" {
-        return Err("needs root (systemd-nspawn); run tests/run as root".to_owned());
-    }
+    root()?;
     for (program, package) in
         [("systemd-nspawn", "systemd-container"), ("nsenter", "util-linux"), ("dbus-daemon", "dbus")]
     {
@@ -310,11 +307,25 @@ fn possible(node: Option<u32>) -> Result<PathBuf, String> {
     if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
         return Err("may not make a mount namespace; run in a privileged container".to_owned());
     }
+    self::node(node)
+}
+
+/// What every booted system needs: root's rights, and the tree that is to be booted.
+pub(crate) fn root() -> Result<(), String> {
+    let output = Command::new("id").arg("-u").output().map_err(|error| error.to_string())?;
+    if output.stdout.trim_ascii() != b"0" {
+        return Err("needs root (it boots a system); run tests/run as root".to_owned());
+    }
     if let Some(tree) = tree().filter(|tree| !tree.join("usr/lib/systemd/systemd").exists()) {
         return Err(format!("{} holds no systemd; make it with tests/run", tree.display()));
     }
+    Ok(())
+}
+
+/// The Node to use, of that major version or of whichever there is.
+pub(crate) fn node(major: Option<u32>) -> Result<PathBuf, String> {
     let cached = |major: u32| Path::new(MANIFEST).join(format!(".cache/nodes/{major}/bin/node"));
-    match node {
+    match major {
         Some(major) if cached(major).exists() => Ok(cached(major)),
         Some(major) => Err(format!("Node {major} is missing in .cache/nodes; get it with tests/run")),
         None if cached(20).exists() => Ok(cached(20)),
