@@ -13,4 +13,5 @@ mod reload;
 mod sessions;
 mod strangers;
 mod survival;
+mod timers;
 mod units;
