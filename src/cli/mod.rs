@@ -20,6 +20,7 @@ mod restart;
 mod rollout;
 mod run;
 mod scale;
+mod scheduled;
 pub mod script;
 mod start;
 mod started;
@@ -138,6 +139,9 @@ enum Command {
         workers: u32,
         name: String,
     },
+    /// What a timer of an app starts
+    #[command(hide = true)]
+    Scheduled { act: scheduled::Act, name: String },
     /// ExecReload= of the router: the rolling reload
     #[command(hide = true)]
     Rollout { name: String },
@@ -201,6 +205,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Worker(arguments) => inside::worker(&arguments, globals.user, printer),
         Command::Started { workers, name } => block_on(started::run(&name, workers, globals.scope(), printer))?,
         Command::Rollout { name } => block_on(rollout::run(&name, globals.scope(), printer))?,
+        Command::Scheduled { act, name } => block_on(scheduled::run(act, &name, globals.scope(), printer))?,
         Command::Stopping { name } => block_on(stopping::run(&name, globals.scope(), printer))?,
     };
     Ok(ExitCode::from(code))

@@ -11,6 +11,7 @@ use super::file::{Item, Table};
 use super::pass::{read_pass_through, service_key, socket_key};
 use super::report::{Level, Problem, Problems, Report};
 use super::router::{self, FIELDS, RouterSettings};
+use super::schedule::read_schedule;
 use super::value::{self, Listen, Wrong};
 use super::{App, Limits, Reload, Restart, Runtime, Scope, Start, Stop, Workers};
 
@@ -63,6 +64,7 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
     let restart = read_restart(&mut top, problems);
     let reload = read_reload(&mut top, problems);
     let limits = read_limits(&mut top, problems);
+    let schedule = read_schedule(&mut top, problems);
     let service = read_pass_through(&mut top, "service", service_key, problems);
     let socket = read_pass_through(&mut top, "socket", socket_key, problems);
     top.finish(problems);
@@ -90,6 +92,7 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
         restart,
         reload,
         limits,
+        schedule,
         ready_timeout,
         router: settings,
         service,

@@ -11,6 +11,7 @@ mod file;
 mod pass;
 pub mod report;
 pub mod router;
+mod schedule;
 pub mod value;
 
 use std::collections::BTreeMap;
@@ -65,6 +66,7 @@ pub struct App {
     pub restart: Restart,
     pub reload: Reload,
     pub limits: Limits,
+    pub schedule: Schedule,
     /// How long a worker may take until it is ready (`TimeoutStartSec=` of the worker).
     pub ready_timeout: Duration,
     pub router: RouterSettings,
@@ -145,6 +147,13 @@ pub struct Reload {
     pub surge: u32,
     /// How long a new worker has to live before the old one goes.
     pub settle: Duration,
+}
+
+/// When the app is reloaded or restarted by itself: values of `OnCalendar=`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Schedule {
+    pub reload: Vec<String>,
+    pub restart: Vec<String>,
 }
 
 /// Values are systemd's own notation, checked.

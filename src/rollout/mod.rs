@@ -4,6 +4,7 @@
 //! `ExecReload=`, so it lives as long as systemd's reload job; SIGTERM (`--abort`, a stop of the app, the router's death)
 //! reaches it as `stop`.
 
+pub mod companions;
 pub mod plan;
 
 use crate::config::App;
@@ -125,6 +126,7 @@ impl<'a> Rollout<'a> {
     async fn replace_all(&self) -> Result<(), RolloutError> {
         let (name, surge) = (&self.app.name, self.app.reload.surge.max(1) as usize);
         self.refresh().await?;
+        self.adapt_companions().await?;
         self.tell_settings();
         let (old, mut taken) = self.look().await?;
         let plan = plan::plan(&old, self.workers);
@@ -156,12 +158,19 @@ impl<'a> Rollout<'a> {
         Ok(())
     }
 
+    async fn adapt_companions(&self) -> Result<(), RolloutError> {
+        let name = &self.app.name;
+        for job in companions::adapt(self.systemd, &self.names, self.app).await? {
+            tell!(warn, name, "step", "{} is not as the file says: {}", job.unit, job.reason);
+        }
+        Ok(())
+    }
+
     /// `[router]` and `[ready]` are on the router's command line, and the router stays.
     fn tell_settings(&self) {
-        let Ok(line) = std::fs::read(format!("/proc/{}/cmdline", self.router)) else { return };
-        let line = String::from_utf8_lossy(&line).into_owned();
+        let Some(line) = process::command_line(self.router) else { return };
         let flags = |word: &&str| word.starts_with("--") && !word.starts_with("--workers=") && *word != "--user";
-        let running: BTreeSet<&str> = line.split('\0').filter(flags).collect();
+        let running: BTreeSet<&str> = line.iter().map(String::as_str).filter(flags).collect();
         let wanted = self.app.router.to_args();
         let wanted: BTreeSet<&str> = wanted.iter().map(String::as_str).filter(flags).collect();
         if running != wanted {

@@ -168,6 +168,13 @@ impl Properties {
         (bytes.len() == 16).then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
+    /// `ExecStart` of a service: the words of its first command line, as its process gets them.
+    pub fn command(&self) -> Option<Vec<String>> {
+        let value = self.0.get("ExecStart")?.try_clone().ok()?;
+        let (_path, words, ..) = Vec::<ExecCommand>::try_from(value).ok()?.into_iter().next()?;
+        Some(words.into_iter().map(|word| word.replace("$$", "$")).collect())
+    }
+
     /// `Listen` of a socket unit: the addresses.
     pub fn listen(&self) -> Vec<String> {
         let pairs = self.0.get("Listen").and_then(|value| value.try_clone().ok());
@@ -175,6 +182,9 @@ impl Properties {
         pairs.into_iter().map(|(_kind, address)| address).collect()
     }
 }
+
+/// path, words, whether failure is ignored, start and end (real time, monotonic), pid, code, status.
+type ExecCommand = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
 
 /// A connection to one manager. Needs a running tokio runtime.
 #[derive(Debug)]
@@ -288,6 +298,7 @@ impl Systemd {
         let interface = match unit.rsplit('.').next() {
             Some("service") => "org.freedesktop.systemd1.Service",
             Some("socket") => "org.freedesktop.systemd1.Socket",
+            Some("timer") => "org.freedesktop.systemd1.Timer",
             _ => return Ok(Properties(all)),
         };
         all.extend(proxy.get_all(interface).await?);

@@ -14,5 +14,6 @@ mod reload;
 mod sessions;
 mod strangers;
 mod survival;
+mod timers;
 mod uml;
 mod units;

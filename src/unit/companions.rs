@@ -1,0 +1,55 @@
+//! The small units beside the router: what reloads or restarts the app by itself.
+//!
+//! A companion is pulled in by the router's `Wants=` and stops with it (`PartOf=`). There is no ordering between the two:
+//! a companion must be able to start in the middle of a reload. A crash of the router restarts it, so it keeps nothing
+//! that must outlive that.
+
+use super::plan::{Names, command, unit};
+use super::{UnitFile, specifiers};
+use crate::config::App;
+
+const TIMER: &str = include_str!("../../units/schedule.timer");
+const SERVICE: &str = include_str!("../../units/schedule.service");
+
+/// The units of an app's companions, each with what it triggers, by name.
+pub fn companions(app: &App, names: &Names) -> Vec<(String, UnitFile)> {
+    let mut units = Vec::new();
+    for (calendars, verb, timer, service) in [
+        (&app.schedule.reload, "reload", &names.reload_timer, &names.reload_service),
+        (&app.schedule.restart, "restart", &names.restart_timer, &names.restart_service),
+    ] {
+        if !calendars.is_empty() {
+            units.push((timer.clone(), schedule(app, names, calendars, (verb, service))));
+            units.push((service.clone(), scheduled(app, names, verb)));
+        }
+    }
+    units
+}
+
+/// Those of some units that the router is to pull in: all but what others trigger.
+pub fn wanted<'n>(names: &'n Names, units: &[(String, UnitFile)]) -> Vec<&'n str> {
+    names.companions().into_iter().filter(|name| units.iter().any(|(unit, _)| unit == name)).collect()
+}
+
+/// A template with what all companions say.
+fn companion(template: &str, app: &App, names: &Names, description: &str) -> UnitFile {
+    let mut unit = unit(template, app, &format!("{}: {description}", app.name));
+    unit.set("Unit", "PartOf", &names.router);
+    unit
+}
+
+fn schedule(app: &App, names: &Names, calendars: &[String], (verb, service): (&str, &str)) -> UnitFile {
+    let mut unit = companion(TIMER, app, names, &format!("when to {verb} it"));
+    unit.fill("Timer", "OnCalendar", calendars.iter().map(|it| specifiers(it)));
+    unit.set("Timer", "Unit", service);
+    unit
+}
+
+fn scheduled(app: &App, names: &Names, verb: &str) -> UnitFile {
+    let mut unit = unit(SERVICE, app, &format!("{}: scheduled {verb}", app.name));
+    unit.set("Service", "ExecStart", command(app.scope, &["scheduled", verb, &app.name]));
+    unit.set("Service", "Slice", specifiers(&names.slice));
+    unit.set("Service", "SyslogIdentifier", &app.name);
+    unit.set("Service", "LogExtraFields", format!("APP={}", app.name));
+    unit
+}
