@@ -277,7 +277,7 @@ fn explain(table: &str, key: &str) -> Option<String> {
         "max_restarts" => "write limit = 16 in [restart]",
         "min_uptime" => "write interval = \"1min\" in [restart]",
         "cron_restart" | "cron" => "write restart = \"0 4 * * *\" in [schedule]; reload = does it without a gap",
-        "max_memory_restart" => "write memory = \"512M\" in [limits]",
+        "max_memory_restart" => "write memory_reload = \"300M\" in [limits]: the new worker comes first",
         "merge_logs" | "log_file" | "out_file" | "error_file" | "log_date_format" => {
             "remove it: the logs are in the journal"
         }

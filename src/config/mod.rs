@@ -8,6 +8,7 @@ pub mod check;
 mod environment;
 mod exec;
 mod file;
+mod limits;
 mod pass;
 pub mod report;
 pub mod router;
@@ -156,11 +157,13 @@ pub struct Schedule {
     pub restart: Vec<String>,
 }
 
-/// Values are systemd's own notation, checked.
+/// Values are systemd's own notation, checked, where they are for systemd.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     /// `MemoryMax=`
     pub memory: Option<String>,
+    /// Bytes: a worker that uses more is replaced.
+    pub memory_reload: Option<u64>,
     /// `CPUQuota=`
     pub cpu: Option<String>,
     /// `TasksMax=`
