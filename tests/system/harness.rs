@@ -39,9 +39,9 @@ fn a_box_boots_again_on_the_same_disk() {
         machine.write("/run/mark", "");
         let boot = machine.ok("cat /proc/sys/kernel/random/boot_id; systemctl show -p UserspaceTimestampMonotonic");
         if orderly {
-            machine.reboot()
+            machine.reboot();
         } else {
-            machine.power_loss()
+            machine.power_loss();
         }
         assert!(machine.is_active("multi-user.target"));
         assert_eq!(machine.ok("cat /etc/mark"), orderly.to_string());
