@@ -6,6 +6,7 @@ pub mod apps;
 pub mod cat;
 pub mod check;
 
+mod conclude;
 mod delete;
 pub mod exit;
 mod inside;
@@ -144,7 +145,12 @@ enum Command {
     Scheduled { act: scheduled::Act, name: String },
     /// ExecReload= of the router: the rolling reload
     #[command(hide = true)]
-    Rollout { name: String },
+    Rollout {
+        /// What follows from its end
+        #[arg(long)]
+        conclude: bool,
+        name: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -204,8 +210,9 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Router(arguments) => return inside::router(&arguments),
         Command::Worker(arguments) => inside::worker(&arguments, globals.user, printer),
         Command::Started { workers, name } => block_on(started::run(&name, workers, globals.scope(), printer))?,
-        Command::Rollout { name } => block_on(rollout::run(&name, globals.scope(), printer))?,
         Command::Scheduled { act, name } => block_on(scheduled::run(act, &name, globals.scope(), printer))?,
+        Command::Rollout { name, conclude: true } => block_on(conclude::run(&name, globals.scope(), printer))?,
+        Command::Rollout { name, conclude: false } => block_on(rollout::run(&name, globals.scope(), printer))?,
         Command::Stopping { name } => block_on(stopping::run(&name, globals.scope(), printer))?,
     };
     Ok(ExitCode::from(code))

@@ -19,3 +19,8 @@ pub fn channel(user: bool, app: &str) -> Option<PathBuf> {
 pub fn control(user: bool, app: &str) -> Option<PathBuf> {
     Some(runtime_directory(user)?.join("appctl").join(app).join("control"))
 }
+
+/// What is known of an app's latest reload.
+pub fn reload(user: bool, app: &str) -> Option<PathBuf> {
+    Some(runtime_directory(user)?.join("appctl/.reload").join(format!("{app}.json")))
+}

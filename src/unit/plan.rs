@@ -137,11 +137,29 @@ pub fn plan(app: &App, processors: u32) -> Plan {
 
 /// The units of an app whose file has mistakes by now, from what it said before.
 pub fn stale(app: &App, processors: u32) -> Plan {
-    let mut plan = plan(app, processors);
+    noted(
+        plan(app, processors),
+        &format!("(its file has errors: appctl check {})", app.name),
+        "That file has errors now: this is from what it said before. `appctl check` tells them.",
+    )
+}
+
+/// The units of an app whose file was reloaded in vain, from what it said before.
+pub fn held(app: &App, processors: u32) -> Plan {
+    noted(
+        plan(app, processors),
+        &format!("(its file is on hold: appctl status {})", app.name),
+        "That file is on hold, its reload failed: this is from what it said before. `appctl reload` tries it again.",
+    )
+}
+
+fn noted(mut plan: Plan, note: &str, comment: &str) -> Plan {
     for (_, unit) in &mut plan.units {
-        let description = unit.get("Unit", "Description").unwrap_or_default().to_owned();
-        unit.set("Unit", "Description", format!("{description} (its file has errors: appctl check {})", app.name));
-        unit.comment("That file has errors now: this is from what it said before. `appctl check` tells them.");
+        let lines = unit.sections.iter_mut().filter(|section| section.name == "Unit").flat_map(|it| &mut it.lines);
+        for line in lines.filter(|line| line.key == "Description") {
+            line.value = format!("{} {note}", line.value);
+        }
+        unit.comment(comment);
     }
     plan
 }
@@ -265,7 +283,10 @@ fn router(app: &App, names: &Names, workers: u32, companions: &[&str]) -> UnitFi
     let count = format!("--workers={workers}");
     // `-`: the router serves the workers that there are, whatever came of this.
     unit.set("Service", "ExecStartPost", format!("-{plus}{}", command(app.scope, &["started", &count, &app.name])));
-    unit.set("Service", "ExecReload", format!("{plus}{}", command(app.scope, &["rollout", &app.name])));
+    // Two commands, so that the second sees the end of the first whatever it dies of. It also gives the exit code.
+    let reload = format!("-{plus}{}", command(app.scope, &["rollout", &app.name]));
+    let conclude = format!("{plus}{}", command(app.scope, &["rollout", "--conclude", &app.name]));
+    unit.fill("Service", "ExecReload", [reload, conclude]);
     unit.set("Service", "ExecStop", format!("{plus}{}", command(app.scope, &["stopping", &app.name])));
     unit.set("Service", "Sockets", &sockets);
     unit.set("Service", "Slice", specifiers(&names.slice));

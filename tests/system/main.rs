@@ -8,6 +8,7 @@ mod commands;
 mod harness;
 mod heads;
 mod hung;
+mod interrupted;
 mod limits;
 mod plain;
 mod reload;
