@@ -9,7 +9,7 @@ use super::exit::{FAILED, Failure};
 use super::print::Printer;
 use crate::config::check::WORKERS_MAX;
 use crate::config::{App, Scope};
-use crate::generator::{self, apps::AppFile, held, places::Places};
+use crate::generator::{self, apps::AppFile, good, held, places::Places};
 use crate::system::bus::Manager;
 
 /// Which manager runs the apps of a scope.
@@ -113,6 +113,18 @@ pub fn read(scope: Scope, name: &str) -> Result<Loaded, String> {
     let error = file.report.error().map(|problem| problem.short(path.display())).unwrap_or_default();
     let app = file.report.app.ok_or(error)?;
     Ok(Loaded { app, path, text: file.text })
+}
+
+/// What an app's units were made from last: its file, or the text before where that is on hold or has mistakes.
+pub fn in_force(scope: Scope, name: &str) -> Result<App, String> {
+    let wrong = match read(scope, name) {
+        Ok(loaded) => return loaded.in_force(scope).map(|loaded| loaded.app).map_err(|failure| failure.to_string()),
+        Err(wrong) => wrong,
+    };
+    let places = places(scope).map_err(|failure| failure.to_string())?;
+    let text = good::text(&places, name).ok_or(wrong)?;
+    let report = crate::config::parse(name, &places.file(name), &text, scope);
+    report.app.ok_or_else(|| format!("{name} has no file without mistakes"))
 }
 
 /// Whether an app's file is on hold, since its reload failed.

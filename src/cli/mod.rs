@@ -14,6 +14,7 @@ mod inside;
 mod list;
 mod logs;
 mod manage;
+mod memory;
 pub mod names;
 pub mod print;
 mod reload;
@@ -143,6 +144,9 @@ enum Command {
     /// What a timer of an app starts
     #[command(hide = true)]
     Scheduled { act: scheduled::Act, name: String },
+    /// Replaces workers that use too much memory
+    #[command(hide = true)]
+    Memory(memory::Arguments),
     /// ExecReload= of the router: the rolling reload
     #[command(hide = true)]
     Rollout {
@@ -210,6 +214,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Router(arguments) => return inside::router(&arguments),
         Command::Worker(arguments) => inside::worker(&arguments, globals.user, printer),
         Command::Started { workers, name } => block_on(started::run(&name, workers, globals.scope(), printer))?,
+        Command::Memory(arguments) => block_on(memory::run(&arguments, globals.scope()))?,
         Command::Scheduled { act, name } => block_on(scheduled::run(act, &name, globals.scope(), printer))?,
         Command::Rollout { name, conclude: true } => block_on(conclude::run(&name, globals.scope(), printer))?,
         Command::Rollout { name, conclude: false } => block_on(rollout::run(&name, globals.scope(), printer))?,

@@ -2,6 +2,7 @@
 //!
 //! What follows from its end is the second `ExecReload=`'s, [`super::conclude`], which comes whatever this one dies of.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +17,7 @@ use super::stopping;
 use crate::config::Scope;
 use crate::generator::held;
 use crate::rollout::ledger::{self, Ledger, Progress, State};
+use crate::rollout::lock::Lock;
 use crate::rollout::{Rollout, RolloutError, STEP};
 use crate::router::client::Control;
 use crate::system::bus::Systemd;
@@ -57,6 +59,16 @@ pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u
     let names = names::units(scope, name);
     let router = systemd.properties(&names.router).await.ok().and_then(|it| it.u32("MainPID"));
     let router = router.unwrap_or(0);
+    let waits = || {
+        tracing::info!(
+            APP = name,
+            MESSAGE_ID = STEP,
+            ROLLOUT = "step",
+            "{name}: a worker is being replaced, the reload comes after that"
+        );
+    };
+    // None when it is told to stop, which it finds soon enough.
+    let lock = lock(name, scope, &stop, waits).await.map_err(|error| unlockable(name, &error))?;
     conclude::clean(&systemd, &names, name, &ledger, true).await.map_err(|error| Failure::of_bus(error, scope))?;
     let places = apps::places(scope)?;
     if apps::lift(scope, name)? {
@@ -70,7 +82,9 @@ pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u
         (router, stop),
     );
     rollout.ledger = ledger;
-    match rollout.run().await {
+    let outcome = rollout.run().await;
+    drop(lock);
+    match outcome {
         Ok(()) => {
             if let Err(error) = held::prove(&places, name, &loaded.text) {
                 tracing::warn!(APP = name, %error, "cannot keep what was reloaded, for a later reload that fails: {error}");
@@ -83,4 +97,24 @@ pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u
         }
         Err(_) => Ok(FAILED),
     }
+}
+
+/// The right to move an app's workers. `None`: told to stop while it waited.
+pub(super) async fn lock(
+    name: &str,
+    scope: Scope,
+    stop: &CancellationToken,
+    waits: impl FnOnce(),
+) -> io::Result<Option<Lock>> {
+    let path = place::lock(scope == Scope::User, name)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "XDG_RUNTIME_DIR is not set"))?;
+    tokio::select! {
+        lock = Lock::take(&path, waits) => lock.map(Some),
+        () = stop.cancelled() => Ok(None),
+    }
+}
+
+/// What to say when there is no getting it.
+pub(super) fn unlockable(name: &str, error: &io::Error) -> Failure {
+    Failure::failed(format!("the workers of {name} cannot be reserved for this command: {error}"))
 }

@@ -1,14 +1,17 @@
 //! `appctl scale NAME N|+N|-N|max`: changes `workers` in the app's file, and starts or stops the workers that this means.
 
+use std::io;
 use std::time::SystemTime;
 
 use clap::Args;
+use tokio_util::sync::CancellationToken;
 
 use super::apps;
 use super::exit::{DONE, FAILED, Failure};
 use super::manage::{Manager, count};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
+use super::rollout::{lock, unlockable};
 use super::start;
 use crate::config::Workers;
 use crate::config::check::WORKERS_MAX;
@@ -51,6 +54,13 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         ));
         return Ok(FAILED);
     }
+    let waits = || printer.note(&format!("a worker of {name} is being replaced; waiting for that to end"));
+    let _lock = match lock(&name, scope, &CancellationToken::new(), waits).await {
+        Ok(lock) => lock,
+        // By polkit's leave others than root may manage units; a lock that anybody may take would be anybody's to keep.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        Err(error) => return Err(unlockable(&name, &error)),
+    };
     if says != said {
         apps::write(&after.path, &says)?;
         if let Some(proven) = held::proven(&places, &name) {

@@ -49,7 +49,7 @@ pub fn recall(places: &Places, file: &AppFile) -> Option<App> {
 }
 
 /// The last good text of an app's file.
-pub(super) fn text(places: &Places, name: &str) -> Option<String> {
+pub fn text(places: &Places, name: &str) -> Option<String> {
     let directory = places.under(places.kept.as_deref()?).join(GOOD);
     std::fs::read_to_string(directory.join(format!("{name}.toml"))).ok()
 }

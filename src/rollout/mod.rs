@@ -5,7 +5,10 @@
 //! reaches it as `stop`.
 
 pub mod companions;
+pub mod excess;
 pub mod ledger;
+pub mod lock;
+mod one;
 pub mod plan;
 
 use crate::config::App;

@@ -1,13 +1,16 @@
-//! The small units beside the router: what reloads or restarts the app by itself.
+//! The small units beside the router: what reloads or restarts the app, or replaces a worker, by itself.
 //!
 //! A companion is pulled in by the router's `Wants=` and stops with it (`PartOf=`). There is no ordering between the two:
 //! a companion must be able to start in the middle of a reload. A crash of the router restarts it, so it keeps nothing
 //! that must outlive that.
 
-use super::plan::{Names, command, unit};
+use super::plan::{Names, command, template, unit, workers_stop};
 use super::{UnitFile, specifiers};
-use crate::config::App;
+use crate::config::value::{write_size, write_span};
+use crate::config::{App, Scope};
 
+const MEMORY: &str = include_str!("../../units/memory.service");
+const MEMORY_SANDBOX: &str = include_str!("../../units/memory.sandbox");
 const TIMER: &str = include_str!("../../units/schedule.timer");
 const SERVICE: &str = include_str!("../../units/schedule.service");
 
@@ -22,6 +25,9 @@ pub fn companions(app: &App, names: &Names) -> Vec<(String, UnitFile)> {
             units.push((timer.clone(), schedule(app, names, calendars, (verb, service))));
             units.push((service.clone(), scheduled(app, names, verb)));
         }
+    }
+    if let Some(limit) = app.limits.memory_reload {
+        units.push((names.memory.clone(), memory(app, names, limit)));
     }
     units
 }
@@ -51,5 +57,22 @@ fn scheduled(app: &App, names: &Names, verb: &str) -> UnitFile {
     unit.set("Service", "Slice", specifiers(&names.slice));
     unit.set("Service", "SyslogIdentifier", &app.name);
     unit.set("Service", "LogExtraFields", format!("APP={}", app.name));
+    unit
+}
+
+fn memory(app: &App, names: &Names, limit: u64) -> UnitFile {
+    let mut unit = companion(MEMORY, app, names, "what replaces a worker that uses too much memory");
+    let limit = format!("--limit={}", write_size(limit));
+    unit.set("Service", "ExecStart", command(app.scope, &["memory", &limit, &app.name]));
+    unit.set("Service", "TimeoutStopSec", write_span(workers_stop(app)));
+    unit.set("Service", "Slice", specifiers(&names.slice));
+    unit.set("Service", "SyslogIdentifier", &app.name);
+    let mut fields = format!("APP={}", app.name);
+    if app.scope == Scope::System {
+        // Its lines are about the app: `journalctl -u NAME` has them, too, since root says so.
+        fields.push_str(&format!(" OBJECT_SYSTEMD_UNIT={}", names.router));
+        unit.extend(template(MEMORY_SANDBOX));
+    }
+    unit.set("Service", "LogExtraFields", fields);
     unit
 }

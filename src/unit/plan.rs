@@ -192,7 +192,7 @@ fn user_flag(scope: Scope) -> &'static str {
 }
 
 /// A template; the tests read them all, so nothing is lost by passing over an error here.
-fn template(text: &str) -> UnitFile {
+pub(super) fn template(text: &str) -> UnitFile {
     UnitFile::parse(text).unwrap_or_default()
 }
 
@@ -290,8 +290,7 @@ fn router(app: &App, names: &Names, workers: u32, companions: &[&str]) -> UnitFi
     unit.set("Service", "ExecStop", format!("{plus}{}", command(app.scope, &["stopping", &app.name])));
     unit.set("Service", "Sockets", &sockets);
     unit.set("Service", "Slice", specifiers(&names.slice));
-    let workers_stop = stop_phase(app).saturating_mul(2).saturating_add(Duration::from_secs(10));
-    unit.set("Service", "TimeoutStopSec", write_span(workers_stop));
+    unit.set("Service", "TimeoutStopSec", write_span(workers_stop(app)));
     // Two a worker, twice over while all of them are replaced, and some for the log and for clients that wait.
     unit.set("Service", "FileDescriptorStoreMax", (4 * workers + 256).to_string());
     unit.set("Service", "SyslogIdentifier", &app.name);
@@ -301,6 +300,11 @@ fn router(app: &App, names: &Names, workers: u32, companions: &[&str]) -> UnitFi
         unit.set("Service", "User", user_name(&app.name, "-router"));
     }
     unit
+}
+
+/// How long workers may take until all have drained and stopped.
+pub(super) fn workers_stop(app: &App) -> Duration {
+    stop_phase(app).saturating_mul(2).saturating_add(Duration::from_secs(10))
 }
 
 /// `TimeoutStopSec=` of a worker. systemd gives `ExecStop=` (the draining) that long, and then again that long from the

@@ -21,6 +21,14 @@ static RESULTS: LazyLock<Result<Results, String>> = LazyLock::new(|| {
         .file("/etc/appctl/eat.toml", &app(8081, 2, "[limits]\nmemory = \"160M\"\n"))
         .file("/etc/appctl/spin.toml", &app(8082, 1, "[limits]\ncpu = \"20%\"\n"))
         .file("/etc/appctl/spawn.toml", &app(8083, 1, "[limits]\ntasks = 40\nfiles = 200\n"));
+    // Looked at more often than in earnest.
+    let often = "[Service]\nExecStart=\nExecStart=/usr/bin/appctl memory --limit=150M --every=400ms grow\n";
+    let options = options
+        .file(
+            "/etc/appctl/grow.toml",
+            &app(8084, 2, "[limits]\nmemory_reload = \"150M\"\n[environment]\nFILE = \"/opt/large\"\n"),
+        )
+        .file("/etc/systemd/system/grow-memory.service.d/often.conf", often);
     uml::run(options, include_str!("limits.sh"))
 });
 
@@ -70,4 +78,20 @@ fn a_worker_starts_no_more_tasks_and_opens_no_more_files_than_it_may() {
     assert!((20..60).contains(&failed), "{failed} of 60 children did not start, 40 tasks are allowed");
     assert_eq!(answer(results, "open.few")["result"], "opened");
     assert_eq!(answer(results, "open.many")["result"], "EMFILE");
+}
+
+#[test]
+fn a_worker_that_grows_is_replaced_but_not_for_the_files_that_it_reads() {
+    let Some(results) = results() else { return };
+    assert_eq!(answer(results, "grow.read")["result"], 300 << 20);
+    // The kernel counts the file to the worker that has read it.
+    let current: u64 = file(results, "grow.current").parse().unwrap();
+    assert!(current > 200 << 20, "{current}");
+    assert_eq!(file(results, "grow.wrong"), "no", "it was replaced though it only had read a file");
+    let journal = file(results, "grow.journal");
+    assert_eq!(journal.matches("M, more than limits.memory_reload = 150M: replacing it").count(), 1, "{journal}");
+    let units = file(results, "grow.units");
+    let count = |line: &str| units.lines().filter(|it| *it == line).count();
+    assert_eq!((count("ActiveState=active"), count("ActiveState=inactive")), (2, 1), "{units}");
+    assert_eq!((count("Result=success"), count("NRestarts=0")), (3, 3), "{units}");
 }

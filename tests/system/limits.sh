@@ -29,6 +29,26 @@ journalctl --sync
 journalctl -q -o cat -u eat -u 'eat@*' >eat.journal
 appctl stop eat
 
+# ---- memory_reload: first one reads a large file, then one eats
+current() { cat "/sys/fs/cgroup/grow.slice/$1/memory.current"; }
+replaced() { journalctl --sync; journalctl -q -o cat -u grow | grep -q ': replacing it'; }
+gone() { [ "$(systemctl list-units --no-legend --state=active 'grow@*' | wc -l)" = 2 ] && systemctl is-active grow@3; }
+head -c 300M /dev/zero >/opt/large
+sync; echo 3 >/proc/sys/vm/drop_caches
+appctl start grow
+ask 8084/read >grow.read
+sleep 4
+cat <(current grow@1.service) <(current grow@2.service) | sort -n | tail -1 >grow.current
+replaced && echo yes >grow.wrong || echo no >grow.wrong
+ask '8084/eat?n=200' >grow.eater
+await replaced
+await gone
+systemctl show grow@1 grow@2 grow@3 -p Id -p ActiveState -p NRestarts -p Result >grow.units
+journalctl --sync
+journalctl -q -o cat -u grow >grow.journal
+appctl stop grow
+rm /opt/large
+
 # ---- processor: it spins for longer than we look
 appctl start spin
 ask '8082/spin?n=8'

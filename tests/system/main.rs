@@ -10,6 +10,7 @@ mod heads;
 mod hung;
 mod interrupted;
 mod limits;
+mod memory;
 mod plain;
 mod reload;
 mod sessions;

@@ -1,5 +1,5 @@
 // Does to its limits what it is asked to: GET /eat?n=200 takes so many MiB, /spin?n=4 the processor for so many seconds,
-// /spawn?n=50 starts so many children, /open?n=500 opens so many files. Every answer tells which worker gave it.
+// /spawn?n=50 starts so many children, /open?n=500 opens so many files, /read reads the file FILE. Every answer tells which worker gave it.
 const http = require("http");
 const fs = require("fs");
 const { spawn } = require("child_process");
@@ -37,6 +37,16 @@ function open(count) {
   return "opened";
 }
 
+// Through a small buffer: what it costs is the kernel's page cache.
+function read(path) {
+  const file = fs.openSync(path);
+  const buffer = Buffer.alloc(1 << 16);
+  let total = 0;
+  for (let length; (length = fs.readSync(file, buffer)) > 0; ) total += length;
+  fs.closeSync(file);
+  return total;
+}
+
 if (process.env.LEAK) kept.push(Buffer.alloc(Number(process.env.LEAK) << 20, 1));
 
 http
@@ -56,6 +66,8 @@ http
         return setTimeout(spin, 100, n);
       case "/spawn":
         return start(n).then(answer);
+      case "/read":
+        return answer(read(process.env.FILE));
       case "/open":
         return answer(open(n));
       default:
