@@ -2,10 +2,12 @@
 //! daemon-reload. systemd waits for it: no threads, children, network or D-Bus.
 //!
 //! [`places`] is where things are, [`apps`] reads and judges the files, this module writes what `unit::plan` says.
-//! One bad file yields a stub unit that tells why, or goes on with its last [`good`] text, and never stops another app.
+//! One bad file yields a stub unit that tells why, or goes on with its last [`good`] text, and never stops another app;
+//! one whose reload failed goes on with what ran before ([`held`]).
 
 pub mod apps;
 pub mod good;
+pub mod held;
 pub mod places;
 
 use std::ffi::OsString;
@@ -80,11 +82,7 @@ pub fn generate(places: &Places, processors: u32, out: &Path) -> Outcome {
             let text = problem.short(file.source.display());
             outcome.messages.push(Message { severe: problem.level == Level::Error, text });
         }
-        let plan = match good::recall(places, file) {
-            Some(app) => Some(plan::stale(&app, processors)),
-            None => plan_of(file, places.scope, processors),
-        };
-        let Some(plan) = plan else { continue };
+        let Some(plan) = plan_of(file, places, processors) else { continue };
         if let Err(error) = write(&plan, out) {
             outcome.written = false;
             outcome
@@ -95,13 +93,20 @@ pub fn generate(places: &Places, processors: u32, out: &Path) -> Outcome {
     outcome
 }
 
-/// The units of a file: the app's, or the stub's, or none where even a stub would hide another unit.
-pub fn plan_of(file: &AppFile, scope: Scope, processors: u32) -> Option<Plan> {
+/// The units of a file: the app's, or those of what it said before, or the stub's, or none where even a stub would hide
+/// another unit.
+pub fn plan_of(file: &AppFile, places: &Places, processors: u32) -> Option<Plan> {
+    if let Some(app) = held::instead(places, file) {
+        return Some(plan::held(&app, processors));
+    }
+    if let Some(app) = good::recall(places, file) {
+        return Some(plan::stale(&app, processors));
+    }
     match &file.report.app {
         Some(app) => Some(plan::plan(app, processors)),
         None if file.may_have_stub => {
             let error = file.report.error().map(|problem| problem.short(file.source.display())).unwrap_or_default();
-            Some(plan::stub(&file.name, &file.source, scope, &error))
+            Some(plan::stub(&file.name, &file.source, places.scope, &error))
         }
         None => None,
     }

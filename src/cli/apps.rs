@@ -9,7 +9,7 @@ use super::exit::{FAILED, Failure};
 use super::print::Printer;
 use crate::config::check::WORKERS_MAX;
 use crate::config::{App, Scope};
-use crate::generator::{self, apps::AppFile, places::Places};
+use crate::generator::{self, apps::AppFile, good, held, places::Places};
 use crate::system::bus::Manager;
 
 /// Which manager runs the apps of a scope.
@@ -20,7 +20,7 @@ pub fn manager(scope: Scope) -> Manager {
     }
 }
 
-fn places(scope: Scope) -> Result<Places, Failure> {
+pub fn places(scope: Scope) -> Result<Places, Failure> {
     Places::from_environment(scope)
         .ok_or_else(|| Failure::failed("neither XDG_CONFIG_HOME nor HOME is set: where are your files?"))
 }
@@ -68,6 +68,19 @@ impl Loaded {
     pub fn workers(&self) -> u32 {
         self.app.workers.resolve(generator::processors()).min(WORKERS_MAX)
     }
+
+    /// What runs instead, while the file is on hold.
+    pub fn in_force(self, scope: Scope) -> Result<Self, Failure> {
+        let places = places(scope)?;
+        if !held::is_held(&places, &self.app.name) {
+            return Ok(self);
+        }
+        let Some(text) = held::proven(&places, &self.app.name) else { return Ok(self) };
+        match crate::config::parse(&self.app.name, &self.path, &text, scope).app {
+            Some(app) => Ok(Self { app, text, ..self }),
+            None => Ok(self),
+        }
+    }
 }
 
 /// Reads an app's file; its mistakes are printed.
@@ -100,6 +113,29 @@ pub fn read(scope: Scope, name: &str) -> Result<Loaded, String> {
     let error = file.report.error().map(|problem| problem.short(path.display())).unwrap_or_default();
     let app = file.report.app.ok_or(error)?;
     Ok(Loaded { app, path, text: file.text })
+}
+
+/// What an app's units were made from last: its file, or the text before where that is on hold or has mistakes.
+pub fn in_force(scope: Scope, name: &str) -> Result<App, String> {
+    let wrong = match read(scope, name) {
+        Ok(loaded) => return loaded.in_force(scope).map(|loaded| loaded.app).map_err(|failure| failure.to_string()),
+        Err(wrong) => wrong,
+    };
+    let places = places(scope).map_err(|failure| failure.to_string())?;
+    let text = good::text(&places, name).ok_or(wrong)?;
+    let report = crate::config::parse(name, &places.file(name), &text, scope);
+    report.app.ok_or_else(|| format!("{name} has no file without mistakes"))
+}
+
+/// Whether an app's file is on hold, since its reload failed.
+pub fn is_held(scope: Scope, name: &str) -> bool {
+    places(scope).is_ok_and(|places| held::is_held(&places, name))
+}
+
+/// From now on the file of an app counts as it is. Says whether it was on hold: then systemd has to read it again.
+pub fn lift(scope: Scope, name: &str) -> Result<bool, Failure> {
+    held::lift(&places(scope)?, name)
+        .map_err(|error| Failure::failed(format!("cannot end the hold of {name}'s file: {error}")))
 }
 
 /// What a text that is not yet a file means; its mistakes are printed.

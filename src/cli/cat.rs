@@ -29,16 +29,17 @@ pub fn show(names: &[String], places: Option<&Places>, processors: u32) -> Outpu
             output.code = output.code.max(1);
             output.err.push_str(&problems(file, false));
         } else {
-            output.out.push_str(&units(file, places.scope, processors));
+            output.out.push_str(&units(file, places, processors));
         }
     }
     output
 }
 
 /// Each unit below a comment with its file's name, as `systemctl cat` does; then the links.
-fn units(file: &AppFile, scope: Scope, processors: u32) -> String {
-    let directory = if scope == Scope::User { "$XDG_RUNTIME_DIR/systemd/generator" } else { "/run/systemd/generator" };
-    let Some(plan) = generator::plan_of(file, scope, processors) else { return String::new() };
+fn units(file: &AppFile, places: &Places, processors: u32) -> String {
+    let directory =
+        if places.scope == Scope::User { "$XDG_RUNTIME_DIR/systemd/generator" } else { "/run/systemd/generator" };
+    let Some(plan) = generator::plan_of(file, places, processors) else { return String::new() };
     let mut text = String::new();
     for (name, unit) in &plan.units {
         text.push_str(&format!("# {directory}/{name}\n{unit}\n"));

@@ -35,6 +35,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         let began = SystemTime::now();
         let manager = Manager::connect(scope).await?;
         let names = names::units(scope, name);
+        manager.end_actions(&[name]).await?;
         let unfinished = manager.stop(&[name], printer).await?;
         if !unfinished.is_empty() {
             manager.explain(&unfinished, began, printer).await;
@@ -52,7 +53,8 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         }
         // Units that failed stay listed until somebody says that he has seen it.
         let failed = manager.workers(&names).await?.into_iter().map(|(unit, _)| unit);
-        for unit in failed.chain([names.router.clone()]).chain(names::sockets(&names).map(str::to_owned)) {
+        let own = names.all().into_iter().filter(|unit| *unit != names.worker).map(str::to_owned);
+        for unit in failed.chain(own) {
             let _ = manager.systemd.reset_failed(&unit).await;
         }
         if by_hand && !arguments.keep_file {

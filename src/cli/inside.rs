@@ -72,7 +72,7 @@ fn runtime(text: &str) -> Result<Runtime, String> {
         .ok_or_else(|| format!("`{text}` is no runtime"))
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+pub(super) fn span(text: &str) -> Result<Duration, String> {
     value::read_span(text).map_err(|wrong| wrong.reason)
 }
 

@@ -12,9 +12,11 @@ use super::manage::{Manager, slot_order};
 use super::names::{self, Asked};
 use super::print::{self, Cell, Colour, Printer, Table};
 use crate::config::Scope;
+use crate::rollout::ledger::{self, Progress};
 use crate::rollout::plan::spare;
 use crate::router::control::Status;
 use crate::system::bus::Properties;
+use crate::system::place;
 
 /// Between the two looks at the CPU clock that make a percentage.
 const CPU_INTERVAL: Duration = Duration::from_millis(200);
@@ -35,6 +37,10 @@ pub(super) struct AppNow {
     pub(super) error: Option<String>,
     pub(super) listen: Vec<String>,
     pub(super) workers_wanted: u32,
+    /// Its last reload failed, and what is started gets what the file said before.
+    pub(super) on_hold: bool,
+    /// The reload under way, or the last one since the app was started.
+    pub(super) reload: Option<Progress>,
     pub(super) router: UnitNow,
     pub(super) workers: Vec<UnitNow>,
 }
@@ -80,6 +86,9 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         printer.note("There are no apps yet: `appctl start SCRIPT` makes one.");
     } else {
         printer.table(&table(&apps));
+        for app in apps.iter().filter(|app| app.on_hold) {
+            printer.note(&format!("{} is on hold: appctl status {} tells why", app.file, app.name));
+        }
     }
     Ok(DONE)
 }
@@ -111,9 +120,10 @@ async fn look_at(manager: &Manager, name: &str) -> Result<AppNow, Failure> {
         Err(problem) => (None, Some(problem)),
     };
     let status = manager.router_status(name).await;
-    // A file with mistakes does not say; what runs goes on as it was.
+    // A file with mistakes does not say, and one on hold does not count; what runs goes on as it was.
+    let on_hold = apps::is_held(manager.scope, name);
     let now = status.as_ref().map_or(0, |status| status.workers_wanted);
-    let workers_wanted = loaded.as_ref().map_or(now, apps::Loaded::workers);
+    let workers_wanted = loaded.as_ref().filter(|_| !on_hold || status.is_none()).map_or(now, apps::Loaded::workers);
     let workers = manager.workers(&names).await?.into_iter().filter(|(_, state)| state != "inactive");
     let mut slots: Vec<String> = workers.filter_map(|(unit, _)| names::slot(&unit).map(str::to_owned)).collect();
     // Those that are missing would start in the lowest slots.
@@ -142,6 +152,8 @@ async fn look_at(manager: &Manager, name: &str) -> Result<AppNow, Failure> {
         error,
         listen: loaded.map_or_else(Vec::new, |it| it.app.listen.iter().map(ToString::to_string).collect()),
         workers_wanted,
+        on_hold,
+        reload: place::reload(manager.scope == Scope::User, name).as_deref().and_then(ledger::read),
         router,
         workers,
     })
@@ -149,7 +161,8 @@ async fn look_at(manager: &Manager, name: &str) -> Result<AppNow, Failure> {
 
 fn worker_now(unit: &str, properties: &Properties, status: Option<&Status>, slot: &str, now: SystemTime) -> UnitNow {
     let known = status.and_then(|status| status.workers.iter().find(|worker| worker.slot == slot));
-    let mut worker = unit_now(unit, properties, known.map(|known| known.state.as_str()), now);
+    let says = known.map(|known| if known.trial && known.state == "ready" { ON_TRIAL } else { known.state.as_str() });
+    let mut worker = unit_now(unit, properties, says, now);
     if let Some(known) = known.filter(|_| worker.pid.is_some()) {
         worker.index = Some(known.index);
         worker.sessions = Some(known.sessions as u64);
@@ -176,9 +189,13 @@ fn unit_now(unit: &str, properties: &Properties, router_says: Option<&str>, now:
     }
 }
 
-/// A unit's state in one word or two. `router_says`: `starting`, `ready` or `draining`, of a worker.
+/// Of a new worker that is ready in a reload, and gets nothing before it has stood for a while.
+const ON_TRIAL: &str = "on trial";
+
+/// A unit's state in one word or two. `router_says`: `starting`, `ready`, `draining` or [`ON_TRIAL`], of a worker.
 fn state(active: &str, sub: &str, result: &str, router_says: Option<&str>) -> (String, Colour) {
     let (text, colour) = match (active, sub, router_says) {
+        ("active", _, Some(ON_TRIAL)) => (ON_TRIAL, Colour::Yellow),
         ("active", _, Some("draining")) => ("draining", Colour::Yellow),
         ("active", _, Some("ready")) => ("ready", Colour::Green),
         ("active", _, Some(_)) => ("starting", Colour::Yellow),
@@ -285,6 +302,8 @@ pub(super) mod tests {
             error: None,
             listen: vec!["8080".into()],
             workers_wanted: 2,
+            on_hold: false,
+            reload: None,
             router: UnitNow {
                 unit: "shop.service".into(),
                 pid: Some(100),
@@ -348,6 +367,7 @@ shop  2           -    -  failed (exit-code)         0       -       -       -  
         let of = |active, sub, result, says| state(active, sub, result, says).0;
         assert_eq!(of("active", "running", "success", Some("ready")), "ready");
         assert_eq!(of("active", "running", "success", Some("draining")), "draining");
+        assert_eq!(of("active", "running", "success", Some("on trial")), "on trial");
         assert_eq!(of("active", "running", "success", None), "running");
         assert_eq!(of("activating", "auto-restart", "exit-code", None), "restarting");
         assert_eq!(of("activating", "start-post", "success", Some("starting")), "starting");

@@ -104,11 +104,20 @@ impl Manager {
         Some(Control::new(socket, CONTROL_TIMEOUT))
     }
 
-    /// Stops sockets, router and workers of apps. What does not run is no failure.
+    /// Stops what would start apps again: a scheduled restart that is under way.
+    pub(super) async fn end_actions(&self, apps: &[&str]) -> Result<(), Failure> {
+        let names = apps.iter().map(|app| names::units(self.scope, app));
+        let actions = names.flat_map(|names| names.actions().map(|action| (Verb::Stop, action.to_owned())));
+        self.run(&actions.collect::<Vec<_>>(), async |_, _| {}).await?;
+        Ok(())
+    }
+
+    /// Stops sockets, router, companions and workers of apps. What does not run is no failure.
     pub(super) async fn stop(&self, apps: &[&str], printer: &Printer) -> Result<Vec<Unfinished>, Failure> {
         let mut wanted = Vec::new();
         for app in apps {
             let names = names::units(self.scope, app);
+            wanted.extend(names.companions().map(|companion| (Verb::Stop, companion.to_owned())));
             // The sockets' jobs wait for the router's, and the router's hook for the workers'.
             wanted.push((Verb::Stop, names.router.clone()));
             wanted.extend(names::sockets(&names).map(|socket| (Verb::Stop, socket.to_owned())));

@@ -6,6 +6,7 @@ pub mod apps;
 pub mod cat;
 pub mod check;
 
+mod conclude;
 mod delete;
 pub mod exit;
 mod inside;
@@ -13,6 +14,7 @@ mod inside;
 mod list;
 mod logs;
 mod manage;
+mod memory;
 pub mod names;
 pub mod print;
 mod reload;
@@ -20,6 +22,7 @@ mod restart;
 mod rollout;
 mod run;
 mod scale;
+mod scheduled;
 pub mod script;
 mod start;
 mod started;
@@ -138,9 +141,20 @@ enum Command {
         workers: u32,
         name: String,
     },
+    /// What a timer of an app starts
+    #[command(hide = true)]
+    Scheduled { act: scheduled::Act, name: String },
+    /// Replaces workers that use too much memory
+    #[command(hide = true)]
+    Memory(memory::Arguments),
     /// ExecReload= of the router: the rolling reload
     #[command(hide = true)]
-    Rollout { name: String },
+    Rollout {
+        /// What follows from its end
+        #[arg(long)]
+        conclude: bool,
+        name: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -200,7 +214,10 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Router(arguments) => return inside::router(&arguments),
         Command::Worker(arguments) => inside::worker(&arguments, globals.user, printer),
         Command::Started { workers, name } => block_on(started::run(&name, workers, globals.scope(), printer))?,
-        Command::Rollout { name } => block_on(rollout::run(&name, globals.scope(), printer))?,
+        Command::Memory(arguments) => block_on(memory::run(&arguments, globals.scope()))?,
+        Command::Scheduled { act, name } => block_on(scheduled::run(act, &name, globals.scope(), printer))?,
+        Command::Rollout { name, conclude: true } => block_on(conclude::run(&name, globals.scope(), printer))?,
+        Command::Rollout { name, conclude: false } => block_on(rollout::run(&name, globals.scope(), printer))?,
         Command::Stopping { name } => block_on(stopping::run(&name, globals.scope(), printer))?,
     };
     Ok(ExitCode::from(code))

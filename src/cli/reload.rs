@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use super::apps;
+use super::conclude::on_hold;
 use super::exit::{DONE, FAILED, Failure};
 use super::manage::{Manager, user_flag};
 use super::names::{self, Asked, Target};
@@ -25,6 +26,8 @@ use crate::system::bus::{self, BusError, Verb};
 const INTERRUPTED: u8 = 130;
 /// For the journal's last lines, when the job has ended.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// Between two looks at a reload that is being stopped.
+const ABORT_PAUSE: Duration = Duration::from_millis(50);
 /// After the line that ends a reload, for that of another one.
 const AFTER_END: Duration = Duration::from_millis(150);
 
@@ -33,7 +36,8 @@ pub(super) struct Arguments {
     /// Names of apps, or `all`
     #[arg(required = true)]
     names: Vec<String>,
-    /// Stop the reload that is under way: what is replaced stays, the old workers that are left stay too
+    /// Stop the reload that is under way, and those that wait: what is replaced stays, the old workers that are left
+    /// stay too
     #[arg(long)]
     abort: bool,
 }
@@ -69,7 +73,8 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             Ok(code)
         }
         _ = tokio::signal::ctrl_c() => {
-            printer.note("the reload goes on; `appctl reload --abort` stops it where it stands");
+            let names = arguments.names.join(" ");
+            printer.note(&format!("the reload goes on; `appctl reload --abort {names}` stops it where it stands"));
             Ok(INTERRUPTED)
         }
     }
@@ -123,15 +128,40 @@ async fn one(scope: Scope, name: &str, several: bool, printer: &Printer) -> Resu
         Some("canceled") => printer.error(&format!("{name} not reloaded: another command cancelled it")),
         Some(other) => printer.error(&format!("{name} not reloaded: {other}")),
     }
+    if apps::is_held(scope, name) {
+        printer.warning(&on_hold(scope, name)?);
+    }
     Ok(FAILED)
 }
 
-/// Stops the reload under way.
+/// Stops the reload under way, and those that wait for its end: systemd makes one job of them all.
 async fn abort(scope: Scope, name: &str, printer: &Printer) -> Result<u8, Failure> {
     let manager = Manager::connect(scope).await?;
     let router = names::units(scope, name).router;
-    let mut jobs = manager.systemd.watch_jobs().await.map_err(|error| manager.failure(error))?;
-    if manager.properties(&router).await?.text("ActiveState") != Some("reloading") {
+    let state = async || {
+        let properties = manager.properties(&router).await?;
+        Ok::<_, Failure>(properties.text("ActiveState").unwrap_or_default().to_owned())
+    };
+    let job = manager.systemd.job(&router).await;
+    let waiting = match job {
+        Ok(job) => job.filter(|job| job.waits && job.kind == "reload"),
+        Err(BusError::NoSuchUnit(_)) => None,
+        Err(error) => return Err(manager.failure(error)),
+    };
+    let under_way = state().await? == "reloading";
+    if let Some(job) = &waiting {
+        match manager.systemd.cancel(job).await {
+            // It may have begun, or ended, in this instant.
+            Ok(()) | Err(BusError::Refused(_)) => {}
+            Err(error) => return Err(manager.failure(error)),
+        }
+    }
+    if !under_way {
+        // One that waits for the end of a start.
+        if waiting.is_some() {
+            printer.note(&format!("the reload of {name} that waited is cancelled; nothing changed"));
+            return Ok(DONE);
+        }
         printer.error(&format!("no reload of {name} is under way"));
         return Ok(FAILED);
     }
@@ -143,12 +173,14 @@ async fn abort(scope: Scope, name: &str, printer: &Printer) -> Result<u8, Failur
             return Ok(FAILED);
         }
     }
-    while let Some(ended) = jobs.next().await {
-        if ended.unit == router {
-            break;
-        }
+    while state().await? == "reloading" {
+        tokio::time::sleep(ABORT_PAUSE).await;
     }
-    printer.note(&format!("the reload of {name} is stopped; `appctl list {name}` shows where it stands"));
+    let all = if waiting.is_some() { ", and the one that waited is cancelled" } else { "" };
+    printer.note(&format!("the reload of {name} is stopped{all}; `appctl status {name}` shows where it stands"));
+    if apps::is_held(scope, name) {
+        printer.warning(&on_hold(scope, name)?);
+    }
     Ok(DONE)
 }
 

@@ -35,7 +35,9 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
     let loaded = apps::load(scope, target.app(), printer)?;
     let names = names::units(scope, target.app());
     let manager = Manager::connect(scope).await?;
-    manager.refresh(&names, false).await?;
+    // One worker alone stays with the others.
+    let lifted = matches!(target, Target::App(_)) && apps::lift(scope, target.app())?;
+    manager.refresh(&names, lifted).await?;
     if let Target::Worker { slot, .. } = target {
         let wanted = [(Verb::Restart, names.slot(slot))];
         let unfinished = manager

@@ -1,17 +1,21 @@
 //! `appctl scale NAME N|+N|-N|max`: changes `workers` in the app's file, and starts or stops the workers that this means.
 
+use std::io;
 use std::time::SystemTime;
 
 use clap::Args;
+use tokio_util::sync::CancellationToken;
 
 use super::apps;
 use super::exit::{DONE, FAILED, Failure};
 use super::manage::{Manager, count};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
+use super::rollout::{lock, unlockable};
 use super::start;
 use crate::config::Workers;
 use crate::config::check::WORKERS_MAX;
+use crate::generator::held;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -27,13 +31,21 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         return Err(Failure::Usage(format!("{} is a worker; name the app", arguments.name)));
     };
     let loaded = apps::load(scope, &name, printer)?;
-    let wanted = resolve(&arguments.number, loaded.workers()).map_err(Failure::Usage)?;
-    let text = edited(&loaded.text, wanted)
-        .map_err(|error| Failure::failed(format!("cannot change {}: {error}", loaded.path.display())))?;
-    let before = loaded.workers();
+    let said = loaded.text.clone();
+    // A file that is on hold stays so: what runs instead gets the same number.
+    let running = loaded.in_force(scope)?;
+    let before = running.workers();
+    let wanted = resolve(&arguments.number, before).map_err(Failure::Usage)?;
+    let change = |text: &str| {
+        edited(text, wanted)
+            .map_err(|error| Failure::failed(format!("cannot change {}: {error}", running.path.display())))
+    };
+    let (says, text) = (change(&said)?, change(&running.text)?);
+    let places = apps::places(scope)?;
+    let on_hold = held::is_held(&places, &name);
     // Its mistakes have been told above.
-    let app = crate::config::parse(&name, &loaded.path, &text, scope).app.ok_or(Failure::Told(FAILED))?;
-    let after = apps::Loaded { app, path: loaded.path, text };
+    let app = crate::config::parse(&name, &running.path, &text, scope).app.ok_or(Failure::Told(FAILED))?;
+    let after = apps::Loaded { app, path: running.path.clone(), text };
     let manager = Manager::connect(scope).await?;
     let names = names::units(scope, &name);
     if manager.properties(&names.router).await?.text("ActiveState") == Some("reloading") {
@@ -42,10 +54,22 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         ));
         return Ok(FAILED);
     }
-    if after.text != loaded.text {
-        apps::write(&after.path, &after.text)?;
+    let waits = || printer.note(&format!("a worker of {name} is being replaced; waiting for that to end"));
+    let _lock = match lock(&name, scope, &CancellationToken::new(), waits).await {
+        Ok(lock) => lock,
+        // By polkit's leave others than root may manage units; a lock that anybody may take would be anybody's to keep.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        Err(error) => return Err(unlockable(&name, &error)),
+    };
+    if says != said {
+        apps::write(&after.path, &says)?;
+        if let Some(proven) = held::proven(&places, &name) {
+            held::change(&places, &name, on_hold.then_some(&says), &change(&proven)?).map_err(|error| {
+                Failure::failed(format!("cannot keep what runs, for a later reload that fails: {error}"))
+            })?;
+        }
     }
-    manager.refresh(&names, after.text != loaded.text).await?;
+    manager.refresh(&names, says != said).await?;
     let (from, to) = (before as usize, after.workers() as usize);
     printer.note(&format!("{name}: {} instead of {from}, in {}", count(to), after.path.display()));
 

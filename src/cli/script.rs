@@ -44,6 +44,9 @@ pub struct Flags {
     /// Pause before a worker is started again, milliseconds
     #[arg(long, value_name = "MS")]
     pub restart_delay: Option<u64>,
+    /// Replace a worker that uses more memory: 300M, 1G
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory_restart: Option<String>,
     /// Do not start workers again that ended
     #[arg(long)]
     pub no_autorestart: bool,
@@ -74,6 +77,7 @@ impl Flags {
             (self.uid.is_some(), "--uid"),
             (self.gid.is_some(), "--gid"),
             (self.restart_delay.is_some(), "--restart-delay"),
+            (self.max_memory_restart.is_some(), "--max-memory-restart"),
             (self.no_autorestart, "--no-autorestart"),
             (!self.arguments.is_empty(), "arguments after --"),
         ]
@@ -107,6 +111,8 @@ pub struct Draft {
     /// Milliseconds.
     pub restart_delay: Option<u64>,
     pub autorestart: bool,
+    /// Bytes.
+    pub memory_reload: Option<u64>,
 }
 
 /// `--instances` as PM2 reads it.
@@ -119,6 +125,12 @@ pub fn instances(typed: &str) -> Result<Workers, Failure> {
             None => typed.parse().map(Workers::Count).map_err(|_| wrong()),
         },
     }
+}
+
+/// `--max-memory-restart`.
+fn memory_reload(typed: &str) -> Result<u64, Failure> {
+    crate::config::value::read_size(typed)
+        .map_err(|wrong| Failure::Usage(format!("--max-memory-restart: {}: {}", wrong.reason, wrong.remedy)))
 }
 
 /// The program for a script, by its ending.
@@ -184,6 +196,7 @@ pub fn describe(flags: &Flags, place: &Place, find: impl Fn(&str) -> Option<Path
         listen: if flags.listen.is_empty() { vec!["8080".to_owned()] } else { flags.listen.clone() },
         restart_delay: flags.restart_delay,
         autorestart: !flags.no_autorestart,
+        memory_reload: flags.max_memory_restart.as_deref().map(memory_reload).transpose()?,
     })
 }
 
@@ -225,6 +238,10 @@ impl Draft {
             if let Some(delay) = self.restart_delay {
                 text.push_str(&format!("delay = \"{delay}ms\"\n"));
             }
+        }
+        if let Some(bytes) = self.memory_reload {
+            let size = crate::config::value::write_size(bytes);
+            text.push_str(&format!("\n[limits]\nmemory_reload = \"{size}\"\n"));
         }
         text
     }
@@ -341,6 +358,7 @@ mod tests {
             gid: Some("www-data".into()),
             restart_delay: Some(250),
             no_autorestart: true,
+            max_memory_restart: Some("1024M".into()),
             arguments: vec!["--say".into(), "a \"b\"".into()],
             ..Flags::default()
         };
@@ -351,13 +369,17 @@ mod tests {
              exec = [\"/usr/bin/node\", \"--max-old-space-size=64\", \"--trace-warnings\", \"/srv/app/worker.js\", \
              \"--say\", 'a \"b\"']\n\
              directory = \"/srv/app/data\"\nuser = \"www-data\"\ngroup = \"www-data\"\nworkers = \"max-1\"\n\
-             listen = [\"127.0.0.1:3000\", \"/run/chat.sock\"]\n\n[restart]\npolicy = \"no\"\ndelay = \"250ms\"\n"
+             listen = [\"127.0.0.1:3000\", \"/run/chat.sock\"]\n\n[restart]\npolicy = \"no\"\ndelay = \"250ms\"\n\n\
+             [limits]\nmemory_reload = \"1G\"\n"
         );
         let report = crate::config::parse("chat", Path::new("/etc/appctl/chat.toml"), &text, Scope::System);
         assert_eq!(report.problems, [], "what start writes passes the check");
         let app = report.app.unwrap();
         assert_eq!((app.workers, app.restart.policy.as_str()), (Workers::MaxMinus(1), "no"));
         assert_eq!(app.exec.last().unwrap(), "a \"b\"");
+        assert_eq!(app.limits.memory_reload, Some(1 << 30));
+        let flags = Flags { max_memory_restart: Some("much".into()), ..Flags::default() };
+        assert_eq!(describe(&flags, &place(), find).unwrap_err().code(), 2);
     }
 
     #[test]

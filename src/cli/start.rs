@@ -76,7 +76,8 @@ async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -
     let loaded = apps::load(scope, &name, printer)?;
     let names = names::units(scope, &name);
     let running = manager.router_runs(&names).await?;
-    manager.refresh(&names, changed).await?;
+    let lifted = !running && apps::lift(scope, &name)?;
+    manager.refresh(&names, changed || lifted).await?;
     if running && changed {
         printer.note(&format!("{name} runs, and its file is another now: restarting it"));
         return super::restart::run(&[name], Asked(Some(scope)), printer).await;
@@ -235,7 +236,10 @@ async fn start_known(scope: Scope, target: &Target, flags: &Flags, printer: &Pri
         printer.note(&format!("active_profile = \"{profile}\" in {}", loaded.path.display()));
         changed = true;
     }
-    manager.refresh(&names, changed).await?;
+    // What runs stays what it is.
+    let lifted = !manager.router_runs(&names).await? && apps::lift(scope, target.app())?;
+    manager.refresh(&names, changed || lifted).await?;
+    let loaded = loaded.in_force(scope)?;
     if let Target::Worker { slot, .. } = target {
         let began = SystemTime::now();
         let wanted = [(Verb::Start, names.slot(slot))];

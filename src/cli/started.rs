@@ -8,12 +8,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::apps;
+use super::conclude;
 use super::exit::{DONE, Failure};
 use super::names;
 use super::print::Printer;
 use crate::config::Scope;
+use crate::generator::held;
+use crate::rollout::ledger;
 use crate::rollout::plan::spare;
 use crate::system::bus::{BusError, Systemd, Verb};
+use crate::system::{log, place};
 use crate::unit::plan::Names;
 
 /// To ask systemd and to queue the starts.
@@ -23,6 +27,12 @@ pub(super) async fn run(name: &str, workers: u32, scope: Scope, printer: &Printe
     let names = names::units(scope, name);
     let starting = async {
         let systemd = Systemd::connect(apps::manager(scope)).await?;
+        // Started again by systemd itself, after a crash: the workers are no concern of that.
+        if systemd.properties(&names.router).await?.u32("NRestarts").is_some_and(|restarts| restarts > 0) {
+            after_a_crash(&systemd, &names, (scope, name), printer).await;
+            return Ok(());
+        }
+        begin_anew(scope, name, printer);
         start(&systemd, &names, workers).await
     };
     let problem = match tokio::time::timeout(ASK_TIMEOUT, starting).await {
@@ -43,11 +53,30 @@ pub(super) async fn run(name: &str, workers: u32, scope: Scope, printer: &Printe
     Ok(DONE)
 }
 
-async fn start(systemd: &Systemd, names: &Names, workers: u32) -> Result<(), BusError> {
-    // Started again by systemd itself, after a crash: the workers are no concern of that.
-    if systemd.properties(&names.router).await?.u32("NRestarts").is_some_and(|restarts| restarts > 0) {
-        return Ok(());
+/// A reload that ended with the router has left something to do.
+async fn after_a_crash(systemd: &Systemd, names: &Names, app: (Scope, &str), printer: &Printer) {
+    let progress = place::reload(app.0 == Scope::User, app.1).as_deref().and_then(ledger::read);
+    let Some(progress) = progress.filter(|progress| !progress.concluded) else { return };
+    log::init(app.1);
+    // Not waited for: workers drain by the router's help, and its start ends with this command.
+    if let Err(failure) = conclude::finish(systemd, names, app, progress, false).await {
+        printer.warning(&format!("what the last reload left is not cleared away: {failure}"));
     }
+}
+
+/// All workers are started alike: no reload says anything of them any more, and a later one may come back to this.
+fn begin_anew(scope: Scope, name: &str, printer: &Printer) {
+    let Ok(places) = apps::places(scope) else { return };
+    if let Err(error) = held::prove_started(&places, name) {
+        printer.warning(&format!("cannot keep what is started, for a later reload that fails: {error}"));
+    }
+    if let Some(path) = place::reload(scope == Scope::User, name).filter(|_| !held::is_held(&places, name)) {
+        // Mostly there is none.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+async fn start(systemd: &Systemd, names: &Names, workers: u32) -> Result<(), BusError> {
     for unit in missing(systemd, names, workers).await? {
         // Not waited for: the workers need a router that is up.
         systemd.enqueue(Verb::Start, &unit).await?;

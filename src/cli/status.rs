@@ -1,15 +1,19 @@
 //! `appctl status NAME`: one app in full.
 
+use std::time::{Duration, SystemTime};
+
 use clap::Args;
 use serde::Serialize;
 
 use super::apps;
+use super::conclude::on_hold;
 use super::exit::{DONE, Failure, NOT_RUNNING};
 use super::list::{self, AppNow};
 use super::manage::{Manager, count, user_flag};
 use super::names::{self, Asked};
-use super::print::{Colour, Printer};
+use super::print::{self, Colour, Printer};
 use crate::config::Scope;
+use crate::rollout::ledger::State;
 use crate::router::control::Status;
 use crate::system::journal::{Match, Output, Query};
 
@@ -109,11 +113,17 @@ async fn look(target: &(Scope, String)) -> Result<InFull, Failure> {
 }
 
 fn show(full: &InFull, scope: Scope, printer: &Printer) {
-    printer.data(&head(full, printer));
+    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs());
+    printer.data(&head(full, now, printer));
     printer.data("");
     printer.table(&list::table(std::slice::from_ref(&full.app)));
     if let Some(error) = &full.app.error {
         printer.data(&format!("\n{error}\n`appctl check {}` tells it all.", full.app.name));
+    }
+    if full.app.on_hold
+        && let Ok(hold) = on_hold(scope, &full.app.name)
+    {
+        printer.data(&format!("\n{hold}."));
     }
     if !full.errors.is_empty() {
         printer.data("\nLast errors:");
@@ -130,8 +140,8 @@ fn show(full: &InFull, scope: Scope, printer: &Printer) {
     }
 }
 
-/// What stands above the table.
-fn head(full: &InFull, printer: &Printer) -> String {
+/// What stands above the table. `now`: seconds since 1970.
+fn head(full: &InFull, now: u64, printer: &Printer) -> String {
     let app = &full.app;
     let ready = app.workers.iter().filter(|worker| ["ready", "running"].contains(&worker.state.as_str())).count();
     // A broken file tells no number: then the router's.
@@ -139,6 +149,8 @@ fn head(full: &InFull, printer: &Printer) -> String {
         (Some(_), Some(status)) => status.workers_wanted,
         _ => app.workers_wanted,
     };
+    let reload = app.reload.as_ref();
+    let reloading = reload.filter(|it| it.state == State::Running && app.router.state == "reloading");
     let (dot, state) = match (full.running, ready as u32 >= wanted) {
         (true, true) => (printer.paint("●", Colour::Green), "serves"),
         (true, false) if ready == 0 => (printer.paint("●", Colour::Red), "cannot serve"),
@@ -164,7 +176,23 @@ fn head(full: &InFull, printer: &Printer) -> String {
             status.sessions, status.connections, status.waiting, status.refused
         ));
     }
+    if let Some(reload) = reloading {
+        text.push_str(&format!("\n  reload: under way, {} of {} replaced", reload.replaced.len(), reload.workers));
+    }
+    if let Some(reload) = reload.filter(|it| it.state == State::Failed) {
+        let ago = now.saturating_sub(reload.ended.unwrap_or(now));
+        text.push_str(&format!(
+            "\n  reload: {} {} ago: {}; {}",
+            printer.paint("the last one failed", Colour::Red),
+            print::span(Duration::from_secs(ago)),
+            reload.reason.as_deref().unwrap_or_default(),
+            reload.left_behind(&app.name)
+        ));
+    }
     text.push_str(&format!("\n    file: {}", app.file));
+    if app.on_hold {
+        text.push_str(&format!(", {}", printer.paint("on hold", Colour::Yellow)));
+    }
     for socket in &full.sockets {
         text.push_str(&format!("\n  socket: {} {} on {}", socket.unit, socket.state, socket.listen.join(", ")));
     }
@@ -174,6 +202,7 @@ fn head(full: &InFull, printer: &Printer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rollout::ledger::Progress;
 
     #[test]
     fn what_stands_above_the_table() {
@@ -189,8 +218,26 @@ mod tests {
             errors: Vec::new(),
         };
         assert_eq!(
-            head(&full, &Printer::new(false, false)),
+            head(&full, 0, &Printer::new(false, false)),
             "● shop: serves, 1 of 2 workers ready\n    file: /etc/appctl/shop.toml\n  socket: shop.socket running on [::]:8080"
+        );
+        let failed = Progress {
+            state: State::Failed,
+            ended: Some(1000),
+            replaced: vec!["3".into()],
+            left: vec!["2".into()],
+            reason: Some("shop@1 did not become ready".into()),
+            ..Progress::default()
+        };
+        let app = AppNow { reload: Some(failed), on_hold: true, ..list::tests::shop() };
+        let full = InFull { app, ..full };
+        assert_eq!(
+            head(&full, 1300, &Printer::new(false, false)).lines().skip(1).take(2).collect::<Vec<_>>(),
+            [
+                "  reload: the last one failed 5m ago: shop@1 did not become ready; new and staying: shop@3; old and \
+                 serving on: shop@2",
+                "    file: /etc/appctl/shop.toml, on hold"
+            ]
         );
         let stopped = InFull {
             running: false,
@@ -201,6 +248,6 @@ mod tests {
             }],
             ..full
         };
-        assert!(head(&stopped, &Printer::new(false, false)).starts_with("○ shop: starts on the first connection\n"));
+        assert!(head(&stopped, 0, &Printer::new(false, false)).starts_with("○ shop: starts on the first connection\n"));
     }
 }

@@ -28,6 +28,7 @@ pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Re
         let manager = Manager::connect(scope).await?;
         let apps: Vec<&str> =
             here.iter().filter(|target| matches!(target, Target::App(_))).map(|target| target.app()).collect();
+        manager.end_actions(&apps).await?;
         let mut unfinished = manager.stop(&apps, printer).await?;
         let workers: Vec<_> = here
             .iter()

@@ -11,6 +11,7 @@ use super::exit::{DONE, Failure};
 use super::names;
 use super::print::Printer;
 use crate::config::Scope;
+use crate::rollout::lock::Lock;
 use crate::router::client::Control;
 use crate::system::bus::{BusError, Systemd, Verb};
 use crate::system::jobs;
@@ -20,6 +21,7 @@ use crate::unit::plan::Names;
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
 /// To ask systemd what is going on.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u8, Failure> {
     let names = names::units(scope, name);
@@ -39,6 +41,9 @@ pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u
         _ => return Ok(DONE),
     };
     let control = place::control(scope == Scope::User, name).map(|socket| Control::new(socket, CONTROL_TIMEOUT));
+    if restart {
+        settle(name, scope).await;
+    }
     // No bound on the workers: each has its own TimeoutStopSec=, and this command the router's.
     if let Err(error) = stop_workers(&systemd, &names, restart, control).await {
         return Ok(give_up(printer, &error.to_string()));
@@ -62,16 +67,20 @@ async fn stop_workers(
             }
         }
     }
-    let workers: Vec<String> = systemd
-        .list(&[names.slot("*")])
-        .await?
-        .into_iter()
-        .filter(|unit| !["inactive", "failed"].contains(&unit.active_state.as_str()))
-        .map(|unit| unit.name)
-        .collect();
-    let wanted: Vec<_> = workers.iter().map(|unit| (Verb::Stop, unit.clone())).collect();
-    // One that cannot be stopped is systemd's to kill; the others are started again all the same.
-    jobs::run(systemd, &wanted, async |_, _| {}).await?;
+    let mut workers = Vec::new();
+    // Twice: a replacement that was under way may have started one more, which it takes back if it can.
+    for _ in 0..2 {
+        let mut running = systemd.list(&[names.slot("*")]).await?;
+        running.retain(|unit| !["inactive", "failed"].contains(&unit.active_state.as_str()));
+        let wanted: Vec<_> = running.iter().map(|unit| (Verb::Stop, unit.name.clone())).collect();
+        // One that is on its way out has an heir, or had no right to be there.
+        workers.extend(running.into_iter().filter(|unit| unit.active_state != "deactivating").map(|unit| unit.name));
+        // One that cannot be stopped is systemd's to kill; the others are started again all the same.
+        jobs::run(systemd, &wanted, async |_, _| {}).await?;
+        if restart {
+            break;
+        }
+    }
     // Not before they have stopped: the router has to let them drain. From here on it lets no worker in, so that the new
     // ones meet its successor. It may be gone, or hang: then it lets none in either.
     if let Some(control) = control {
@@ -83,6 +92,14 @@ async fn stop_workers(
         }
     }
     Ok(())
+}
+
+/// Gives the replacement of a worker, which has been told to stop, the time to take its new worker back: that must not be
+/// among those that are started again.
+async fn settle(name: &str, scope: Scope) {
+    if let Some(path) = place::lock(scope == Scope::User, name) {
+        let _ = tokio::time::timeout(SETTLE_TIMEOUT, Lock::take(&path, || {})).await;
+    }
 }
 
 /// The router is stopped whatever happens; one line tells what was left undone.

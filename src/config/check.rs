@@ -8,12 +8,14 @@ use toml::de::DeTable;
 use super::environment::{read_environment, read_environment_files};
 use super::exec::{guess_runtime, read_exec};
 use super::file::{Item, Table};
+use super::limits::read_limits;
 use super::pass::{read_pass_through, service_key, socket_key};
 use super::report::{Level, Problem, Problems, Report};
 use super::router::{self, FIELDS, RouterSettings};
+use super::schedule::read_schedule;
 use super::stop::read_stop;
 use super::value::{self, Listen, Wrong};
-use super::{App, Limits, Reload, Restart, Runtime, Scope, Start, Workers};
+use super::{App, Reload, Restart, Runtime, Scope, Start, Workers};
 
 /// The most workers of one app: the router's descriptor store holds their channels (`FileDescriptorStoreMax=512`).
 pub const WORKERS_MAX: u32 = 500;
@@ -64,6 +66,7 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
     let restart = read_restart(&mut top, problems);
     let reload = read_reload(&mut top, problems);
     let limits = read_limits(&mut top, problems);
+    let schedule = read_schedule(&mut top, problems);
     let service = read_pass_through(&mut top, "service", service_key, problems);
     let socket = read_pass_through(&mut top, "socket", socket_key, problems);
     top.finish(problems);
@@ -91,6 +94,7 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
         restart,
         reload,
         limits,
+        schedule,
         ready_timeout,
         router: settings,
         service,
@@ -346,76 +350,6 @@ fn read_reload(top: &mut Table<'_>, problems: &mut Problems) -> Reload {
     Reload { surge: surge.unwrap_or(1).max(1), settle: settle.unwrap_or(Duration::from_secs(1)) }
 }
 
-fn read_limits(top: &mut Table<'_>, problems: &mut Problems) -> Limits {
-    let mut table = top.take_table("limits", problems);
-    let memory = table.take("memory").and_then(|item| item.read(problems, read_memory));
-    let cpu = table.take("cpu").and_then(|item| item.read(problems, read_quota));
-    let tasks = table.take("tasks").and_then(|item| {
-        item.read(problems, |text| {
-            let fits = text == "infinity" || is_percentage(text, 100.0) || text.parse::<u64>().is_ok_and(|n| n > 0);
-            fits.then(|| text.to_owned()).ok_or_else(|| {
-                Wrong::new(
-                    format!("`{text}` is not a number of tasks"),
-                    "write a number from 1, a percentage or \"infinity\"",
-                )
-            })
-        })
-    });
-    let files = table.take("files").and_then(|item| {
-        item.read(problems, |text| {
-            let fits = |it: &str| it == "infinity" || it.parse::<u64>().is_ok_and(|n| n > 0);
-            let all = text.split_once(':').map_or(fits(text), |(soft, hard)| fits(soft) && fits(hard));
-            all.then(|| text.to_owned()).ok_or_else(|| {
-                Wrong::new(
-                    format!("`{text}` is not a number of files"),
-                    "write a number such as 65536, or \"soft:hard\"",
-                )
-            })
-        })
-    });
-    table.finish(problems);
-    Limits { memory, cpu, tasks, files }
-}
-
-fn read_memory(text: &str) -> Result<String, Wrong> {
-    if text == "infinity" || is_percentage(text, 100.0) {
-        return Ok(text.to_owned());
-    }
-    let bytes = value::read_size(text)?;
-    if bytes < 1 << 20 {
-        return Err(Wrong::new(
-            format!("{bytes} bytes are too few for any program"),
-            if text.bytes().all(|byte| byte.is_ascii_digit()) {
-                format!("write \"{text}M\" for mebibytes")
-            } else {
-                "write a size such as \"512M\"".to_owned()
-            },
-        ));
-    }
-    Ok(value::write_size(bytes))
-}
-
-fn read_quota(text: &str) -> Result<String, Wrong> {
-    if is_percentage(text, 1e6) {
-        return Ok(text.to_owned());
-    }
-    let remedy = match text.parse::<f64>() {
-        Ok(processors) if processors > 0.0 && processors <= 64.0 => {
-            format!("write \"{:.0}%\" for {text} processors", processors * 100.0)
-        }
-        _ => "write a percentage of one processor, such as \"150%\"".to_owned(),
-    };
-    Err(Wrong::new(format!("`{text}` is not a quota"), remedy))
-}
-
-/// `12.5%`, more than 0 and at most `most`.
-fn is_percentage(text: &str, most: f64) -> bool {
-    text.strip_suffix('%').is_some_and(|number| {
-        number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
-            && number.parse::<f64>().is_ok_and(|number| number > 0.0 && number <= most)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -548,6 +482,7 @@ mod tests {
             "reload.surge",
             "reload.settle",
             "limits.memory",
+            "limits.memory_reload",
             "limits.cpu",
             "limits.tasks",
             "limits.files",

@@ -277,11 +277,12 @@ fn explain(table: &str, key: &str) -> Option<String> {
         "autorestart" => "write policy = \"no\" in [restart]",
         "max_restarts" => "write limit = 16 in [restart]",
         "min_uptime" => "write interval = \"1min\" in [restart]",
-        "max_memory_restart" => "write memory = \"512M\" in [limits]",
+        "cron_restart" | "cron" => "write restart = \"0 4 * * *\" in [schedule]; reload = does it without a gap",
+        "max_memory_restart" => "write memory_reload = \"300M\" in [limits]: the new worker comes first",
         "merge_logs" | "log_file" | "out_file" | "error_file" | "log_date_format" => {
             "remove it: the logs are in the journal"
         }
-        "health" | "sticky" | "watch" | "schedule" | "backoff" => "this version has nothing of that kind: remove it",
+        "sticky" | "watch" | "backoff" => "this version has nothing of that kind: remove it",
         _ => return None,
     };
     Some(remedy.to_owned())

@@ -8,9 +8,11 @@ pub mod check;
 mod environment;
 mod exec;
 mod file;
+mod limits;
 mod pass;
 pub mod report;
 pub mod router;
+mod schedule;
 mod stop;
 pub mod value;
 
@@ -67,6 +69,7 @@ pub struct App {
     pub restart: Restart,
     pub reload: Reload,
     pub limits: Limits,
+    pub schedule: Schedule,
     /// How long a worker may take until it is ready (`TimeoutStartSec=` of the worker).
     pub ready_timeout: Duration,
     pub router: RouterSettings,
@@ -142,11 +145,20 @@ pub struct Reload {
     pub settle: Duration,
 }
 
-/// Values are systemd's own notation, checked.
+/// When the app is reloaded or restarted by itself: values of `OnCalendar=`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Schedule {
+    pub reload: Vec<String>,
+    pub restart: Vec<String>,
+}
+
+/// Values are systemd's own notation, checked, where they are for systemd.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     /// `MemoryMax=`
     pub memory: Option<String>,
+    /// Bytes: a worker that uses more is replaced.
+    pub memory_reload: Option<u64>,
     /// `CPUQuota=`
     pub cpu: Option<String>,
     /// `TasksMax=`

@@ -151,7 +151,7 @@ fn refuse_collisions(places: &Places, files: &mut [AppFile]) {
             ));
             continue;
         }
-        match names.all().iter().find_map(|unit| Some((*unit, taken.get(*unit)?))) {
+        match names.all().into_iter().find_map(|unit| Some((unit, taken.get(unit)?))) {
             Some((unit, owner)) => {
                 file.refused = true;
                 file.may_have_stub &= !taken.contains_key(&names.router);
@@ -161,14 +161,14 @@ fn refuse_collisions(places: &Places, files: &mut [AppFile]) {
                     format!("rename this file or {owner}.toml"),
                 ));
             }
-            None => taken.extend(names.all().map(|unit| (unit.to_owned(), file.name.clone()))),
+            None => taken.extend(names.all().into_iter().map(|unit| (unit.to_owned(), file.name.clone()))),
         }
     }
 }
 
 /// The first unit of the system that has one of these names and is neither a mask nor an override of ours.
 fn foreign_unit(places: &Places, names: &Names) -> Option<PathBuf> {
-    let candidates = places.units.iter().flat_map(|directory| names.all().map(|unit| directory.join(unit)));
+    let candidates = places.units.iter().flat_map(|directory| names.all().into_iter().map(|unit| directory.join(unit)));
     candidates.into_iter().find(|path| {
         let here = places.under(path);
         let Ok(metadata) = std::fs::symlink_metadata(&here) else { return false };

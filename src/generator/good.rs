@@ -5,27 +5,38 @@
 
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 
 use super::apps::AppFile;
+use super::held;
 use super::places::Places;
 use crate::config::{self, App};
 
-/// Keeps the texts of good files and drops those of files that are gone. A failure is of no consequence now.
+/// Below [`Places::kept`].
+const GOOD: &str = ".good";
+
+/// Keeps the texts of good files and drops what is kept of files that are gone. A failure is of no consequence now.
 pub fn remember(places: &Places, files: &[AppFile]) {
-    let Some(directory) = places.good.as_deref().map(|directory| places.under(directory)) else { return };
-    let kept = |name: &str| files.iter().any(|file| file.name == name);
-    for entry in std::fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok) {
-        let name = entry.file_name();
-        if !name.to_str().and_then(|name| name.strip_suffix(".toml")).is_some_and(kept) {
-            let _ = std::fs::remove_file(entry.path());
+    let Some(kept) = places.kept.as_deref().map(|kept| places.under(kept)) else { return };
+    let there = |name: &str| files.iter().any(|file| file.name == name);
+    // What begins with a dot is no app's directory of sockets.
+    let ours = std::fs::read_dir(kept).into_iter().flatten().filter_map(Result::ok);
+    for directory in ours.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".")) {
+        for entry in std::fs::read_dir(directory.path()).into_iter().flatten().filter_map(Result::ok) {
+            let name = entry.file_name();
+            if name.as_encoded_bytes().starts_with(b".") {
+                // Being written.
+                continue;
+            }
+            if !name.to_str().and_then(|name| name.rsplit_once('.')).is_some_and(|(stem, _)| there(stem)) {
+                let _ = std::fs::remove_file(entry.path());
+            }
         }
     }
     for file in files.iter().filter(|file| file.report.app.is_some()) {
-        let path = path(&directory, file);
-        if std::fs::read_to_string(&path).ok().as_deref() != Some(&file.text) {
-            let _ = write(&directory, &path, &file.text);
+        if text(places, &file.name).as_deref() != Some(&file.text) {
+            let _ = keep(places, GOOD, &file.name, &file.text);
         }
+        held::forget(places, file);
     }
 }
 
@@ -34,26 +45,24 @@ pub fn recall(places: &Places, file: &AppFile) -> Option<App> {
     if file.report.app.is_some() || file.refused {
         return None;
     }
-    let directory = places.under(places.good.as_deref()?);
-    let text = std::fs::read_to_string(path(&directory, file)).ok()?;
-    config::parse(&file.name, &file.source, &text, places.scope).app
+    config::parse(&file.name, &file.source, &text(places, &file.name)?, places.scope).app
 }
 
-fn path(directory: &Path, file: &AppFile) -> PathBuf {
-    directory.join(format!("{}.toml", file.name))
+/// The last good text of an app's file.
+pub fn text(places: &Places, name: &str) -> Option<String> {
+    let directory = places.under(places.kept.as_deref()?).join(GOOD);
+    std::fs::read_to_string(directory.join(format!("{name}.toml"))).ok()
 }
 
-/// For root's (the user's) eyes alone: the file itself may be so.
-fn write(directory: &Path, path: &Path, text: &str) -> io::Result<()> {
-    if let Some(parent) = directory.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    match std::fs::DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
+/// Keeps a text of an app in a directory of that kind. For root's (the user's) eyes alone: the file itself may be so.
+pub(super) fn keep(places: &Places, kind: &str, name: &str, text: &str) -> io::Result<()> {
+    let Some(kept) = places.kept.as_deref() else {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "XDG_RUNTIME_DIR is not set"));
+    };
+    let directory = places.under(kept).join(kind);
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&directory)?;
     let temporary = directory.join(format!(".{}", std::process::id()));
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(text.as_bytes())?;
-    std::fs::rename(&temporary, path)
+    std::fs::rename(&temporary, directory.join(format!("{name}.toml")))
 }

@@ -13,8 +13,8 @@ pub struct Places {
     pub root: PathBuf,
     /// Where `NAME.toml` is, without the root.
     pub config: PathBuf,
-    /// Where the last good texts are kept until the next boot, without the root; `None`: a user without a runtime directory.
-    pub good: Option<PathBuf>,
+    /// What is known of the apps until the next boot, without the root; `None`: a user without a runtime directory.
+    pub kept: Option<PathBuf>,
     /// Where units of others may be, without the root, systemd.unit(5).
     pub units: Vec<PathBuf>,
 }
@@ -38,7 +38,7 @@ impl Places {
                 scope,
                 root,
                 config: PathBuf::from("/etc/appctl"),
-                good: Some(PathBuf::from("/run/appctl/.good")),
+                kept: Some(PathBuf::from("/run/appctl")),
                 units: common("system").to_vec(),
             }),
             Scope::User => {
@@ -50,8 +50,8 @@ impl Places {
                 units.extend(path("XDG_RUNTIME_DIR").map(|directory| directory.join("systemd/user")));
                 units.extend(below("XDG_DATA_HOME", ".local/share").map(|directory| directory.join("systemd/user")));
                 units.extend(common("user"));
-                let good = path("XDG_RUNTIME_DIR").map(|directory| directory.join("appctl/.good"));
-                Some(Self { scope, root, config: config.join("appctl"), good, units })
+                let kept = path("XDG_RUNTIME_DIR").map(|directory| directory.join("appctl"));
+                Some(Self { scope, root, config: config.join("appctl"), kept, units })
             }
         }
     }

@@ -4,6 +4,11 @@
 //! `ExecReload=`, so it lives as long as systemd's reload job; SIGTERM (`--abort`, a stop of the app, the router's death)
 //! reaches it as `stop`.
 
+pub mod companions;
+pub mod excess;
+pub mod ledger;
+pub mod lock;
+mod one;
 pub mod plan;
 
 use crate::config::App;
@@ -14,8 +19,8 @@ use crate::system::journal::{self, Last};
 use crate::system::process;
 use crate::system::sock::watch;
 use crate::unit::plan::Names;
+use ledger::{Ledger, State};
 use plan::{Move, Old};
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
@@ -58,9 +63,8 @@ pub struct Rollout<'a> {
     pub stop: CancellationToken,
     /// Its process.
     router: u32,
-    /// New workers that are not yet in the place of an old one.
-    on_trial: RefCell<Vec<String>>,
-    replaced: RefCell<usize>,
+    /// Who is on trial, who is replaced.
+    pub ledger: Ledger,
 }
 
 /// A line about the reload for the journal and for whoever watches. `$phase`: `begin`, `step`, `failed`, `done`.
@@ -78,8 +82,8 @@ impl<'a> Rollout<'a> {
         (app, workers): (&'a App, u32),
         (router, stop): (u32, CancellationToken),
     ) -> Self {
-        let (on_trial, replaced) = (RefCell::default(), RefCell::default());
-        Self { systemd, manager, control, names, app, workers, stop, router, on_trial, replaced }
+        let ledger = Ledger::default();
+        Self { systemd, manager, control, names, app, workers, stop, router, ledger }
     }
 
     /// Replaces all workers, or tells why not and leaves those that are left.
@@ -92,10 +96,11 @@ impl<'a> Rollout<'a> {
             () = ended(self.router) => Err(RolloutError::RouterDied),
         };
         let name = &self.app.name;
-        let replaced = *self.replaced.borrow();
         match outcome {
             Ok(()) => {
                 self.end().await;
+                self.ledger.update(|progress| progress.end(State::Done, None));
+                let replaced = self.ledger.now().replaced.len();
                 let seconds = began.elapsed().as_secs_f64();
                 tell!(info, name, "done", "{name} reloaded: {replaced} new workers in {seconds:.1} s");
                 Ok(())
@@ -108,10 +113,9 @@ impl<'a> Rollout<'a> {
                     }
                 }
                 self.undo(&error).await;
-                let left = match replaced {
-                    0 => "nothing changed, the old workers serve on".to_owned(),
-                    n => format!("{n} workers were replaced before and stay; the other old ones serve on"),
-                };
+                let state = if matches!(error, RolloutError::Stopped) { State::Stopped } else { State::Failed };
+                self.ledger.update(|progress| progress.end(state, Some(error.to_string())));
+                let left = self.ledger.now().left_behind(name);
                 match &error {
                     RolloutError::Worker { .. } => tell!(error, name, "failed", "{name} not reloaded: {left}"),
                     RolloutError::Stopped => tell!(warn, name, "failed", "{name} not reloaded: {error}"),
@@ -125,16 +129,25 @@ impl<'a> Rollout<'a> {
     async fn replace_all(&self) -> Result<(), RolloutError> {
         let (name, surge) = (&self.app.name, self.app.reload.surge.max(1) as usize);
         self.refresh().await?;
+        self.adapt_companions().await?;
         self.tell_settings();
         let (old, mut taken) = self.look().await?;
         let plan = plan::plan(&old, self.workers);
         let at_a_time = if surge == 1 { "one at a time".to_owned() } else { format!("{surge} at a time") };
         tell!(info, name, "begin", "{name}: {} workers to replace, {at_a_time}", plan.moves.len());
         self.ask(async || self.control.begin_rollout(self.workers).await).await?;
+        self.ledger.update(|progress| {
+            progress.workers = plan.moves.len();
+            progress.left = old.iter().map(|old| old.slot.clone()).collect();
+        });
         for batch in plan.moves.chunks(surge) {
             self.replace(batch, &mut taken).await?;
         }
         for slot in &plan.surplus {
+            self.ledger.update(|progress| {
+                progress.left.retain(|left| left != slot);
+                progress.retiring.push(slot.clone());
+            });
             self.retire(vec![self.names.slot(slot)]).await?;
         }
         // What failed before has its heir now.
@@ -156,12 +169,19 @@ impl<'a> Rollout<'a> {
         Ok(())
     }
 
+    async fn adapt_companions(&self) -> Result<(), RolloutError> {
+        let name = &self.app.name;
+        for job in companions::adapt(self.systemd, &self.names, self.app).await? {
+            tell!(warn, name, "step", "{} is not as the file says: {}", job.unit, job.reason);
+        }
+        Ok(())
+    }
+
     /// `[router]` and `[ready]` are on the router's command line, and the router stays.
     fn tell_settings(&self) {
-        let Ok(line) = std::fs::read(format!("/proc/{}/cmdline", self.router)) else { return };
-        let line = String::from_utf8_lossy(&line).into_owned();
+        let Some(line) = process::command_line(self.router) else { return };
         let flags = |word: &&str| word.starts_with("--") && !word.starts_with("--workers=") && *word != "--user";
-        let running: BTreeSet<&str> = line.split('\0').filter(flags).collect();
+        let running: BTreeSet<&str> = line.iter().map(String::as_str).filter(flags).collect();
         let wanted = self.app.router.to_args();
         let wanted: BTreeSet<&str> = wanted.iter().map(String::as_str).filter(flags).collect();
         if running != wanted {
@@ -173,6 +193,7 @@ impl<'a> Rollout<'a> {
     /// The workers of now, and the slots that are taken.
     async fn look(&self) -> Result<(Vec<Old>, BTreeSet<String>), RolloutError> {
         let status = self.ask(async || self.control.status().await).await?;
+        self.ledger.update(|progress| progress.wanted_before = Some(status.workers_wanted));
         let (mut old, mut taken) = (Vec::new(), BTreeSet::new());
         for unit in self.systemd.list(&[self.names.slot("*")]).await? {
             let slot = unit.name.split_once('@').and_then(|(_, rest)| rest.strip_suffix(".service"));
@@ -207,7 +228,7 @@ impl<'a> Rollout<'a> {
             self.ask(async || self.control.promise(slot, heir.index).await).await?;
             // A failed one of long ago may have hit its start limit.
             let _ = self.systemd.reset_failed(&unit).await;
-            self.on_trial.borrow_mut().push(unit.clone());
+            self.ledger.update(|progress| progress.trial.push(slot.to_string()));
             units.push(unit);
             slots.push(slot);
         }
@@ -221,12 +242,17 @@ impl<'a> Rollout<'a> {
             return Err(self.failure("did not become ready", first, since));
         }
         self.settle(&units, since).await?;
+        let old: Vec<&String> = batch.iter().filter_map(|heir| heir.old.as_ref()).collect();
+        // From here on the new ones stay, whatever happens.
+        self.ledger.update(|progress| {
+            progress.left.retain(|left| !old.contains(&left));
+            progress.retiring.extend(old.iter().copied().cloned());
+            let trial = std::mem::take(&mut progress.trial);
+            progress.replaced.extend(trial);
+        });
         for slot in slots {
             self.ask(async || self.control.admit(slot).await).await?;
         }
-        self.on_trial.borrow_mut().clear();
-        *self.replaced.borrow_mut() += units.len();
-        let old: Vec<&String> = batch.iter().filter_map(|heir| heir.old.as_ref()).collect();
         self.retire(old.iter().map(|slot| self.names.slot(slot)).collect()).await?;
         for slot in old {
             taken.remove(slot);
@@ -274,6 +300,7 @@ impl<'a> Rollout<'a> {
         for job in left {
             tell!(warn, name, "step", "{} did not stop in order: {}", short(&job.unit), job.result);
         }
+        self.ledger.update(|progress| progress.retiring.clear());
         Ok(())
     }
 
@@ -294,14 +321,21 @@ impl<'a> Rollout<'a> {
         match self.systemd.job_type(&self.names.router).await {
             Ok(Some(job)) if job == "reload" => RolloutError::Aborted,
             Ok(Some(_)) => RolloutError::Stopped,
+            // The job went with another reload, which waited.
+            Ok(None) if self.is_reloading().await => RolloutError::Aborted,
             Ok(None) => RolloutError::RouterDied,
             Err(error) => error.into(),
         }
     }
 
+    async fn is_reloading(&self) -> bool {
+        let router = self.systemd.properties(&self.names.router).await;
+        router.is_ok_and(|router| router.text("ActiveState") == Some("reloading"))
+    }
+
     /// Takes new workers on trial away, and makes the old ones equal again.
     async fn undo(&self, why: &RolloutError) {
-        let units = self.on_trial.take();
+        let units: Vec<String> = self.ledger.now().trial.iter().map(|slot| self.names.slot(slot)).collect();
         if matches!(why, RolloutError::RouterDied) {
             // systemd starts the next router when this process has ended, and the workers drain by its help.
             for unit in units {
@@ -316,8 +350,9 @@ impl<'a> Rollout<'a> {
         };
         let systemd = fresh.as_ref().unwrap_or(self.systemd);
         let stops: Vec<_> = units.iter().map(|unit| (Verb::Stop, unit.clone())).collect();
-        if let Err(error) = jobs::run(systemd, &stops, async |_, _| {}).await {
-            tracing::error!(APP = self.app.name, %error, "cannot stop the new workers: {error}");
+        match jobs::run(systemd, &stops, async |_, _| {}).await {
+            Ok(_) => self.ledger.update(|progress| progress.trial.clear()),
+            Err(error) => tracing::error!(APP = self.app.name, %error, "cannot stop the new workers: {error}"),
         }
         for unit in units {
             let _ = systemd.reset_failed(&unit).await;

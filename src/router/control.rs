@@ -14,6 +14,7 @@
 //! systemd made the socket with mode 0600: who can connect may ask.
 
 use super::Router;
+use super::table::Rank;
 use crate::wire::hello::WireEncoding;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -59,6 +60,9 @@ pub struct WorkerStatus {
     pub pid: i32,
     /// `starting`, `ready` or `draining`
     pub state: String,
+    /// New in a reload, and not yet in the place of an old one.
+    #[serde(default)]
+    pub trial: bool,
     pub sessions: usize,
     /// Handed over and not acknowledged.
     pub pending: usize,
@@ -79,6 +83,7 @@ impl Router {
                 index: worker.index,
                 pid: worker.pid,
                 state: worker.phase.as_str().to_owned(),
+                trial: worker.rank == Rank::Trial,
                 sessions: worker.sessions.len(),
                 pending: worker.pending,
                 handed: worker.handed,

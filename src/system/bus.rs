@@ -90,6 +90,7 @@ trait SystemdManager {
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reload_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn kill_unit(&self, name: &str, who: &str, signal: i32) -> zbus::Result<()>;
+    fn cancel_job(&self, id: u32) -> zbus::Result<()>;
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
@@ -112,6 +113,16 @@ pub enum Verb {
     Stop,
     Restart,
     Reload,
+}
+
+/// A job of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub id: u32,
+    /// `start`, `stop`, `restart`, …
+    pub kind: String,
+    /// It does not run yet.
+    pub waits: bool,
 }
 
 /// A finished job, as JobRemoved tells it.
@@ -168,6 +179,13 @@ impl Properties {
         (bytes.len() == 16).then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
+    /// `ExecStart` of a service: the words of its first command line, as its process gets them.
+    pub fn command(&self) -> Option<Vec<String>> {
+        let value = self.0.get("ExecStart")?.try_clone().ok()?;
+        let (_path, words, ..) = Vec::<ExecCommand>::try_from(value).ok()?.into_iter().next()?;
+        Some(words.into_iter().map(|word| word.replace("$$", "$")).collect())
+    }
+
     /// `Listen` of a socket unit: the addresses.
     pub fn listen(&self) -> Vec<String> {
         let pairs = self.0.get("Listen").and_then(|value| value.try_clone().ok());
@@ -175,6 +193,9 @@ impl Properties {
         pairs.into_iter().map(|(_kind, address)| address).collect()
     }
 }
+
+/// path, words, whether failure is ignored, start and end (real time, monotonic), pid, code, status.
+type ExecCommand = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
 
 /// A connection to one manager. Needs a running tokio runtime.
 #[derive(Debug)]
@@ -288,6 +309,7 @@ impl Systemd {
         let interface = match unit.rsplit('.').next() {
             Some("service") => "org.freedesktop.systemd1.Service",
             Some("socket") => "org.freedesktop.systemd1.Socket",
+            Some("timer") => "org.freedesktop.systemd1.Timer",
             _ => return Ok(Properties(all)),
         };
         all.extend(proxy.get_all(interface).await?);
@@ -303,6 +325,11 @@ impl Systemd {
 
     /// The type (`start`, `stop`, `restart`, …) of the job that a loaded unit has now.
     pub async fn job_type(&self, unit: &str) -> Result<Option<String>, BusError> {
+        Ok(self.job(unit).await?.map(|job| job.kind))
+    }
+
+    /// The job that a loaded unit has now.
+    pub async fn job(&self, unit: &str) -> Result<Option<Job>, BusError> {
         let path = self.manager.get_unit(unit).await?;
         let value = self.properties_proxy(path).await?.get("org.freedesktop.systemd1.Unit", "Job").await?;
         let (id, job) =
@@ -310,8 +337,17 @@ impl Systemd {
         if id == 0 {
             return Ok(None);
         }
-        let value = self.properties_proxy(job).await?.get("org.freedesktop.systemd1.Job", "JobType").await?;
-        Ok(Some(String::try_from(value).map_err(|error| BusError::Other(error.to_string()))?))
+        let proxy = self.properties_proxy(job).await?;
+        let text = async |name| {
+            let value = proxy.get("org.freedesktop.systemd1.Job", name).await?;
+            String::try_from(value).map_err(|error| BusError::Other(error.to_string()))
+        };
+        Ok(Some(Job { id, kind: text("JobType").await?, waits: text("State").await? == "waiting" }))
+    }
+
+    /// Takes a job away; what its unit is doing is not ended by that.
+    pub async fn cancel(&self, job: &Job) -> Result<(), BusError> {
+        Ok(self.manager.cancel_job(job.id).await?)
     }
 
     async fn properties_proxy(&self, path: OwnedObjectPath) -> Result<SystemdPropertiesProxy<'static>, BusError> {

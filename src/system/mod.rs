@@ -2,13 +2,14 @@
 //!
 //! [`activation`] takes sockets from systemd, [`notify`] talks back to it, [`scm`] passes descriptors over a channel,
 //! [`peer`] proves who is at the other end of a socket, [`log`] writes to the journal and [`journal`] reads it, [`bus`]
-//! asks the manager to start and stop units.
+//! asks the manager to start and stop units, [`memory`] measures them.
 
 pub mod activation;
 pub mod bus;
 pub mod jobs;
 pub mod journal;
 pub mod log;
+pub mod memory;
 pub mod notify;
 pub mod peer;
 pub mod place;

@@ -19,3 +19,18 @@ pub fn channel(user: bool, app: &str) -> Option<PathBuf> {
 pub fn control(user: bool, app: &str) -> Option<PathBuf> {
     Some(runtime_directory(user)?.join("appctl").join(app).join("control"))
 }
+
+/// What is known of an app's latest reload.
+pub fn reload(user: bool, app: &str) -> Option<PathBuf> {
+    Some(runtime_directory(user)?.join("appctl/.reload").join(format!("{app}.json")))
+}
+
+/// Whoever moves an app's workers has this file locked.
+pub fn lock(user: bool, app: &str) -> Option<PathBuf> {
+    Some(runtime_directory(user)?.join("appctl/.lock").join(app))
+}
+
+/// What is known of the latest replacement of a single worker.
+pub fn replacement(user: bool, app: &str) -> Option<PathBuf> {
+    Some(runtime_directory(user)?.join("appctl/.replacement").join(format!("{app}.json")))
+}

@@ -21,6 +21,13 @@ pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// The words that a process was started with. `None`: it is gone, or hidden.
+pub fn command_line(pid: u32) -> Option<Vec<String>> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words = line.strip_suffix(&[0])?.split(|byte| *byte == 0);
+    Some(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+}
+
 /// Waits until one of two descriptors has something to read; says which, the first one first.
 pub fn either_readable(first: &impl AsFd, second: Option<BorrowedFd<'_>>) -> io::Result<bool> {
     let mut waiting = vec![PollFd::new(first.as_fd(), PollFlags::POLLIN)];

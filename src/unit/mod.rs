@@ -5,6 +5,7 @@
 //! a command line through [`argument`], assignments of `Environment=` through [`word`], other text through
 //! [`specifiers`]. [`plan`] makes the units of an app.
 
+pub mod companions;
 pub mod plan;
 
 use std::fmt;

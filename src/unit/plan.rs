@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::companions;
 use super::{UnitFile, argument, escape, specifiers, word};
 use crate::config::router::Protocol;
 use crate::config::value::{self, Listen, write_span};
@@ -50,6 +51,16 @@ pub struct Names {
     pub control: String,
     /// `NAME.slice`, or `app-NAME.slice` in the user scope; `-` in NAME escaped.
     pub slice: String,
+    /// `NAME-watch.service`
+    pub watch: String,
+    /// `NAME-memory.service`
+    pub memory: String,
+    /// `NAME-reload.timer` and what it starts, `NAME-reload.service`
+    pub reload_timer: String,
+    pub reload_service: String,
+    /// `NAME-restart.timer` and what it starts, `NAME-restart.service`
+    pub restart_timer: String,
+    pub restart_service: String,
 }
 
 impl Names {
@@ -62,6 +73,12 @@ impl Names {
             channel: format!("{name}-channel.socket"),
             control: format!("{name}-control.socket"),
             slice: format!("{prefix}{}.slice", escape(name)),
+            watch: format!("{name}-watch.service"),
+            memory: format!("{name}-memory.service"),
+            reload_timer: format!("{name}-reload.timer"),
+            reload_service: format!("{name}-reload.service"),
+            restart_timer: format!("{name}-restart.timer"),
+            restart_service: format!("{name}-restart.service"),
         }
     }
 
@@ -70,9 +87,20 @@ impl Names {
         self.worker.replacen('@', &format!("@{slot}"), 1)
     }
 
-    /// All of them.
-    pub fn all(&self) -> [&str; 6] {
-        [&self.router, &self.worker, &self.public, &self.channel, &self.control, &self.slice]
+    /// What the router pulls in where the app has it.
+    pub fn companions(&self) -> [&str; 4] {
+        [&self.watch, &self.memory, &self.reload_timer, &self.restart_timer]
+    }
+
+    /// What a companion starts when its time has come.
+    pub fn actions(&self) -> [&str; 2] {
+        [&self.reload_service, &self.restart_service]
+    }
+
+    /// All of them, whether the app has them or not.
+    pub fn all(&self) -> Vec<&str> {
+        let parts = [&self.router, &self.worker, &self.public, &self.channel, &self.control, &self.slice];
+        parts.into_iter().map(String::as_str).chain(self.companions()).chain(self.actions()).collect()
     }
 }
 
@@ -86,9 +114,12 @@ pub fn plan(app: &App, processors: u32) -> Plan {
     }
     units.push((names.channel.clone(), channel(app, &names)));
     units.push((names.control.clone(), control(app, &names)));
-    units.push((names.router.clone(), router(app, &names, workers)));
+    let companions = companions::companions(app, &names);
+    let wanted = companions::wanted(&names, &companions);
+    units.push((names.router.clone(), router(app, &names, workers, &wanted)));
     units.push((names.worker.clone(), worker(app, &names)));
     units.push((names.slice.clone(), slice(app)));
+    units.extend(companions);
     let source = app.source.display();
     for (name, unit) in &mut units {
         unit.comment(&format!("(or, for this unit alone, `systemctl {}edit {name}`)", user_flag(app.scope)));
@@ -106,11 +137,29 @@ pub fn plan(app: &App, processors: u32) -> Plan {
 
 /// The units of an app whose file has mistakes by now, from what it said before.
 pub fn stale(app: &App, processors: u32) -> Plan {
-    let mut plan = plan(app, processors);
+    noted(
+        plan(app, processors),
+        &format!("(its file has errors: appctl check {})", app.name),
+        "That file has errors now: this is from what it said before. `appctl check` tells them.",
+    )
+}
+
+/// The units of an app whose file was reloaded in vain, from what it said before.
+pub fn held(app: &App, processors: u32) -> Plan {
+    noted(
+        plan(app, processors),
+        &format!("(its file is on hold: appctl status {})", app.name),
+        "That file is on hold, its reload failed: this is from what it said before. `appctl reload` tries it again.",
+    )
+}
+
+fn noted(mut plan: Plan, note: &str, comment: &str) -> Plan {
     for (_, unit) in &mut plan.units {
-        let description = unit.get("Unit", "Description").unwrap_or_default().to_owned();
-        unit.set("Unit", "Description", format!("{description} (its file has errors: appctl check {})", app.name));
-        unit.comment("That file has errors now: this is from what it said before. `appctl check` tells them.");
+        let lines = unit.sections.iter_mut().filter(|section| section.name == "Unit").flat_map(|it| &mut it.lines);
+        for line in lines.filter(|line| line.key == "Description") {
+            line.value = format!("{} {note}", line.value);
+        }
+        unit.comment(comment);
     }
     plan
 }
@@ -143,12 +192,12 @@ fn user_flag(scope: Scope) -> &'static str {
 }
 
 /// A template; the tests read them all, so nothing is lost by passing over an error here.
-fn template(text: &str) -> UnitFile {
+pub(super) fn template(text: &str) -> UnitFile {
     UnitFile::parse(text).unwrap_or_default()
 }
 
 /// A template with what all units say. `description` is raw.
-fn unit(text: &str, app: &App, description: &str) -> UnitFile {
+pub(super) fn unit(text: &str, app: &App, description: &str) -> UnitFile {
     let mut unit = template(text);
     // The template's own head speaks to its readers.
     unit.head.clear();
@@ -158,7 +207,7 @@ fn unit(text: &str, app: &App, description: &str) -> UnitFile {
 }
 
 /// A command line of our own program; every word is literal.
-fn command(scope: Scope, words: &[&str]) -> String {
+pub(super) fn command(scope: Scope, words: &[&str]) -> String {
     let mut line = vec![PROGRAM.to_owned()];
     if scope == Scope::User {
         line.push("--user".to_owned());
@@ -209,7 +258,7 @@ fn slice(app: &App) -> UnitFile {
     unit(SLICE, app, &format!("{}: router and workers", app.name))
 }
 
-fn router(app: &App, names: &Names, workers: u32) -> UnitFile {
+fn router(app: &App, names: &Names, workers: u32, companions: &[&str]) -> UnitFile {
     let mut unit = unit(ROUTER, app, &format!("{}: router", app.name));
     let mut sockets = Vec::new();
     if !app.listen.is_empty() {
@@ -218,6 +267,7 @@ fn router(app: &App, names: &Names, workers: u32) -> UnitFile {
     sockets.extend([names.channel.as_str(), names.control.as_str()]);
     let sockets = sockets.join(" ");
     unit.set("Unit", "Requires", &sockets);
+    unit.fill("Unit", "Wants", (!companions.is_empty()).then(|| companions.join(" ")));
     let network = if app.scope == Scope::System { "network.target " } else { "" };
     unit.set("Unit", "After", format!("{network}{sockets}"));
 
@@ -233,12 +283,14 @@ fn router(app: &App, names: &Names, workers: u32) -> UnitFile {
     let count = format!("--workers={workers}");
     // `-`: the router serves the workers that there are, whatever came of this.
     unit.set("Service", "ExecStartPost", format!("-{plus}{}", command(app.scope, &["started", &count, &app.name])));
-    unit.set("Service", "ExecReload", format!("{plus}{}", command(app.scope, &["rollout", &app.name])));
+    // Two commands, so that the second sees the end of the first whatever it dies of. It also gives the exit code.
+    let reload = format!("-{plus}{}", command(app.scope, &["rollout", &app.name]));
+    let conclude = format!("{plus}{}", command(app.scope, &["rollout", "--conclude", &app.name]));
+    unit.fill("Service", "ExecReload", [reload, conclude]);
     unit.set("Service", "ExecStop", format!("{plus}{}", command(app.scope, &["stopping", &app.name])));
     unit.set("Service", "Sockets", &sockets);
     unit.set("Service", "Slice", specifiers(&names.slice));
-    let workers_stop = stop_phase(app).saturating_mul(2).saturating_add(Duration::from_secs(10));
-    unit.set("Service", "TimeoutStopSec", write_span(workers_stop));
+    unit.set("Service", "TimeoutStopSec", write_span(workers_stop(app)));
     // Two a worker, twice over while all of them are replaced, and some for the log and for clients that wait.
     unit.set("Service", "FileDescriptorStoreMax", (4 * workers + 256).to_string());
     unit.set("Service", "SyslogIdentifier", &app.name);
@@ -248,6 +300,11 @@ fn router(app: &App, names: &Names, workers: u32) -> UnitFile {
         unit.set("Service", "User", user_name(&app.name, "-router"));
     }
     unit
+}
+
+/// How long workers may take until all have drained and stopped.
+pub(super) fn workers_stop(app: &App) -> Duration {
+    stop_phase(app).saturating_mul(2).saturating_add(Duration::from_secs(10))
 }
 
 /// `TimeoutStopSec=` of a worker. systemd gives `ExecStop=` (the draining) that long, and then again that long from the

@@ -42,32 +42,43 @@ sweep() {
     echo "left behind: ${groups[*]}"
 }
 
-# The inner shell: everything below happens in the box's own cgroups and in a mount namespace of its own.
-container='
-for group in $GROUPS_OF_BOX; do echo 0 >"$group/cgroup.procs" || exit 1; done
-exec unshare --mount --propagation private bash -c "$BOX_SETUP" bash "$@"
-'
-setup='
+# The inner shells: the first holds the mount namespace and so the disk of the box, from boot to boot; the second is in
+# the box's own cgroups. 133: the box reboots. A file BASE/again: it shall be booted again however it ended.
+disk='
 set -e
 mount -t tmpfs -o mode=755 box "$BASE/mnt"
 mkdir "$BASE/mnt/upper" "$BASE/mnt/work" "$BASE/mnt/root"
 cp -a "$BASE/stage/." "$BASE/mnt/upper/"
 lower=$(readlink -f "$BASE/lower")
 mount -t overlay box -o "lowerdir=$lower,upperdir=$BASE/mnt/upper,workdir=$BASE/mnt/work" "$BASE/mnt/root"
+set +e
+while :; do
+    bash -c "$BOX_BOOT" bash "$@"
+    code=$?
+    [ -e "$BASE/over" ] && break
+    [ "$code" = 133 ] || [ -e "$BASE/again" ] || break
+    rm -f "$BASE/again"
+    # A cgroup that was left would be taken for a unit that runs.
+    for group in $GROUPS_OF_BOX; do find "$group" -mindepth 1 -depth -type d -exec rmdir {} + ; done
+done
+'
+boot='
+for group in $GROUPS_OF_BOX; do echo 0 >"$group/cgroup.procs" || exit 1; done
 export NOTIFY_SOCKET=$BOX_NOTIFY SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
-unset BOX_NOTIFY BOX_SETUP GROUPS_OF_BOX
+unset BOX_NOTIFY BOX_BOOT GROUPS_OF_BOX
 exec systemd-nspawn --quiet --directory="$BASE/mnt/root" --machine="$NAME" --register=no --keep-unit \
     --notify-ready=yes --console=pipe "$@"
 '
 (
-    BASE=$base NAME=$name BOX_NOTIFY=$notify BOX_SETUP=$setup GROUPS_OF_BOX=${groups[*]} \
-        bash -c "$container" bash "$@" >"$base/console" 2>&1 </dev/null
+    BASE=$base NAME=$name BOX_NOTIFY=$notify BOX_BOOT=$boot GROUPS_OF_BOX=${groups[*]} \
+        unshare --mount --propagation private bash -c "$disk" bash "$@" >"$base/console" 2>&1 </dev/null
     : >"$base/ended"
 ) 2>/dev/null </dev/null &
 
 # Nothing is ever written to standard input: this returns when the caller has gone.
 cat >/dev/null
 
+: >"$base/over"
 sweep
 wait 2>/dev/null
 rm -rf --one-file-system -- "$base"

@@ -23,8 +23,8 @@ use tempfile::TempDir;
 /// How long anything that should happen may take. Generous: the machine may be slow and shared.
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 
-const BINARY: &str = env!("CARGO_BIN_EXE_appctl");
-const MANIFEST: &str = env!("CARGO_MANIFEST_DIR");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_appctl");
+pub(crate) const MANIFEST: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Names boxes uniquely within this process.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -34,9 +34,16 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Options {
     files: Vec<(String, String)>,
     node: Option<u32>,
+    multi_user: bool,
 }
 
 impl Options {
+    /// Boots to multi-user.target, which starts what is to start at boot, without this machine's own services.
+    pub(crate) fn multi_user(mut self) -> Self {
+        self.multi_user = true;
+        self
+    }
+
     /// A file that is there before the boot.
     pub(crate) fn file(mut self, path: &str, text: &str) -> Self {
         self.files.push((path.to_owned(), text.to_owned()));
@@ -66,6 +73,8 @@ pub(crate) struct Boxed {
     leader: u32,
     keeper: Child,
     base: PathBuf,
+    /// Where systemd-nspawn reports.
+    notify: UnixDatagram,
 }
 
 impl Boxed {
@@ -93,29 +102,47 @@ impl Boxed {
         command.arg("--private-network").arg(format!("--bind-ro={BINARY}:/usr/bin/appctl"));
         command.arg(format!("--bind-ro={MANIFEST}/tests/apps:/srv/apps"));
         command.arg(format!("--bind-ro={}:/usr/local/bin/node", node.display()));
-        command.args(["--boot", "systemd.unit=basic.target"]);
+        let target = if options.multi_user { "multi-user.target" } else { "basic.target" };
+        command.args(["--boot", &format!("systemd.unit={target}")]);
         let keeper = command.stdin(Stdio::piped()).stdout(Stdio::inherit()).spawn().unwrap();
 
         // From here on a panic takes the box down.
-        let mut machine = Self { leader: 0, keeper, base };
-        machine.await_ready(&notify);
+        let mut machine = Self { leader: 0, keeper, base, notify };
+        machine.await_ready();
         machine
     }
 
-    fn await_ready(&mut self, notify: &UnixDatagram) {
+    /// `systemctl reboot`; returns when the box is up again, on the same disk.
+    pub(crate) fn reboot(&mut self) {
+        // The answer may be lost with the bus.
+        let _ = self.shell("systemctl reboot");
+        self.leader = 0;
+        self.await_ready();
+    }
+
+    /// All of it ends at once, and is booted again on the same disk.
+    pub(crate) fn power_loss(&mut self) {
+        std::fs::write(self.base.join("again"), "").unwrap();
+        let leader = nix::unistd::Pid::from_raw(self.leader.try_into().unwrap());
+        nix::sys::signal::kill(leader, nix::sys::signal::Signal::SIGKILL).unwrap();
+        self.leader = 0;
+        self.await_ready();
+    }
+
+    fn await_ready(&mut self) {
         let deadline = Instant::now() + LIMIT;
         let mut buffer = [0; 4096];
         loop {
             assert!(!self.base.join("ended").exists(), "the box ended while it booted");
             assert!(self.keeper.try_wait().unwrap().is_none(), "the box could not be made");
             assert!(Instant::now() < deadline, "the box did not boot within {LIMIT:?}");
-            let Ok(length) = notify.recv(&mut buffer) else { continue };
+            let Ok(length) = self.notify.recv(&mut buffer) else { continue };
             for line in String::from_utf8_lossy(&buffer[..length]).lines() {
                 if let Some(pid) = line.strip_prefix("X_NSPAWN_LEADER_PID=") {
                     self.leader = pid.parse().unwrap();
                 }
-                if line == "READY=1" {
-                    assert_ne!(self.leader, 0, "ready without a leader");
+                // Ready without a leader: a last word of the boot before.
+                if line == "READY=1" && self.leader != 0 {
                     return;
                 }
             }
@@ -249,12 +276,12 @@ impl Drop for Boxed {
 }
 
 /// The root to boot other than this machine's own.
-fn tree() -> Option<PathBuf> {
+pub(crate) fn tree() -> Option<PathBuf> {
     std::env::var_os("APPCTL_TEST_TREE").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// What is copied into the writable layer before the boot.
-fn stage(stage: &Path, options: &Options) {
+pub(crate) fn stage(stage: &Path, options: &Options) {
     let write = |path: &str, text: &str| {
         let path = stage.join(path.trim_start_matches('/'));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -271,6 +298,15 @@ fn stage(stage: &Path, options: &Options) {
     for unit in ["timers.target", "systemd-networkd.service", "systemd-networkd.socket", "ssh.socket"] {
         link(&format!("/etc/systemd/system/{unit}"), "/dev/null");
     }
+    let root = tree().unwrap_or_else(|| "/".into());
+    let wanted = std::fs::read_dir(root.join("etc/systemd/system/multi-user.target.wants"));
+    for entry in wanted.into_iter().flatten().filter(|_| options.multi_user) {
+        let unit = entry.unwrap().file_name().into_string().unwrap();
+        let path = format!("/etc/systemd/system/{unit}");
+        if !stage.join(&path[1..]).exists() && unit.ends_with(".service") {
+            link(&path, "/dev/null");
+        }
+    }
     let journal = "[Journal]\nStorage=volatile\nRuntimeMaxUse=256M\nRateLimitIntervalSec=0\n";
     write("/etc/systemd/journald.conf.d/box.conf", journal);
     for (path, text) in &options.files {
@@ -281,10 +317,7 @@ fn stage(stage: &Path, options: &Options) {
 
 /// The Node to use, or why no box can be had.
 fn possible(node: Option<u32>) -> Result<PathBuf, String> {
-    let output = Command::new("id").arg("-u").output().map_err(|error| error.to_string())?;
-    if output.stdout.trim_ascii() != b"0" {
-        return Err("needs root (systemd-nspawn); run tests/run as root".to_owned());
-    }
+    root()?;
     for (program, package) in
         [("systemd-nspawn", "systemd-container"), ("nsenter", "util-linux"), ("dbus-daemon", "dbus")]
     {
@@ -310,11 +343,25 @@ fn possible(node: Option<u32>) -> Result<PathBuf, String> {
     if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
         return Err("may not make a mount namespace; run in a privileged container".to_owned());
     }
+    self::node(node)
+}
+
+/// What every booted system needs: root's rights, and the tree that is to be booted.
+pub(crate) fn root() -> Result<(), String> {
+    let output = Command::new("id").arg("-u").output().map_err(|error| error.to_string())?;
+    if output.stdout.trim_ascii() != b"0" {
+        return Err("needs root (it boots a system); run tests/run as root".to_owned());
+    }
     if let Some(tree) = tree().filter(|tree| !tree.join("usr/lib/systemd/systemd").exists()) {
         return Err(format!("{} holds no systemd; make it with tests/run", tree.display()));
     }
+    Ok(())
+}
+
+/// The Node to use, of that major version or of whichever there is.
+pub(crate) fn node(major: Option<u32>) -> Result<PathBuf, String> {
     let cached = |major: u32| Path::new(MANIFEST).join(format!(".cache/nodes/{major}/bin/node"));
-    match node {
+    match major {
         Some(major) if cached(major).exists() => Ok(cached(major)),
         Some(major) => Err(format!("Node {major} is missing in .cache/nodes; get it with tests/run")),
         None if cached(20).exists() => Ok(cached(20)),

@@ -30,3 +30,28 @@ fn boxes_are_apart() {
     assert!(!std::path::Path::new("/etc/mark").exists());
     assert_ne!(one.ok("hostname"), other.ok("hostname"));
 }
+
+#[test]
+fn a_box_boots_again_on_the_same_disk() {
+    let Some(mut machine) = Options::default().multi_user().boot() else { return };
+    for orderly in [true, false, true] {
+        machine.write("/etc/mark", &orderly.to_string());
+        machine.write("/run/mark", "");
+        let boot = machine.ok("cat /proc/sys/kernel/random/boot_id; systemctl show -p UserspaceTimestampMonotonic");
+        if orderly {
+            machine.reboot();
+        } else {
+            machine.power_loss();
+        }
+        assert!(machine.is_active("multi-user.target"));
+        assert_eq!(machine.ok("cat /etc/mark"), orderly.to_string());
+        assert!(!machine.path("/run/mark").exists(), "/run is new");
+        let now = machine.ok("cat /proc/sys/kernel/random/boot_id; systemctl show -p UserspaceTimestampMonotonic");
+        assert_ne!(boot, now);
+    }
+    let name = machine.ok("hostname");
+    drop(machine);
+    for hierarchy in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"] {
+        assert!(!std::path::Path::new(hierarchy).join(&name).exists());
+    }
+}

@@ -8,16 +8,16 @@ use serde_json::Value;
 use crate::boxed::{Boxed, Options};
 
 /// `app.toml`: the test worker, with what a test wants to add.
-fn file(workers: u32, version: &str, more: &str) -> String {
+pub(crate) fn file(workers: u32, version: &str, more: &str) -> String {
     format!(
         "exec = [\"node\", \"worker.js\"]\ndirectory = \"/srv/apps/chat\"\nworkers = {workers}\nlisten = [\"8080\"]\n\
          drain = \"1s\"\n[reload]\nsettle = \"500ms\"\n[environment]\nVERSION = \"{version}\"\n{more}"
     )
 }
 
-const FILE: &str = "/etc/appctl/app.toml";
+pub(crate) const FILE: &str = "/etc/appctl/app.toml";
 
-fn start(workers: u32) -> Option<Boxed> {
+pub(crate) fn start(workers: u32) -> Option<Boxed> {
     let machine = Options::default().file(FILE, &file(workers, "1", "")).boot()?;
     machine.ok("appctl start app");
     assert_eq!(active(&machine).len(), workers as usize);
@@ -25,28 +25,28 @@ fn start(workers: u32) -> Option<Boxed> {
 }
 
 /// The workers that run: unit and main process.
-fn active(machine: &Boxed) -> Vec<(String, u32)> {
+pub(crate) fn active(machine: &Boxed) -> Vec<(String, u32)> {
     let units = machine.ok("systemctl list-units --no-legend --plain --state=active 'app@*' | cut -d' ' -f1");
     units.lines().map(|unit| (unit.to_owned(), machine.main_pid(unit).unwrap_or(0))).collect()
 }
 
-fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// `load.js` at work.
-struct Load {
+pub(crate) struct Load {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Load {
-    fn start(machine: &Boxed, more: &[&str]) -> Self {
+    pub(crate) fn start(machine: &Boxed, more: &[&str]) -> Self {
         let mut command = machine.command("node");
         command.args(["/srv/apps/clients/load.js", "http://127.0.0.1:8080"]).args(more);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -64,14 +64,14 @@ impl Load {
     }
 
     /// What the clients saw since the last time.
-    fn report(&mut self) -> Value {
+    pub(crate) fn report(&mut self) -> Value {
         writeln!(self.stdin, "report").unwrap();
         self.line()
     }
 
     /// No request failed, no connect was refused or reset, nobody but the app answered.
     #[track_caller]
-    fn nothing_failed(report: &Value) {
+    pub(crate) fn nothing_failed(report: &Value) {
         for count in ["failed_requests", "failed_sessions", "connect_errors"] {
             assert_eq!(report[count], 0, "{count}: {report}");
         }
@@ -183,7 +183,7 @@ fn waiting_reload(machine: &Boxed, workers: u32, command: &str) -> Child {
     child
 }
 
-fn background(machine: &Boxed, line: &str) -> Child {
+pub(crate) fn background(machine: &Boxed, line: &str) -> Child {
     let mut command = machine.command("bash");
     command.args(["-c", line]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -291,7 +291,7 @@ fn reloads_of_one_app_queue_and_apps_do_not_wait_for_each_other() {
 }
 
 /// Index and slot of every worker, by the router's word.
-fn indices(machine: &Boxed) -> Vec<(u64, String)> {
+pub(crate) fn indices(machine: &Boxed) -> Vec<(u64, String)> {
     let status: Value = serde_json::from_str(&machine.ok("appctl status app --json")).unwrap();
     let workers = status[0]["status"]["workers"].as_array().unwrap();
     let mut indices: Vec<_> =
