@@ -276,7 +276,7 @@ fn explain(table: &str, key: &str) -> Option<String> {
         "autorestart" => "write policy = \"no\" in [restart]",
         "max_restarts" => "write limit = 16 in [restart]",
         "min_uptime" => "write interval = \"1min\" in [restart]",
-        "cron_restart" | "cron" => "write restart = \"0 4 * * *\" in [schedule]; reload = does it without a gap",
+        "cron_restart" | "cron" => "write restart = \"0 4 * * *\" in [schedule], or reload = \"0 4 * * *\" for no gap",
         "max_memory_restart" => "write memory = \"512M\" in [limits]",
         "merge_logs" | "log_file" | "out_file" | "error_file" | "log_date_format" => {
             "remove it: the logs are in the journal"

@@ -4,7 +4,9 @@
 //! [`value`] are the notations of systemd (sizes, spans, addresses) and [`router`] the settings that travel to the
 //! router's command line.
 
+pub mod calendar;
 pub mod check;
+mod cron;
 mod environment;
 mod exec;
 mod file;
