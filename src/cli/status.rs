@@ -1,5 +1,7 @@
 //! `appctl status NAME`: one app in full.
 
+use std::time::{Duration, SystemTime};
+
 use clap::Args;
 use serde::Serialize;
 
@@ -8,7 +10,7 @@ use super::exit::{DONE, Failure, NOT_RUNNING};
 use super::list::{self, AppNow};
 use super::manage::{Manager, count, user_flag};
 use super::names::{self, Asked};
-use super::print::{Colour, Printer};
+use super::print::{self, Colour, Printer};
 use crate::config::Scope;
 use crate::router::control::Status;
 use crate::system::journal::{Match, Output, Query};
@@ -29,6 +31,7 @@ struct InFull {
     app: AppNow,
     running: bool,
     sockets: Vec<SocketNow>,
+    companions: Vec<CompanionNow>,
     /// The router's own words.
     status: Option<Status>,
     errors: Vec<String>,
@@ -39,6 +42,15 @@ struct SocketNow {
     unit: String,
     state: String,
     listen: Vec<String>,
+}
+
+/// A unit beside the router.
+#[derive(Debug, Serialize)]
+struct CompanionNow {
+    unit: String,
+    state: String,
+    /// When a timer will elapse, in seconds since 1970.
+    next: Option<u64>,
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
@@ -90,6 +102,18 @@ async fn look(target: &(Scope, String)) -> Result<InFull, Failure> {
             });
         }
     }
+    let mut companions = Vec::new();
+    for unit in names.companions() {
+        let properties = manager.properties(unit).await?;
+        if properties.text("LoadState") == Some("loaded") {
+            let next = properties.u64("NextElapseUSecRealtime").filter(|at| *at != 0);
+            companions.push(CompanionNow {
+                unit: unit.to_owned(),
+                state: properties.text("SubState").unwrap_or("unknown").to_owned(),
+                next: next.map(|microseconds| microseconds / 1_000_000),
+            });
+        }
+    }
     let errors = Query {
         manager: apps::manager(*scope),
         matches: vec![Match { app: name.clone(), slot: None, units: Vec::new() }],
@@ -105,11 +129,12 @@ async fn look(target: &(Scope, String)) -> Result<InFull, Failure> {
         errors: errors.read().unwrap_or_default(),
         app,
         sockets,
+        companions,
     })
 }
 
 fn show(full: &InFull, scope: Scope, printer: &Printer) {
-    printer.data(&head(full, printer));
+    printer.data(&head(full, SystemTime::now(), printer));
     printer.data("");
     printer.table(&list::table(std::slice::from_ref(&full.app)));
     if let Some(error) = &full.app.error {
@@ -131,7 +156,7 @@ fn show(full: &InFull, scope: Scope, printer: &Printer) {
 }
 
 /// What stands above the table.
-fn head(full: &InFull, printer: &Printer) -> String {
+fn head(full: &InFull, now: SystemTime, printer: &Printer) -> String {
     let app = &full.app;
     let ready = app.workers.iter().filter(|worker| ["ready", "running"].contains(&worker.state.as_str())).count();
     // A broken file tells no number: then the router's.
@@ -168,6 +193,15 @@ fn head(full: &InFull, printer: &Printer) -> String {
     for socket in &full.sockets {
         text.push_str(&format!("\n  socket: {} {} on {}", socket.unit, socket.state, socket.listen.join(", ")));
     }
+    for CompanionNow { unit, state, next } in &full.companions {
+        text.push_str(&match next.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)) {
+            Some(at) => {
+                let left = print::span(at.duration_since(now).unwrap_or_default());
+                format!("\n    next: {unit} at {}, in {left}", humantime::format_rfc3339_seconds(at))
+            }
+            None => format!("\n  beside: {unit} {state}"),
+        });
+    }
     text
 }
 
@@ -185,12 +219,18 @@ mod tests {
                 state: "running".into(),
                 listen: vec!["[::]:8080".into()],
             }],
+            companions: vec![
+                CompanionNow { unit: "shop-watch.service".into(), state: "running".into(), next: None },
+                CompanionNow { unit: "shop-reload.timer".into(), state: "waiting".into(), next: Some(90_000) },
+            ],
             status: None,
             errors: Vec::new(),
         };
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(80_000);
         assert_eq!(
-            head(&full, &Printer::new(false, false)),
-            "● shop: serves, 1 of 2 workers ready\n    file: /etc/appctl/shop.toml\n  socket: shop.socket running on [::]:8080"
+            head(&full, now, &Printer::new(false, false)),
+            "● shop: serves, 1 of 2 workers ready\n    file: /etc/appctl/shop.toml\n  socket: shop.socket running on [::]:8080\n  \
+             beside: shop-watch.service running\n    next: shop-reload.timer at 1970-01-02T01:00:00Z, in 2h 46m"
         );
         let stopped = InFull {
             running: false,
@@ -201,6 +241,8 @@ mod tests {
             }],
             ..full
         };
-        assert!(head(&stopped, &Printer::new(false, false)).starts_with("○ shop: starts on the first connection\n"));
+        assert!(
+            head(&stopped, now, &Printer::new(false, false)).starts_with("○ shop: starts on the first connection\n")
+        );
     }
 }

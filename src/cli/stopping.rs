@@ -62,6 +62,12 @@ async fn stop_workers(
             }
         }
     }
+    // One that was taken out of the file is tied to the router no more.
+    for companion in names.companions() {
+        if systemd.properties(companion).await?.text("LoadState") == Some("not-found") {
+            let _ = systemd.enqueue(Verb::Stop, companion).await;
+        }
+    }
     let workers: Vec<String> = systemd
         .list(&[names.slot("*")])
         .await?

@@ -15,6 +15,7 @@ pub mod report;
 pub mod router;
 mod schedule;
 pub mod value;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -69,6 +70,7 @@ pub struct App {
     pub reload: Reload,
     pub limits: Limits,
     pub schedule: Schedule,
+    pub watch: Option<Watch>,
     /// How long a worker may take until it is ready (`TimeoutStartSec=` of the worker).
     pub ready_timeout: Duration,
     pub router: RouterSettings,
@@ -156,6 +158,21 @@ pub struct Reload {
 pub struct Schedule {
     pub reload: Vec<String>,
     pub restart: Vec<String>,
+}
+
+impl Schedule {
+    pub fn is_empty(&self) -> bool {
+        self.reload.is_empty() && self.restart.is_empty()
+    }
+}
+
+/// Files whose change reloads the app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// Absolute, at least one; a directory means all below it.
+    pub paths: Vec<PathBuf>,
+    /// Patterns as in gitignore(5).
+    pub ignore: Vec<String>,
 }
 
 /// Values are systemd's own notation, checked.

@@ -4,11 +4,13 @@
 //! a companion must be able to start in the middle of a reload. A crash of the router restarts it, so it keeps nothing
 //! that must outlive that.
 
-use super::plan::{Names, command, unit};
+use super::plan::{Names, command, template, unit};
 use super::{UnitFile, specifiers};
-use crate::config::App;
+use crate::config::{App, Scope, Watch};
 
 const TIMER: &str = include_str!("../../units/schedule.timer");
+const WATCH: &str = include_str!("../../units/watch.service");
+const WATCH_SANDBOX: &str = include_str!("../../units/watch.sandbox");
 const SERVICE: &str = include_str!("../../units/schedule.service");
 
 /// The units of an app's companions, each with what it triggers, by name.
@@ -22,6 +24,9 @@ pub fn companions(app: &App, names: &Names) -> Vec<(String, UnitFile)> {
             units.push((timer.clone(), schedule(app, names, calendars, (verb, service))));
             units.push((service.clone(), scheduled(app, names, verb)));
         }
+    }
+    if let Some(wanted) = &app.watch {
+        units.push((names.watch.clone(), watch(app, names, wanted)));
     }
     units
 }
@@ -51,5 +56,22 @@ fn scheduled(app: &App, names: &Names, verb: &str) -> UnitFile {
     unit.set("Service", "Slice", specifiers(&names.slice));
     unit.set("Service", "SyslogIdentifier", &app.name);
     unit.set("Service", "LogExtraFields", format!("APP={}", app.name));
+    unit
+}
+
+fn watch(app: &App, names: &Names, wanted: &Watch) -> UnitFile {
+    let mut unit = companion(WATCH, app, names, "reloads it when its files change");
+    let paths = wanted.paths.iter().map(|path| format!("--path={}", path.display()));
+    let flags: Vec<String> = paths.chain(wanted.ignore.iter().map(|pattern| format!("--ignore={pattern}"))).collect();
+    let mut words = vec!["watch"];
+    words.extend(flags.iter().map(String::as_str));
+    words.push(&app.name);
+    unit.set("Service", "ExecStart", command(app.scope, &words));
+    unit.set("Service", "Slice", specifiers(&names.slice));
+    unit.set("Service", "SyslogIdentifier", &app.name);
+    unit.set("Service", "LogExtraFields", format!("APP={}", app.name));
+    if app.scope == Scope::System {
+        unit.extend(template(WATCH_SANDBOX));
+    }
     unit
 }

@@ -174,7 +174,7 @@ fn user_flag(scope: Scope) -> &'static str {
 }
 
 /// A template; the tests read them all, so nothing is lost by passing over an error here.
-fn template(text: &str) -> UnitFile {
+pub(super) fn template(text: &str) -> UnitFile {
     UnitFile::parse(text).unwrap_or_default()
 }
 

@@ -15,3 +15,4 @@ mod strangers;
 mod survival;
 mod timers;
 mod units;
+mod watch;
