@@ -14,13 +14,13 @@
 //! | floor | rooms |
 //! | --- | --- |
 //! | top | `cli` |
-//! | loops | `foreground` and `rollout` → `router` → `relay`; `worker`; `generator` |
+//! | loops | `foreground` and `rollout` → `router` → `relay`; `worker`; `watch`; `generator` |
 //! | units | `unit` → `config` |
 //! | foot | `config`, `wire` (pure), `system` (the kernel and systemd; the only unsafe code) |
 //!
 //! # Invariants
 //!
-//! * `config`, `unit`, `wire`, `relay::hub`, `router::table` and `router::balance` know no clock, socket, file or
+//! * `config`, `unit`, `wire`, `relay::hub`, `router::table`, `router::balance` and `watch::debounce` know no clock, socket, file or
 //!   environment: time and bytes come in as arguments, decisions go out as values.
 //! * No decoder allocates by a number that its peer chose, and none panics.
 //! * A byte of a client's request is never consumed by the router: it peeks, and the worker reads.
@@ -34,5 +34,6 @@ pub mod rollout;
 pub mod router;
 pub mod system;
 pub mod unit;
+pub mod watch;
 pub mod wire;
 pub mod worker;

@@ -1,6 +1,7 @@
 //! Everything that needs no booted systemd.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod calendar;
 mod channel;
 mod cluster;
 mod corpus;

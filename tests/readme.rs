@@ -58,6 +58,7 @@ fn files(key: &str, value: &str) -> (String, String) {
             &[("", "active_profile", "\"NAME\""), ("profile.NAME.environment", "A", "1")]
         }
         "restart.interval" => &[("restart", "limit", "3")],
+        "ignore" => &[("", "watch", "true")],
         _ => &[],
     };
     // The reference's KEY stands for a key of systemd.

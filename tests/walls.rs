@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Room → the rooms that it may use.
-const FLOORS: [(&str, &[&str]); 11] = [
+const FLOORS: [(&str, &[&str]); 12] = [
     ("config", &[]),
     ("wire", &[]),
     ("system", &[]),
@@ -16,11 +16,27 @@ const FLOORS: [(&str, &[&str]); 11] = [
     ("generator", &["config", "unit", "system"]),
     ("foreground", &["config", "wire", "system", "router", "worker"]),
     ("rollout", &["config", "unit", "system", "router"]),
-    ("cli", &["config", "unit", "wire", "system", "relay", "worker", "router", "generator", "foreground", "rollout"]),
+    ("watch", &["system"]),
+    (
+        "cli",
+        &[
+            "config",
+            "unit",
+            "wire",
+            "system",
+            "relay",
+            "worker",
+            "router",
+            "generator",
+            "foreground",
+            "rollout",
+            "watch",
+        ],
+    ),
 ];
 
 /// Files that know no clock, socket, file or environment.
-const PURE: [&str; 8] = [
+const PURE: [&str; 10] = [
     "src/config/",
     "src/unit/",
     "src/wire/",
@@ -29,6 +45,8 @@ const PURE: [&str; 8] = [
     "src/router/balance.rs",
     "src/rollout/plan.rs",
     "src/rollout/excess.rs",
+    "src/watch/debounce.rs",
+    "src/watch/filter.rs",
 ];
 const IMPURE: &[&str] = &[
     "std::fs",

@@ -29,6 +29,7 @@ mod started;
 mod status;
 mod stop;
 mod stopping;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -141,6 +142,9 @@ enum Command {
         workers: u32,
         name: String,
     },
+    /// What the unit beside the router runs that watches files
+    #[command(hide = true)]
+    Watch(watch::Arguments),
     /// What a timer of an app starts
     #[command(hide = true)]
     Scheduled { act: scheduled::Act, name: String },
@@ -215,6 +219,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Worker(arguments) => inside::worker(&arguments, globals.user, printer),
         Command::Started { workers, name } => block_on(started::run(&name, workers, globals.scope(), printer))?,
         Command::Memory(arguments) => block_on(memory::run(&arguments, globals.scope()))?,
+        Command::Watch(arguments) => block_on(watch::run(&arguments, globals.scope()))?,
         Command::Scheduled { act, name } => block_on(scheduled::run(act, &name, globals.scope(), printer))?,
         Command::Rollout { name, conclude: true } => block_on(conclude::run(&name, globals.scope(), printer))?,
         Command::Rollout { name, conclude: false } => block_on(rollout::run(&name, globals.scope(), printer))?,
@@ -254,6 +259,12 @@ mod tests {
         assert_eq!(start.script.instances.as_deref(), Some("max"));
         assert_eq!(start.script.name.as_deref(), Some("chat"));
         assert_eq!(start.script.arguments, ["--port", "1", "-x"]);
+        let Command::Start(start) = parse("appctl start --watch a.js --cron-restart=0 --ignore-watch *.x").command
+        else {
+            panic!()
+        };
+        assert_eq!((start.targets, start.script.watch), (vec!["a.js".into()], vec![String::new()]));
+        assert_eq!(start.script.ignore_watch, ["*.x"]);
         let Command::Start(start) = parse("appctl start a b -i -1").command else { panic!() };
         assert_eq!((start.targets, start.script.instances.as_deref()), (vec!["a".into(), "b".into()], Some("-1")));
     }

@@ -23,6 +23,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<ExitCode, Failure> {
     let app = app(arguments, printer)?;
+    if app.watch.is_some() || !app.schedule.is_empty() {
+        printer.warning("no watch and no [schedule] in the foreground: units of systemd's do that");
+    }
     let mut options =
         foreground::Options::of(&app, processors()).map_err(|error| Failure::failed(error.to_string()))?;
     options.time = arguments.script.time;

@@ -50,6 +50,15 @@ pub struct Flags {
     /// Do not start workers again that ended
     #[arg(long)]
     pub no_autorestart: bool,
+    /// Restart the app by the clock: a line of cron, or a time as systemd writes it; 0 or `off`: not
+    #[arg(long, visible_alias = "cron", value_name = "TIME")]
+    pub cron_restart: Option<String>,
+    /// Reload the app when its files change: those in the working directory, or PATH; may be repeated
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub watch: Vec<String>,
+    /// What --watch does not care for, as in .gitignore; may be repeated (node_modules and hidden files it never does)
+    #[arg(long, value_name = "PATTERN", requires = "watch")]
+    pub ignore_watch: Vec<String>,
     /// Print the time with each line (the journal always has it)
     #[arg(long)]
     pub time: bool,
@@ -79,6 +88,8 @@ impl Flags {
             (self.restart_delay.is_some(), "--restart-delay"),
             (self.max_memory_restart.is_some(), "--max-memory-restart"),
             (self.no_autorestart, "--no-autorestart"),
+            (self.cron_restart.is_some(), "--cron-restart"),
+            (!self.watch.is_empty(), "--watch"),
             (!self.arguments.is_empty(), "arguments after --"),
         ]
         .into_iter()
@@ -113,6 +124,11 @@ pub struct Draft {
     pub autorestart: bool,
     /// Bytes.
     pub memory_reload: Option<u64>,
+    /// As in `[schedule]`.
+    pub cron_restart: Option<String>,
+    /// An empty one is the directory itself.
+    pub watch: Vec<String>,
+    pub ignore: Vec<String>,
 }
 
 /// `--instances` as PM2 reads it.
@@ -197,6 +213,9 @@ pub fn describe(flags: &Flags, place: &Place, find: impl Fn(&str) -> Option<Path
         restart_delay: flags.restart_delay,
         autorestart: !flags.no_autorestart,
         memory_reload: flags.max_memory_restart.as_deref().map(memory_reload).transpose()?,
+        cron_restart: flags.cron_restart.clone().filter(|time| !["0", "off", "false"].contains(&time.as_str())),
+        watch: flags.watch.clone(),
+        ignore: flags.ignore_watch.clone(),
     })
 }
 
@@ -230,6 +249,14 @@ impl Draft {
             Workers::MaxMinus(less) => format!("workers = \"max-{less}\"\n"),
         });
         text.push_str(&format!("listen = {}\n", array(&self.listen)));
+        match self.watch.as_slice() {
+            [] => {}
+            paths if paths.iter().any(String::is_empty) => text.push_str("watch = true\n"),
+            paths => text.push_str(&format!("watch = {}\n", array(paths))),
+        }
+        if !self.ignore.is_empty() {
+            text.push_str(&format!("ignore = {}\n", array(&self.ignore)));
+        }
         if self.restart_delay.is_some() || !self.autorestart {
             text.push_str("\n[restart]\n");
             if !self.autorestart {
@@ -242,6 +269,9 @@ impl Draft {
         if let Some(bytes) = self.memory_reload {
             let size = crate::config::value::write_size(bytes);
             text.push_str(&format!("\n[limits]\nmemory_reload = \"{size}\"\n"));
+        }
+        if let Some(time) = &self.cron_restart {
+            text.push_str(&format!("\n[schedule]\nrestart = {}\n", quote(time)));
         }
         text
     }
@@ -359,6 +389,9 @@ mod tests {
             restart_delay: Some(250),
             no_autorestart: true,
             max_memory_restart: Some("1024M".into()),
+            cron_restart: Some("0 4 * * *".into()),
+            watch: vec!["src".into()],
+            ignore_watch: vec!["uploads/".into()],
             arguments: vec!["--say".into(), "a \"b\"".into()],
             ..Flags::default()
         };
@@ -369,8 +402,9 @@ mod tests {
              exec = [\"/usr/bin/node\", \"--max-old-space-size=64\", \"--trace-warnings\", \"/srv/app/worker.js\", \
              \"--say\", 'a \"b\"']\n\
              directory = \"/srv/app/data\"\nuser = \"www-data\"\ngroup = \"www-data\"\nworkers = \"max-1\"\n\
-             listen = [\"127.0.0.1:3000\", \"/run/chat.sock\"]\n\n[restart]\npolicy = \"no\"\ndelay = \"250ms\"\n\n\
-             [limits]\nmemory_reload = \"1G\"\n"
+             listen = [\"127.0.0.1:3000\", \"/run/chat.sock\"]\nwatch = [\"src\"]\n\
+             ignore = [\"uploads/\"]\n\n[restart]\npolicy = \"no\"\ndelay = \"250ms\"\n\n\
+             [limits]\nmemory_reload = \"1G\"\n\n[schedule]\nrestart = \"0 4 * * *\"\n"
         );
         let report = crate::config::parse("chat", Path::new("/etc/appctl/chat.toml"), &text, Scope::System);
         assert_eq!(report.problems, [], "what start writes passes the check");

@@ -33,6 +33,7 @@ struct InFull {
     app: AppNow,
     running: bool,
     sockets: Vec<SocketNow>,
+    companions: Vec<CompanionNow>,
     /// The router's own words.
     status: Option<Status>,
     errors: Vec<String>,
@@ -43,6 +44,15 @@ struct SocketNow {
     unit: String,
     state: String,
     listen: Vec<String>,
+}
+
+/// A unit beside the router.
+#[derive(Debug, Serialize)]
+struct CompanionNow {
+    unit: String,
+    state: String,
+    /// When a timer will elapse, in seconds since 1970.
+    next: Option<u64>,
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
@@ -94,6 +104,18 @@ async fn look(target: &(Scope, String)) -> Result<InFull, Failure> {
             });
         }
     }
+    let mut companions = Vec::new();
+    for unit in names.companions() {
+        let properties = manager.properties(unit).await?;
+        if properties.text("LoadState") == Some("loaded") {
+            let next = properties.u64("NextElapseUSecRealtime").filter(|at| *at != 0);
+            companions.push(CompanionNow {
+                unit: unit.to_owned(),
+                state: properties.text("SubState").unwrap_or("unknown").to_owned(),
+                next: next.map(|microseconds| microseconds / 1_000_000),
+            });
+        }
+    }
     let errors = Query {
         manager: apps::manager(*scope),
         matches: vec![Match { app: name.clone(), slot: None, units: Vec::new() }],
@@ -109,12 +131,12 @@ async fn look(target: &(Scope, String)) -> Result<InFull, Failure> {
         errors: errors.read().unwrap_or_default(),
         app,
         sockets,
+        companions,
     })
 }
 
 fn show(full: &InFull, scope: Scope, printer: &Printer) {
-    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs());
-    printer.data(&head(full, now, printer));
+    printer.data(&head(full, SystemTime::now(), printer));
     printer.data("");
     printer.table(&list::table(std::slice::from_ref(&full.app)));
     if let Some(error) = &full.app.error {
@@ -140,8 +162,8 @@ fn show(full: &InFull, scope: Scope, printer: &Printer) {
     }
 }
 
-/// What stands above the table. `now`: seconds since 1970.
-fn head(full: &InFull, now: u64, printer: &Printer) -> String {
+/// What stands above the table.
+fn head(full: &InFull, now: SystemTime, printer: &Printer) -> String {
     let app = &full.app;
     let ready = app.workers.iter().filter(|worker| ["ready", "running"].contains(&worker.state.as_str())).count();
     // A broken file tells no number: then the router's.
@@ -180,11 +202,12 @@ fn head(full: &InFull, now: u64, printer: &Printer) -> String {
         text.push_str(&format!("\n  reload: under way, {} of {} replaced", reload.replaced.len(), reload.workers));
     }
     if let Some(reload) = reload.filter(|it| it.state == State::Failed) {
-        let ago = now.saturating_sub(reload.ended.unwrap_or(now));
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let ago = since.saturating_sub(Duration::from_secs(reload.ended.unwrap_or(since.as_secs())));
         text.push_str(&format!(
             "\n  reload: {} {} ago: {}; {}",
             printer.paint("the last one failed", Colour::Red),
-            print::span(Duration::from_secs(ago)),
+            print::span(ago),
             reload.reason.as_deref().unwrap_or_default(),
             reload.left_behind(&app.name)
         ));
@@ -195,6 +218,15 @@ fn head(full: &InFull, now: u64, printer: &Printer) -> String {
     }
     for socket in &full.sockets {
         text.push_str(&format!("\n  socket: {} {} on {}", socket.unit, socket.state, socket.listen.join(", ")));
+    }
+    for CompanionNow { unit, state, next } in &full.companions {
+        text.push_str(&match next.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)) {
+            Some(at) => {
+                let left = print::span(at.duration_since(now).unwrap_or_default());
+                format!("\n    next: {unit} at {}, in {left}", humantime::format_rfc3339_seconds(at))
+            }
+            None => format!("\n  beside: {unit} {state}"),
+        });
     }
     text
 }
@@ -214,12 +246,18 @@ mod tests {
                 state: "running".into(),
                 listen: vec!["[::]:8080".into()],
             }],
+            companions: vec![
+                CompanionNow { unit: "shop-watch.service".into(), state: "running".into(), next: None },
+                CompanionNow { unit: "shop-reload.timer".into(), state: "waiting".into(), next: Some(90_000) },
+            ],
             status: None,
             errors: Vec::new(),
         };
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(80_000);
         assert_eq!(
-            head(&full, 0, &Printer::new(false, false)),
-            "● shop: serves, 1 of 2 workers ready\n    file: /etc/appctl/shop.toml\n  socket: shop.socket running on [::]:8080"
+            head(&full, now, &Printer::new(false, false)),
+            "● shop: serves, 1 of 2 workers ready\n    file: /etc/appctl/shop.toml\n  socket: shop.socket running on [::]:8080\n  \
+             beside: shop-watch.service running\n    next: shop-reload.timer at 1970-01-02T01:00:00Z, in 2h 46m"
         );
         let failed = Progress {
             state: State::Failed,
@@ -232,7 +270,11 @@ mod tests {
         let app = AppNow { reload: Some(failed), on_hold: true, ..list::tests::shop() };
         let full = InFull { app, ..full };
         assert_eq!(
-            head(&full, 1300, &Printer::new(false, false)).lines().skip(1).take(2).collect::<Vec<_>>(),
+            head(&full, SystemTime::UNIX_EPOCH + Duration::from_secs(1300), &Printer::new(false, false))
+                .lines()
+                .skip(1)
+                .take(2)
+                .collect::<Vec<_>>(),
             [
                 "  reload: the last one failed 5m ago: shop@1 did not become ready; new and staying: shop@3; old and \
                  serving on: shop@2",
@@ -248,6 +290,8 @@ mod tests {
             }],
             ..full
         };
-        assert!(head(&stopped, 0, &Printer::new(false, false)).starts_with("○ shop: starts on the first connection\n"));
+        assert!(
+            head(&stopped, now, &Printer::new(false, false)).starts_with("○ shop: starts on the first connection\n")
+        );
     }
 }

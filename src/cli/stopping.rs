@@ -67,6 +67,12 @@ async fn stop_workers(
             }
         }
     }
+    // One that was taken out of the file is tied to the router no more.
+    for companion in names.companions() {
+        if systemd.properties(companion).await?.text("LoadState") == Some("not-found") {
+            let _ = systemd.enqueue(Verb::Stop, companion).await;
+        }
+    }
     let mut workers = Vec::new();
     // Twice: a replacement that was under way may have started one more, which it takes back if it can.
     for _ in 0..2 {

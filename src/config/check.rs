@@ -15,6 +15,7 @@ use super::router::{self, FIELDS, RouterSettings};
 use super::schedule::read_schedule;
 use super::stop::read_stop;
 use super::value::{self, Listen, Wrong};
+use super::watch::read_watch;
 use super::{App, Reload, Restart, Runtime, Scope, Start, Workers};
 
 /// The most workers of one app: the router's descriptor store holds their channels (`FileDescriptorStoreMax=512`).
@@ -41,7 +42,8 @@ pub fn parse(name: &str, source: &Path, text: &str, scope: Scope) -> Report {
 
 /// `None` when something that has no default is missing; other mistakes show only in `problems`.
 fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problems: &mut Problems) -> Option<App> {
-    let directory = top.take("directory").and_then(|item| read_directory(&item, problems));
+    let directory_item = top.take("directory");
+    let directory = directory_item.as_ref().and_then(|item| read_directory(item, problems));
     let exec = read_exec(top.take("exec"), directory.is_some() || scope == Scope::User, problems);
     let user = top.take("user").and_then(|item| read_account(&item, scope, problems));
     let group = top.take("group").and_then(|item| read_account(&item, scope, problems));
@@ -67,6 +69,9 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
     let reload = read_reload(&mut top, problems);
     let limits = read_limits(&mut top, problems);
     let schedule = read_schedule(&mut top, problems);
+    // One that is wrong has been told of.
+    let base = directory.as_deref().or(directory_item.map(|_| Path::new("/")));
+    let watch = read_watch(&mut top, base, problems);
     let service = read_pass_through(&mut top, "service", service_key, problems);
     let socket = read_pass_through(&mut top, "socket", socket_key, problems);
     top.finish(problems);
@@ -95,6 +100,7 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
         reload,
         limits,
         schedule,
+        watch,
         ready_timeout,
         router: settings,
         service,
@@ -486,6 +492,10 @@ mod tests {
             "limits.cpu",
             "limits.tasks",
             "limits.files",
+            "schedule.reload",
+            "schedule.restart",
+            "watch",
+            "ignore",
             "router.head_limit",
             "router.balance",
             "router.wait_timeout",
@@ -500,7 +510,7 @@ mod tests {
             "true|false|inf|nan|1979-05-27",
             "'[^'\n]{0,12}'",
             "\"[a-z0-9 %$/:.\\\\-]{0,12}\"",
-            "'(80|max|max-1|512M|1min 30s|/srv/a b|p|no|auto|SIGINT|50%|node x.js)'",
+            "'(80|max|max-1|daily|0 4 \\* \\* \\*|\\*.log|512M|1min 30s|/srv/a b|p|no|auto|SIGINT|50%|node x.js)'",
             "\\['[a-z0-9/:]{0,9}'(, '[^'\n]{0,9}')?\\]",
             "\\{ [a-z] = 1 \\}",
             ".{0,6}",

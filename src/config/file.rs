@@ -153,6 +153,10 @@ impl<'d> Item<'d> {
         }
     }
 
+    pub(super) fn truth(&self) -> Option<bool> {
+        self.value.as_bool()
+    }
+
     pub(super) fn is_text(&self) -> bool {
         self.value.is_str()
     }
@@ -277,12 +281,14 @@ fn explain(table: &str, key: &str) -> Option<String> {
         "autorestart" => "write policy = \"no\" in [restart]",
         "max_restarts" => "write limit = 16 in [restart]",
         "min_uptime" => "write interval = \"1min\" in [restart]",
-        "cron_restart" | "cron" => "write restart = \"0 4 * * *\" in [schedule]; reload = does it without a gap",
+        "cron_restart" | "cron" => "write restart = \"0 4 * * *\" in [schedule], or reload = \"0 4 * * *\" for no gap",
+        "ignore_watch" => "write ignore = [\"uploads/\"]",
+        "watch_delay" | "watch_options" => "remove it: changes are taken together until 300 ms have been quiet",
         "max_memory_restart" => "write memory_reload = \"300M\" in [limits]: the new worker comes first",
         "merge_logs" | "log_file" | "out_file" | "error_file" | "log_date_format" => {
             "remove it: the logs are in the journal"
         }
-        "sticky" | "watch" | "backoff" => "this version has nothing of that kind: remove it",
+        "sticky" | "backoff" => "this version has nothing of that kind: remove it",
         _ => return None,
     };
     Some(remedy.to_owned())

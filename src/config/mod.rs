@@ -4,7 +4,9 @@
 //! [`value`] are the notations of systemd (sizes, spans, addresses) and [`router`] the settings that travel to the
 //! router's command line.
 
+pub mod calendar;
 pub mod check;
+mod cron;
 mod environment;
 mod exec;
 mod file;
@@ -15,6 +17,7 @@ pub mod router;
 mod schedule;
 mod stop;
 pub mod value;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -70,6 +73,7 @@ pub struct App {
     pub reload: Reload,
     pub limits: Limits,
     pub schedule: Schedule,
+    pub watch: Option<Watch>,
     /// How long a worker may take until it is ready (`TimeoutStartSec=` of the worker).
     pub ready_timeout: Duration,
     pub router: RouterSettings,
@@ -150,6 +154,21 @@ pub struct Reload {
 pub struct Schedule {
     pub reload: Vec<String>,
     pub restart: Vec<String>,
+}
+
+impl Schedule {
+    pub fn is_empty(&self) -> bool {
+        self.reload.is_empty() && self.restart.is_empty()
+    }
+}
+
+/// Files whose change reloads the app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// Absolute, at least one; a directory means all below it.
+    pub paths: Vec<PathBuf>,
+    /// Patterns as in gitignore(5).
+    pub ignore: Vec<String>,
 }
 
 /// Values are systemd's own notation, checked, where they are for systemd.

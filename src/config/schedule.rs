@@ -1,9 +1,9 @@
 //! `[schedule]`: when the app is reloaded or restarted by itself.
 
 use super::Schedule;
+use super::calendar;
 use super::file::{Item, Table};
 use super::report::Problems;
-use super::value;
 
 pub(super) fn read_schedule(top: &mut Table<'_>, problems: &mut Problems) -> Schedule {
     let mut table = top.take_table("schedule", problems);
@@ -15,6 +15,5 @@ pub(super) fn read_schedule(top: &mut Table<'_>, problems: &mut Problems) -> Sch
 
 fn read_calendars(item: &Item<'_>, problems: &mut Problems) -> Vec<String> {
     let elements = item.elements();
-    let read = |text: &str| value::one_line(text).map(|()| vec![text.trim().to_owned()]);
-    elements.iter().filter_map(|element| element.read(problems, read)).flatten().collect()
+    elements.iter().filter_map(|element| element.read(problems, calendar::read)).flatten().collect()
 }

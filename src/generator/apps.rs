@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::places::Places;
 use crate::config::value::check_name;
-use crate::config::{self, Level, Problem, Report, Scope};
+use crate::config::{self, Level, Problem, Report, Scope, calendar};
 use crate::unit::plan::{MARK, Names};
 
 /// One file of the configuration directory.
@@ -73,6 +73,7 @@ pub fn load(places: &Places) -> Loaded {
     }
     // By name, not by file name: `a` before `a-channel`, which is the one to be refused.
     files.sort_by(|one, two| one.name.cmp(&two.name));
+    files.iter_mut().for_each(|file| refuse_unknown_zones(places, file));
     refuse_collisions(places, &mut files);
     warn_of_shared_addresses(&mut files);
     Loaded { files, failure }
@@ -90,6 +91,9 @@ pub fn read(name: &str, source: PathBuf, path: &Path, scope: Scope) -> AppFile {
     };
     AppFile { name: name.to_owned(), source, text, report, may_have_stub, refused: false }
 }
+
+/// Where systemd looks for time zones.
+const ZONES: &str = "/usr/share/zoneinfo";
 
 /// More than any sane file.
 const FILE_MAX: u64 = 1 << 20;
@@ -163,6 +167,20 @@ fn refuse_collisions(places: &Places, files: &mut [AppFile]) {
             }
             None => taken.extend(names.all().into_iter().map(|unit| (unit.to_owned(), file.name.clone()))),
         }
+    }
+}
+
+/// systemd does not load a timer whose time zone this machine does not know.
+fn refuse_unknown_zones(places: &Places, file: &mut AppFile) {
+    let Some(app) = &file.report.app else { return };
+    let zones = app.schedule.reload.iter().chain(&app.schedule.restart).filter_map(|it| calendar::zone(it));
+    let unknown = zones.into_iter().find(|zone| !places.under(&Path::new(ZONES).join(zone)).is_file());
+    if let Some(zone) = unknown.map(str::to_owned) {
+        file.report.add(Problem::whole(
+            Level::Error,
+            format!("schedule: this machine knows no time zone {zone}"),
+            format!("choose one of `timedatectl list-timezones`; if {zone} should be there, install tzdata"),
+        ));
     }
 }
 

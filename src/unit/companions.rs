@@ -7,11 +7,13 @@
 use super::plan::{Names, command, template, unit, workers_stop};
 use super::{UnitFile, specifiers};
 use crate::config::value::{write_size, write_span};
-use crate::config::{App, Scope};
+use crate::config::{App, Scope, Watch};
 
 const MEMORY: &str = include_str!("../../units/memory.service");
 const MEMORY_SANDBOX: &str = include_str!("../../units/memory.sandbox");
 const TIMER: &str = include_str!("../../units/schedule.timer");
+const WATCH: &str = include_str!("../../units/watch.service");
+const WATCH_SANDBOX: &str = include_str!("../../units/watch.sandbox");
 const SERVICE: &str = include_str!("../../units/schedule.service");
 
 /// The units of an app's companions, each with what it triggers, by name.
@@ -28,6 +30,9 @@ pub fn companions(app: &App, names: &Names) -> Vec<(String, UnitFile)> {
     }
     if let Some(limit) = app.limits.memory_reload {
         units.push((names.memory.clone(), memory(app, names, limit)));
+    }
+    if let Some(wanted) = &app.watch {
+        units.push((names.watch.clone(), watch(app, names, wanted)));
     }
     units
 }
@@ -74,5 +79,22 @@ fn memory(app: &App, names: &Names, limit: u64) -> UnitFile {
         unit.extend(template(MEMORY_SANDBOX));
     }
     unit.set("Service", "LogExtraFields", fields);
+    unit
+}
+
+fn watch(app: &App, names: &Names, wanted: &Watch) -> UnitFile {
+    let mut unit = companion(WATCH, app, names, "reloads it when its files change");
+    let paths = wanted.paths.iter().map(|path| format!("--path={}", path.display()));
+    let flags: Vec<String> = paths.chain(wanted.ignore.iter().map(|pattern| format!("--ignore={pattern}"))).collect();
+    let mut words = vec!["watch"];
+    words.extend(flags.iter().map(String::as_str));
+    words.push(&app.name);
+    unit.set("Service", "ExecStart", command(app.scope, &words));
+    unit.set("Service", "Slice", specifiers(&names.slice));
+    unit.set("Service", "SyslogIdentifier", &app.name);
+    unit.set("Service", "LogExtraFields", format!("APP={}", app.name));
+    if app.scope == Scope::System {
+        unit.extend(template(WATCH_SANDBOX));
+    }
     unit
 }

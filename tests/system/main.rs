@@ -20,3 +20,4 @@ mod survival;
 mod timers;
 mod uml;
 mod units;
+mod watch;
