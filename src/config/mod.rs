@@ -10,6 +10,7 @@ mod exec;
 mod file;
 mod pass;
 pub mod report;
+pub mod restart;
 pub mod router;
 pub mod value;
 
@@ -21,6 +22,7 @@ use std::time::Duration;
 pub use check::parse;
 pub use file::nearest;
 pub use report::{Level, Problem, Report};
+pub use restart::Restart;
 pub use router::RouterSettings;
 pub use value::Listen;
 
@@ -126,16 +128,6 @@ pub struct Stop {
     /// A signal's name with `SIG`.
     pub signal: String,
     pub timeout: Duration,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Restart {
-    /// A value of systemd's `Restart=`.
-    pub policy: String,
-    pub delay: Duration,
-    /// Starts allowed within `interval`; `None`: no limit.
-    pub limit: Option<u32>,
-    pub interval: Duration,
 }
 
 /// How `appctl reload` goes about it.
