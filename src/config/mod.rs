@@ -13,6 +13,7 @@ mod file;
 mod limits;
 mod pass;
 pub mod report;
+pub mod restart;
 pub mod router;
 mod schedule;
 mod stop;
@@ -27,6 +28,7 @@ use std::time::Duration;
 pub use check::parse;
 pub use file::nearest;
 pub use report::{Level, Problem, Report};
+pub use restart::Restart;
 pub use router::RouterSettings;
 pub use stop::Stop;
 pub use value::Listen;
@@ -128,16 +130,6 @@ pub enum Start {
     Demand,
     /// Only when asked.
     Manual,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Restart {
-    /// A value of systemd's `Restart=`.
-    pub policy: String,
-    pub delay: Duration,
-    /// Starts allowed within `interval`; `None`: no limit.
-    pub limit: Option<u32>,
-    pub interval: Duration,
 }
 
 /// How `appctl reload` goes about it.

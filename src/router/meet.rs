@@ -89,6 +89,10 @@ async fn meet(router: &Rc<Router>, mut stream: UnixStream, place: OwnedSemaphore
             }
             answer(&mut stream, &Answer::Done).await
         }
+        Ok(Hello::Ended { slot, end }) => {
+            router.worker_ended(&slot, &end).await;
+            answer(&mut stream, &Answer::Done).await
+        }
         Err(error) => {
             tracing::warn!(APP = router.app, %error, "refused a process on the channel socket");
             answer(&mut stream, &Answer::Refused { reason: error.to_string() }).await
@@ -148,6 +152,7 @@ fn attach(router: &Rc<Router>, stream: UnixStream, slot: &str, encoding: Encodin
     let workers = router.wanted.get();
     let answer = |id, index| line(&Answer::Attached { id, index, workers, encoding: encoding.into() });
     let id = router.attach(OwnedFd::from(stream.into_std()?), slot, pid, encoding, answer)?;
+    tracing::info!(APP = router.app, WORKER = slot, pid, "worker {slot} (pid {pid}) starts");
     router.serve_worker(id);
     Ok(())
 }
@@ -176,6 +181,7 @@ async fn ready(router: &Router, slot: &str, pid: i32) -> Answer {
 /// now gets the time to answer it, `within` from then.
 async fn drain(router: &Router, id: WorkerId, within: Duration) {
     let deadline = Instant::now() + within;
+    router.remember(id);
     let touched = router.table.borrow().worker(id).and_then(|worker| worker.touched);
     let quiet_at = touched.map_or(Duration::ZERO, |touched| touched.saturating_add(within));
     loop {
