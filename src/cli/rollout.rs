@@ -43,8 +43,8 @@ pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u
         .ok_or_else(|| Failure::failed("XDG_RUNTIME_DIR is not set: where is the router?"))?;
     let manager = apps::manager(scope);
     let systemd = Systemd::connect(manager).await.map_err(|error| Failure::of_bus(error, scope))?;
-    let router = systemd.properties(&names::units(scope, name).router).await.ok().and_then(|it| it.u32("MainPID"));
-    let router = router.unwrap_or(0);
+    // systemd's word to ExecReload=: by now the router may have ended.
+    let router = std::env::var("MAINPID").ok().and_then(|pid| pid.parse().ok()).unwrap_or(0);
     let rollout = Rollout::new(
         (&systemd, manager),
         Control::new(socket, CONTROL_TIMEOUT),

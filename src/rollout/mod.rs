@@ -60,6 +60,8 @@ pub struct Rollout<'a> {
     router: u32,
     /// New workers that are not yet in the place of an old one.
     on_trial: RefCell<Vec<String>>,
+    /// Old workers that a new one is in the place of: they go, however this ends.
+    outgoing: RefCell<Vec<String>>,
     replaced: RefCell<usize>,
 }
 
@@ -78,8 +80,8 @@ impl<'a> Rollout<'a> {
         (app, workers): (&'a App, u32),
         (router, stop): (u32, CancellationToken),
     ) -> Self {
-        let (on_trial, replaced) = (RefCell::default(), RefCell::default());
-        Self { systemd, manager, control, names, app, workers, stop, router, on_trial, replaced }
+        let (on_trial, outgoing, replaced) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { systemd, manager, control, names, app, workers, stop, router, on_trial, outgoing, replaced }
     }
 
     /// Replaces all workers, or tells why not and leaves those that are left.
@@ -224,10 +226,12 @@ impl<'a> Rollout<'a> {
         for slot in slots {
             self.ask(async || self.control.admit(slot).await).await?;
         }
-        self.on_trial.borrow_mut().clear();
-        *self.replaced.borrow_mut() += units.len();
         let old: Vec<&String> = batch.iter().filter_map(|heir| heir.old.as_ref()).collect();
+        self.on_trial.borrow_mut().clear();
+        *self.outgoing.borrow_mut() = old.iter().map(|slot| self.names.slot(slot)).collect();
+        *self.replaced.borrow_mut() += units.len();
         self.retire(old.iter().map(|slot| self.names.slot(slot)).collect()).await?;
+        self.outgoing.borrow_mut().clear();
         for slot in old {
             taken.remove(slot);
         }
@@ -302,10 +306,11 @@ impl<'a> Rollout<'a> {
     /// Takes new workers on trial away, and makes the old ones equal again.
     async fn undo(&self, why: &RolloutError) {
         let units = self.on_trial.take();
+        let outgoing = self.outgoing.take();
         if matches!(why, RolloutError::RouterDied) {
             // systemd starts the next router when this process has ended, and the workers drain by its help.
-            for unit in units {
-                let _ = self.systemd.enqueue(Verb::Stop, &unit).await;
+            for unit in units.iter().chain(&outgoing) {
+                let _ = self.systemd.enqueue(Verb::Stop, unit).await;
             }
             return;
         }
@@ -315,7 +320,7 @@ impl<'a> Rollout<'a> {
             _ => None,
         };
         let systemd = fresh.as_ref().unwrap_or(self.systemd);
-        let stops: Vec<_> = units.iter().map(|unit| (Verb::Stop, unit.clone())).collect();
+        let stops: Vec<_> = units.iter().chain(&outgoing).map(|unit| (Verb::Stop, unit.clone())).collect();
         if let Err(error) = jobs::run(systemd, &stops, async |_, _| {}).await {
             tracing::error!(APP = self.app.name, %error, "cannot stop the new workers: {error}");
         }
@@ -350,8 +355,11 @@ impl<'a> Rollout<'a> {
     }
 }
 
-/// Resolves when a process has ended; never on a kernel that cannot tell (before Linux 5.3).
+/// Resolves when a process has ended; never on a kernel that cannot tell (before Linux 5.3). 0: there was none.
 async fn ended(pid: u32) {
+    if pid == 0 {
+        return;
+    }
     let pidfd = match i32::try_from(pid).map(process::pidfd) {
         Ok(Ok(pidfd)) => watch(pidfd, tokio::io::Interest::READABLE).ok(),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => return,

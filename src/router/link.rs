@@ -154,6 +154,7 @@ pub(crate) struct Link {
     cutter: RefCell<Cutter>,
     /// The barrier's number while it has not come back: what is acknowledged until then was sent by the process before us.
     barrier: Cell<Option<Barrier>>,
+    passed: Notify,
     /// Something has come since [`Self::take_life`] was asked last.
     life: Cell<bool>,
     more: Notify,
@@ -199,6 +200,7 @@ impl Link {
             buffers: RefCell::new(buffers),
             cutter: RefCell::new(cutter),
             barrier: Cell::new(None),
+            passed: Notify::new(),
             life: Cell::new(false),
             more: Notify::new(),
             closed: Cell::new(false),
@@ -230,7 +232,21 @@ impl Link {
 
     fn pass_barrier(&self) {
         self.barrier.set(None);
+        self.passed.notify_waiters();
         self.more.notify_one();
+    }
+
+    /// Resolves when a connection for this worker would go into the channel rather than wait here, or the channel is closed.
+    pub(crate) async fn until_passed(&self) {
+        loop {
+            let passed = self.passed.notified();
+            tokio::pin!(passed);
+            passed.as_mut().enable();
+            if self.barrier.get().is_none() || self.closed.get() {
+                return;
+            }
+            passed.await;
+        }
     }
 
     /// Lets the channel and its buffers outlive this process.
@@ -323,6 +339,7 @@ impl Link {
             let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Both);
             let mut outbox = self.outbox.borrow_mut();
             *outbox = Outbox { seq: outbox.seq, ..Outbox::default() };
+            self.passed.notify_waiters();
             self.more.notify_one();
         }
     }

@@ -168,7 +168,7 @@ async fn ready(router: &Router, slot: &str, pid: i32) -> Answer {
 /// now gets the time to answer it, `within` from then.
 async fn drain(router: &Router, slot: &str, within: Duration) -> Answer {
     let deadline = Instant::now() + within;
-    let Some(id) = router.table.borrow_mut().drain(slot) else {
+    let Some(id) = router.drain(slot) else {
         return Answer::Done;
     };
     let touched = router.table.borrow().worker(id).and_then(|worker| worker.touched);

@@ -42,6 +42,9 @@ pub struct WorkerRecord {
     pub alone: bool,
     pub since: u64,
     pub handed: u64,
+    /// It was given a connection.
+    #[serde(default)]
+    pub touched: bool,
     pub encoding: WireEncoding,
     pub servers: Vec<Server>,
 }
@@ -176,6 +179,7 @@ mod tests {
                 alone: false,
                 since: 7,
                 handed: 9,
+                touched: true,
                 encoding: WireEncoding::Advanced,
                 servers: Vec::new(),
             })),

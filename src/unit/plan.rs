@@ -290,9 +290,7 @@ fn worker(app: &App, names: &Names) -> UnitFile {
     unit.set("Service", "TimeoutStartSec", write_span(app.ready_timeout));
     unit.set("Service", "TimeoutStopSec", write_span(stop_phase(app)));
     unit.set("Service", "KillSignal", &app.stop.signal);
-    let clean = ["SIGHUP", "SIGINT", "SIGTERM", "SIGPIPE"].contains(&app.stop.signal.as_str());
-    let own = if clean { String::new() } else { format!(" {}", app.stop.signal) };
-    unit.set("Service", "SuccessExitStatus", format!("143 130{own}"));
+    unit.set("Service", "SuccessExitStatus", format!("143 130 {}", app.stop.signal));
     unit.fill("Service", "MemoryMax", app.limits.memory.as_ref());
     unit.fill("Service", "CPUQuota", app.limits.cpu.as_ref());
     unit.fill("Service", "TasksMax", app.limits.tasks.as_ref());
