@@ -5,6 +5,7 @@
 
 mod boxed;
 mod commands;
+mod death;
 mod harness;
 mod heads;
 mod hung;
