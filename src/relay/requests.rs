@@ -79,8 +79,8 @@ mod tests {
         requests.answer(3, 1, "unknown");
         assert_eq!(orphans(&mut requests, 3), [(1, "b".into()), (2, "c".into())]);
         assert_eq!(orphans(&mut requests, 3), []);
-        // Who asked is gone: nobody waits.
-        assert_eq!(orphans(&mut requests, 1), []);
+        // Nobody waits for the answer to what 1 asked.
+        assert_eq!(orphans(&mut requests, 1), [(2, "c".into())]);
         assert!(requests.0.is_empty());
     }
 

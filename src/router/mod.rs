@@ -278,7 +278,7 @@ impl Router {
                     Notice::Close { uid, nsp } => other.send(&ToWorker::AdapterClose { uid: &uid, nsp: &nsp }),
                     Notice::Exit { id } => other.send(&ToWorker::WorkerExit { id: u64::from(id) }),
                     Notice::NoSockets { request, nsp } => {
-                        other.send(&ToWorker::NoSockets { worker: u64::from(other.id), request: &request, nsp: &nsp })
+                        other.send(&ToWorker::NoSockets { worker: u64::from(other.id), request: &request, nsp: &nsp });
                     }
                 }
             }
