@@ -57,8 +57,8 @@ pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u
     let manager = apps::manager(scope);
     let systemd = Systemd::connect(manager).await.map_err(|error| Failure::of_bus(error, scope))?;
     let names = names::units(scope, name);
-    let router = systemd.properties(&names.router).await.ok().and_then(|it| it.u32("MainPID"));
-    let router = router.unwrap_or(0);
+    // systemd's word to ExecReload=: by now the router may have ended.
+    let router = std::env::var("MAINPID").ok().and_then(|pid| pid.parse().ok()).unwrap_or(0);
     let waits = || {
         tracing::info!(
             APP = name,

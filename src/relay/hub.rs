@@ -3,6 +3,7 @@
 //! Two additions: a dialect never reaches workers of the other (their message numbers differ), and the others learn at
 //! once that a worker died, so that their requests do not wait for its answer.
 
+use super::requests::{Orphan, Requests};
 use crate::wire::Encoding;
 use crate::wire::adapter::{Dialect, Envelope};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,8 @@ pub type WorkerId = u32;
 /// `type` of the two answers that go to one worker only, by dialect.
 const FETCH_SOCKETS_RESPONSE: [u32; 2] = [9, 8];
 const SERVER_SIDE_EMIT_RESPONSE: [u32; 2] = [11, 10];
+/// 0.2.2
+const FETCH_SOCKETS: u32 = 8;
 /// 0.3.0: the node says goodbye itself.
 const ADAPTER_CLOSE: u32 = 13;
 
@@ -23,6 +26,8 @@ pub enum Notice {
     Close { uid: String, nsp: String },
     /// To a worker of 0.2.2.
     Exit { id: WorkerId },
+    /// To a worker of 0.2.2 whose fetchSockets the one that is gone had not answered: it has none.
+    NoSockets { request: String, nsp: String },
 }
 
 /// What a packet told of its sender.
@@ -47,6 +52,7 @@ struct Member {
 #[derive(Debug, Default)]
 pub struct Hub {
     members: BTreeMap<WorkerId, Member>,
+    requests: Requests,
 }
 
 impl Hub {
@@ -56,6 +62,7 @@ impl Hub {
 
     /// What a packet of `from` tells of its sender; `None`: nothing new.
     pub fn learn(&mut self, from: WorkerId, envelope: &Envelope) -> Option<News> {
+        self.follow(from, envelope);
         let sender = self.members.get_mut(&from)?;
         let met = sender.dialect.replace(envelope.dialect) != Some(envelope.dialect);
         let (Some(uid), Some(nsp)) = (&envelope.uid, &envelope.nsp) else {
@@ -66,6 +73,23 @@ impl Hub {
             return sender.nodes.remove(&node).then_some(News::NodeGone);
         }
         (sender.nodes.insert(node) || met).then_some(News::Node)
+    }
+
+    /// 0.3.0 knows whose answer is missing; 0.2.2 only counts.
+    fn follow(&mut self, from: WorkerId, envelope: &Envelope) {
+        let (Dialect::WorkerId, Some(request)) = (envelope.dialect, &envelope.request_id) else {
+            return;
+        };
+        if envelope.kind == FETCH_SOCKETS
+            && let Some(nsp) = &envelope.nsp
+        {
+            let targets = self.targets(from, envelope);
+            self.requests.ask(from, request, nsp, targets);
+        } else if envelope.kind == FETCH_SOCKETS_RESPONSE[0]
+            && let Some(to) = self.addressee(envelope)
+        {
+            self.requests.answer(from, to, request);
+        }
     }
 
     /// The workers that should have the same bytes as a packet of `from`.
@@ -133,7 +157,9 @@ impl Hub {
         let Some(gone) = self.members.remove(&worker) else {
             return Vec::new();
         };
-        let mut notices = Vec::new();
+        let answers = self.requests.leave(worker).into_iter();
+        let mut notices: Vec<_> =
+            answers.map(|Orphan { from, request, nsp }| (from, Notice::NoSockets { request, nsp })).collect();
         for (id, member) in &self.members {
             match (gone.dialect, member.dialect) {
                 (Some(Dialect::WorkerId), Some(Dialect::WorkerId)) => {
@@ -184,11 +210,20 @@ mod tests {
             nsp: Some("/".into()),
             requester_uid: requester.map(str::to_owned),
             worker_id: None,
+            request_id: None,
         }
     }
 
     fn old(kind: u32, worker_id: Option<u64>) -> Envelope {
-        Envelope { dialect: Dialect::WorkerId, kind, uid: None, nsp: Some("/".into()), requester_uid: None, worker_id }
+        Envelope {
+            dialect: Dialect::WorkerId,
+            kind,
+            uid: None,
+            nsp: Some("/".into()),
+            requester_uid: None,
+            worker_id,
+            request_id: None,
+        }
     }
 
     /// A hub whose first members speak 0.3.0.
@@ -258,6 +293,18 @@ mod tests {
         assert_eq!(hub.leave(1), [(2, close)]);
         assert_eq!(hub.leave(1), []);
         assert_eq!(old_hub(2).leave(2), [(1, Notice::Exit { id: 2 })]);
+    }
+
+    #[test]
+    fn a_request_that_the_dead_will_not_answer_is_answered() {
+        let request = |kind, worker_id| Envelope { request_id: Some("r".into()), ..old(kind, worker_id) };
+        let mut hub = old_hub(3);
+        assert_eq!(hub.packet(1, &request(8, Some(1))), [2, 3]);
+        assert_eq!(hub.packet(2, &request(9, Some(1))), [1]);
+        let answer = Notice::NoSockets { request: "r".into(), nsp: "/".into() };
+        let exit = |id| Notice::Exit { id };
+        assert_eq!(hub.leave(3), [(1, answer), (1, exit(3)), (2, exit(3))]);
+        assert_eq!(hub.leave(2), [(1, exit(2))]);
     }
 
     #[test]

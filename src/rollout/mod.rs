@@ -335,11 +335,15 @@ impl<'a> Rollout<'a> {
 
     /// Takes new workers on trial away, and makes the old ones equal again.
     async fn undo(&self, why: &RolloutError) {
-        let units: Vec<String> = self.ledger.now().trial.iter().map(|slot| self.names.slot(slot)).collect();
+        let (trial, outgoing): (Vec<String>, Vec<String>) = {
+            let progress = self.ledger.now();
+            let units = |slots: &[String]| slots.iter().map(|slot| self.names.slot(slot)).collect();
+            (units(&progress.trial), units(&progress.retiring))
+        };
         if matches!(why, RolloutError::RouterDied) {
             // systemd starts the next router when this process has ended, and the workers drain by its help.
-            for unit in units {
-                let _ = self.systemd.enqueue(Verb::Stop, &unit).await;
+            for unit in trial.iter().chain(&outgoing) {
+                let _ = self.systemd.enqueue(Verb::Stop, unit).await;
             }
             return;
         }
@@ -349,12 +353,15 @@ impl<'a> Rollout<'a> {
             _ => None,
         };
         let systemd = fresh.as_ref().unwrap_or(self.systemd);
-        let stops: Vec<_> = units.iter().map(|unit| (Verb::Stop, unit.clone())).collect();
+        let stops: Vec<_> = trial.iter().chain(&outgoing).map(|unit| (Verb::Stop, unit.clone())).collect();
         match jobs::run(systemd, &stops, async |_, _| {}).await {
-            Ok(_) => self.ledger.update(|progress| progress.trial.clear()),
+            Ok(_) => self.ledger.update(|progress| {
+                progress.trial.clear();
+                progress.retiring.clear();
+            }),
             Err(error) => tracing::error!(APP = self.app.name, %error, "cannot stop the new workers: {error}"),
         }
-        for unit in units {
+        for unit in trial {
             let _ = systemd.reset_failed(&unit).await;
             tell!(info, self.app.name, "step", "{} removed", short(&unit));
         }
@@ -385,8 +392,11 @@ impl<'a> Rollout<'a> {
     }
 }
 
-/// Resolves when a process has ended; never on a kernel that cannot tell (before Linux 5.3).
+/// Resolves when a process has ended; never on a kernel that cannot tell (before Linux 5.3). 0: there was none.
 async fn ended(pid: u32) {
+    if pid == 0 {
+        return;
+    }
     let pidfd = match i32::try_from(pid).map(process::pidfd) {
         Ok(Ok(pidfd)) => watch(pidfd, tokio::io::Interest::READABLE).ok(),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => return,

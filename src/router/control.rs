@@ -151,7 +151,7 @@ fn answer(router: &Router, request: &Request<Incoming>) -> Response<Full<Bytes>>
     let drained = path.strip_prefix("/v1/workers/").and_then(|rest| rest.strip_suffix("/drain"));
     match (request.method(), path, drained) {
         (&Method::GET, "/v1/status", _) => json(&router.status()),
-        (&Method::POST, _, Some(slot)) => match router.table.borrow_mut().drain(slot) {
+        (&Method::POST, _, Some(slot)) => match router.drain(slot) {
             Some(_) => empty(StatusCode::NO_CONTENT),
             None => empty(StatusCode::NOT_FOUND),
         },

@@ -78,8 +78,12 @@ async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) 
             return Err(Refusal::Malformed("TLS is not spoken on this port"));
         };
         let new = search.session.is_none();
-        router.table.borrow_mut().handing(id, new, router.now());
-        let outcome = link.hand(Rc::clone(client), &manner).await;
+        let first = router.table.borrow_mut().handing(id, new, router.now());
+        let outcome = link.hand(Rc::clone(client), &manner);
+        if first {
+            router.remember(id);
+        }
+        let outcome = outcome.await;
         router.table.borrow_mut().handed(id, outcome == Ok(Outcome::Taken));
         match outcome {
             Ok(Outcome::Taken) => {

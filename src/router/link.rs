@@ -152,8 +152,11 @@ pub(crate) struct Link {
     outbox: RefCell<Outbox>,
     buffers: RefCell<Buffers>,
     cutter: RefCell<Cutter>,
+    /// Length of the frame that is being handled, unless it is consumed.
+    handling: Cell<usize>,
     /// The barrier's number while it has not come back: what is acknowledged until then was sent by the process before us.
     barrier: Cell<Option<Barrier>>,
+    passed: Notify,
     /// Something has come since [`Self::take_life`] was asked last.
     life: Cell<bool>,
     more: Notify,
@@ -198,7 +201,9 @@ impl Link {
             outbox: RefCell::new(Outbox { seq: first_seq, ..Outbox::default() }),
             buffers: RefCell::new(buffers),
             cutter: RefCell::new(cutter),
+            handling: Cell::new(0),
             barrier: Cell::new(None),
+            passed: Notify::new(),
             life: Cell::new(false),
             more: Notify::new(),
             closed: Cell::new(false),
@@ -230,7 +235,21 @@ impl Link {
 
     fn pass_barrier(&self) {
         self.barrier.set(None);
+        self.passed.notify_waiters();
         self.more.notify_one();
+    }
+
+    /// Resolves when a connection for this worker would go into the channel rather than wait here, or the channel is closed.
+    pub(crate) async fn until_passed(&self) {
+        loop {
+            let passed = self.passed.notified();
+            tokio::pin!(passed);
+            passed.as_mut().enable();
+            if self.barrier.get().is_none() || self.closed.get() {
+                return;
+            }
+            passed.await;
+        }
     }
 
     /// Lets the channel and its buffers outlive this process.
@@ -323,6 +342,7 @@ impl Link {
             let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Both);
             let mut outbox = self.outbox.borrow_mut();
             *outbox = Outbox { seq: outbox.seq, ..Outbox::default() };
+            self.passed.notify_waiters();
             self.more.notify_one();
         }
     }
@@ -510,6 +530,12 @@ impl Link {
         Ok(Pumped::Some)
     }
 
+    /// The frame that is being handled is dealt with. Called before what must not be done twice: should this process be
+    /// killed right after this, then that is lost.
+    pub(crate) fn consume(&self) {
+        self.buffers.borrow_mut().consume(self.handling.take());
+    }
+
     /// Deals with all whole frames that have been read.
     pub(crate) fn handle_whole(
         &self,
@@ -525,16 +551,11 @@ impl Link {
                 Frame { encoding: self.encoding, bytes }
             };
             let message = message::read(&frame);
-            // Should this process be killed right here, then a packet is lost rather than relayed twice; all else is done
-            // twice rather than lost, which makes no difference.
-            let relayed = matches!(message, Ok(Message::Adapter(_)));
-            if relayed {
-                self.buffers.borrow_mut().consume(frame.bytes.len());
-            }
+            // Should this process be killed meanwhile, the next one does the same again, which makes no difference; but for
+            // what cannot be done twice, see consume().
+            self.handling.set(frame.bytes.len());
             handle(&frame, message);
-            if !relayed {
-                self.buffers.borrow_mut().consume(frame.bytes.len());
-            }
+            self.consume();
         }
     }
 }

@@ -79,8 +79,7 @@ async fn meet(router: &Rc<Router>, mut stream: UnixStream, place: OwnedSemaphore
         Ok(Hello::Guard { slot }) => return router.keep_guard(&slot, stream).await,
         Ok(Hello::Ready { slot, pid }) => answer(&mut stream, &ready(router, &slot, pid).await).await,
         Ok(Hello::Drain { slot, within, message }) => {
-            let id = router.table.borrow_mut().drain(&slot);
-            if let Some(id) = id {
+            if let Some(id) = router.drain(&slot) {
                 tracing::info!(APP = router.app, WORKER = slot, "worker {slot} is draining");
                 drain(router, id, Duration::from_millis(within)).await;
                 if let Some(message) = message {
@@ -181,7 +180,6 @@ async fn ready(router: &Router, slot: &str, pid: i32) -> Answer {
 /// now gets the time to answer it, `within` from then.
 async fn drain(router: &Router, id: WorkerId, within: Duration) {
     let deadline = Instant::now() + within;
-    router.remember(id);
     let touched = router.table.borrow().worker(id).and_then(|worker| worker.touched);
     let quiet_at = touched.map_or(Duration::ZERO, |touched| touched.saturating_add(within));
     loop {

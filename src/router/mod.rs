@@ -289,6 +289,9 @@ impl Router {
                 match notice {
                     Notice::Close { uid, nsp } => other.send(&ToWorker::AdapterClose { uid: &uid, nsp: &nsp }),
                     Notice::Exit { id } => other.send(&ToWorker::WorkerExit { id: u64::from(id) }),
+                    Notice::NoSockets { request, nsp } => {
+                        other.send(&ToWorker::NoSockets { worker: u64::from(other.id), request: &request, nsp: &nsp });
+                    }
                 }
             }
         }
@@ -316,6 +319,8 @@ impl Router {
                 if let Some(news) = news {
                     self.note(&recover::node_record(id, &envelope, news));
                 }
+                // A packet that a killed router had read is lost rather than relayed twice; what it told is not.
+                link.consume();
                 let targets = self.hub.borrow().targets(id, &envelope);
                 targets.into_iter().for_each(|target| self.forward(target, frame.bytes.clone()));
                 self.sign(id, Sign::Adapter);

@@ -61,6 +61,9 @@ pub struct WorkerRecord {
     pub ordered: bool,
     pub since: u64,
     pub handed: u64,
+    /// It was given a connection.
+    #[serde(default)]
+    pub touched: bool,
     pub encoding: WireEncoding,
     pub servers: Vec<Server>,
 }
@@ -202,6 +205,7 @@ mod tests {
                 ordered: false,
                 since: 7,
                 handed: 9,
+                touched: true,
                 encoding: WireEncoding::Advanced,
                 servers: Vec::new(),
             })),

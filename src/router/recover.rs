@@ -11,9 +11,12 @@ use crate::system::shared::Buffers;
 use crate::wire::adapter::Envelope;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Clients that a planned end leaves to the next router: systemd compares each new descriptor with all that it has.
 const CLIENTS_KEPT: usize = 200;
+/// How long new clients wait in the kernel for workers that were taken over. One that hangs must not hold up the others.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Router {
     /// Takes over the workers and sessions of the router before, if there was one, and begins to keep a memory of its own.
@@ -116,6 +119,20 @@ impl Router {
         }
     }
 
+    /// Resolves when the workers that were taken over take connections: accepted before that, one would wait in this
+    /// process, and be lost should it be killed as well.
+    pub(super) async fn until_resumed(&self) {
+        let links: Vec<_> = self.links.borrow().values().cloned().collect();
+        let all = async {
+            for link in links {
+                link.until_passed().await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, all).await.is_err() {
+            tracing::debug!(APP = self.app, "a worker that was taken over has not answered yet");
+        }
+    }
+
     /// Writes down how a worker is now.
     pub(super) fn remember(&self, id: WorkerId) {
         if self.memory.is_kept()
@@ -147,6 +164,7 @@ impl Router {
             ordered: worker.ordered,
             since: worker.since,
             handed: worker.handed,
+            touched: worker.touched.is_some(),
             encoding: self.link(id)?.encoding.into(),
             servers: worker.servers.clone(),
         })

@@ -1,8 +1,16 @@
 //! The router's part in a rolling reload, beside its table's: it stays while one is under way.
 
 use super::Router;
+use super::table::WorkerId;
 
 impl Router {
+    /// Takes a slot's worker out of rotation, also for the routers after this one.
+    pub(super) fn drain(&self, slot: &str) -> Option<WorkerId> {
+        let id = self.table.borrow_mut().drain(slot)?;
+        self.remember(id);
+        Some(id)
+    }
+
     pub(super) fn set_wanted(&self, workers: u32) {
         self.table.borrow_mut().set_wanted(workers);
         self.wanted.set(workers);

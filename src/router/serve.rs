@@ -83,6 +83,7 @@ pub async fn run(router: Rc<Router>, listeners: Listeners, stop: CancellationTok
 }
 
 async fn accept_clients(router: &Rc<Router>, socket: &AsyncFd<OwnedFd>, address: &Rc<Address>) {
+    router.until_resumed().await;
     loop {
         let Ok(mut guard) = socket.readable().await else {
             return;

@@ -193,6 +193,8 @@ impl Table {
         worker.ordered = known.ordered;
         worker.handed = known.handed;
         worker.servers.clone_from(&known.servers);
+        // By the other process, perhaps just before it ended: this one's clock begins here.
+        worker.touched = known.touched.then_some(Duration::ZERO);
     }
 
     /// No worker gets a number up to this one any more.
@@ -357,18 +359,19 @@ impl Table {
         chosen.map_or(Choice::Nobody, Choice::Worker)
     }
 
-    /// A connection is on its way to a worker. `new`: it names no session.
-    pub fn handing(&mut self, id: WorkerId, new: bool, now: Duration) {
+    /// A connection is on its way to a worker. `new`: it names no session. Says whether it is that worker's first.
+    pub fn handing(&mut self, id: WorkerId, new: bool, now: Duration) -> bool {
         self.turns += 1;
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.pending += 1;
-            worker.touched = Some(now);
-            worker.unacknowledged.push_back(now);
-            if new {
-                worker.turn = self.turns;
-                worker.expected.push_back(now);
-            }
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return false;
+        };
+        worker.pending += 1;
+        worker.unacknowledged.push_back(now);
+        if new {
+            worker.turn = self.turns;
+            worker.expected.push_back(now);
         }
+        worker.touched.replace(now).is_none()
     }
 
     /// What became of it.

@@ -363,10 +363,8 @@ fn worker(app: &App, names: &Names) -> UnitFile {
     unit.set("Service", "TimeoutStartSec", write_span(app.ready_timeout));
     unit.set("Service", "TimeoutStopSec", write_span(stop_phase(app)));
     unit.set("Service", "KillSignal", &app.stop.signal);
-    let clean = ["SIGHUP", "SIGINT", "SIGTERM", "SIGPIPE"].contains(&app.stop.signal.as_str());
-    let own = if clean { String::new() } else { format!(" {}", app.stop.signal) };
     let codes: String = codes.iter().filter(|code| *code != "0").map(|code| format!(" {code}")).collect();
-    unit.set("Service", "SuccessExitStatus", format!("143 130{own}{codes}"));
+    unit.set("Service", "SuccessExitStatus", format!("143 130 {}{codes}", app.stop.signal));
     unit.fill("Service", "MemoryMax", app.limits.memory.as_ref());
     unit.fill("Service", "CPUQuota", app.limits.cpu.as_ref());
     unit.fill("Service", "TasksMax", app.limits.tasks.as_ref());

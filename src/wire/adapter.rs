@@ -28,6 +28,8 @@ pub struct Envelope {
     pub requester_uid: Option<String>,
     /// 0.2.2: `data.workerId`
     pub worker_id: Option<u64>,
+    /// 0.2.2: `data.requestId` of a request that is to be answered, and of its answers
+    pub request_id: Option<String>,
 }
 
 /// `None` for what no adapter sends.
@@ -44,12 +46,12 @@ pub(super) fn envelope(
         Value::Text(_) => Dialect::Uid,
         _ => return Ok(None),
     };
-    let worker_id = match data {
+    let (worker_id, request_id) = match data {
         Value::Object(data) if dialect == Dialect::WorkerId && WITH_WORKER_ID.contains(&kind) => {
-            let [worker_id] = data.members(&["workerId"])?;
-            worker_id.unsigned()
+            let [worker_id, request_id] = data.members(&["workerId", "requestId"])?;
+            (worker_id.unsigned(), request_id.string())
         }
-        _ => None,
+        _ => (None, None),
     };
     Ok(Some(Envelope {
         dialect,
@@ -58,5 +60,6 @@ pub(super) fn envelope(
         nsp: nsp.string(),
         requester_uid: requester_uid.string(),
         worker_id,
+        request_id,
     }))
 }

@@ -107,6 +107,13 @@ pub enum ToWorker<'a> {
     WorkerExit {
         id: u64,
     },
+    /// cluster-adapter 0.2.2, the answer to a fetchSockets of `worker`:
+    /// `{source, type:9, nsp, data:{requestId, workerId, sockets:[]}}`
+    NoSockets {
+        worker: u64,
+        request: &'a str,
+        nsp: &'a str,
+    },
 }
 
 /// `server.address()` in the worker; `None` for a path.
@@ -204,6 +211,7 @@ enum Tree<'a> {
     Number(i64),
     Text(&'a str),
     Object(Vec<(&'static str, Self)>),
+    EmptyList,
 }
 
 impl Tree<'_> {
@@ -220,12 +228,14 @@ impl Tree<'_> {
                 }
                 writer.end(members.len());
             }
+            Self::EmptyList => writer.empty_list(),
         }
     }
 
     fn write_json(&self, out: &mut Vec<u8>) {
         match self {
             Self::Null => out.extend_from_slice(b"null"),
+            Self::EmptyList => out.extend_from_slice(b"[]"),
             Self::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
             Self::Text(text) => out.extend_from_slice(serde_json::Value::from(*text).to_string().as_bytes()),
             Self::Object(members) => {
@@ -245,7 +255,7 @@ impl Tree<'_> {
 }
 
 fn tree<'a>(message: &ToWorker<'a>) -> Tree<'a> {
-    use Tree::{Null, Number, Object, Text};
+    use Tree::{EmptyList, Null, Number, Object, Text};
     const CLUSTER: (&str, Tree<'static>) = ("cmd", Text("NODE_CLUSTER"));
     const HANDLE: (&str, Tree<'static>) = ("cmd", Text("NODE_HANDLE"));
     const ADAPTER: (&str, Tree<'static>) = ("source", Text(adapter::SOURCE));
@@ -286,5 +296,9 @@ fn tree<'a>(message: &ToWorker<'a>) -> Tree<'a> {
             vec![ADAPTER, ("type", Number(13)), ("uid", Text(uid)), ("nsp", Text(nsp))]
         }
         ToWorker::WorkerExit { id: worker } => vec![ADAPTER, ("type", Number(3)), ("data", id(worker))],
+        ToWorker::NoSockets { worker, request, nsp } => {
+            let data = vec![("requestId", Text(request)), ("workerId", id(worker)), ("sockets", EmptyList)];
+            vec![ADAPTER, ("type", Number(9)), ("nsp", Text(nsp)), ("data", Object(data))]
+        }
     })
 }

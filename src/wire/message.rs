@@ -180,6 +180,7 @@ mod tests {
             nsp: Some("/".into()),
             requester_uid: None,
             worker_id: Some(3),
+            request_id: Some("r".into()),
         };
         assert_eq!(line(text), Ok(Message::Adapter(old)));
         let text =
@@ -191,6 +192,7 @@ mod tests {
             nsp: Some("/a".into()),
             requester_uid: Some("v".into()),
             worker_id: None,
+            request_id: None,
         };
         assert_eq!(line(text), Ok(Message::Adapter(new)));
     }
@@ -353,6 +355,11 @@ mod tests {
             );
             let Message::Adapter(exit) = echoed(ToWorker::WorkerExit { id: 5 }) else { panic!() };
             assert_eq!((exit.dialect, exit.kind), (Dialect::WorkerId, 3));
+            let Message::Adapter(none) = echoed(ToWorker::NoSockets { worker: 3, request: "r", nsp: "/" }) else {
+                panic!()
+            };
+            assert_eq!((none.dialect, none.kind, none.worker_id), (Dialect::WorkerId, 9, Some(3)));
+            assert_eq!((none.request_id.as_deref(), none.nsp.as_deref()), (Some("r"), Some("/")));
         }
     }
 

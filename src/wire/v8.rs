@@ -22,6 +22,8 @@ const READ: std::ops::RangeInclusive<u64> = 13..=16;
 const PADDING: u8 = 0x00;
 const OBJECT: u8 = b'o';
 const OBJECT_END: u8 = b'{';
+const DENSE_ARRAY: u8 = b'A';
+const DENSE_ARRAY_END: u8 = b'$';
 const LATIN1: u8 = b'"';
 const UTF16: u8 = b'c';
 const UTF8: u8 = b'S';

@@ -5,7 +5,7 @@ use super::{Worker, WorkerError};
 use crate::system::process::{pidfd, readable_within};
 use crate::wire::hello::Hello;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// On top of the drain time, for a busy machine.
 const SLACK: Duration = Duration::from_secs(5);
@@ -18,11 +18,21 @@ pub fn drain(
     within: Duration,
     message: Option<(&str, Duration)>,
 ) -> Result<(), WorkerError> {
-    let milliseconds = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-    let text = message.map(|(text, _)| text.to_owned());
-    let mut stream = worker.call(&Hello::Drain { slot: worker.slot.clone(), within: milliseconds, message: text })?;
-    stream.set_read_timeout(Some(within.saturating_add(SLACK))).map_err(|error| worker.silent(error))?;
-    worker.answer(&mut stream)?;
+    let began = Instant::now();
+    loop {
+        let left = within.saturating_sub(began.elapsed());
+        let milliseconds = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let text = message.map(|(text, _)| text.to_owned());
+        let mut stream =
+            worker.call(&Hello::Drain { slot: worker.slot.clone(), within: milliseconds, message: text })?;
+        stream.set_read_timeout(Some(left.saturating_add(SLACK))).map_err(|error| worker.silent(error))?;
+        match worker.answer(&mut stream) {
+            Ok(_) => break,
+            // The router went away; the next one knows what this worker has.
+            Err(error) if error.is_end() && began.elapsed() < within => {}
+            Err(error) => return Err(error),
+        }
+    }
     let Some((_, patience)) = message else { return Ok(()) };
     let watched = match pidfd(pid) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

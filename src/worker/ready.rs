@@ -6,7 +6,6 @@ use crate::wire::hello::Hello;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Between the end of the main process by a signal and the same signal's arrival here.
 const SIGNAL_LAG: Duration = Duration::from_millis(100);
@@ -16,7 +15,6 @@ const GOING: Duration = Duration::from_secs(1);
 
 /// Waits. `pid`: the worker's main process (`$MAINPID`).
 pub fn ready(worker: &Worker, pid: i32) -> Result<(), WorkerError> {
-    end_on_term();
     let main = match pidfd(pid) {
         Ok(main) => Some(main),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(WorkerError::Ended),
@@ -46,19 +44,4 @@ pub fn ready(worker: &Worker, pid: i32) -> Result<(), WorkerError> {
 
 fn has_ended(main: &OwnedFd, within: Duration) -> bool {
     readable_within(main, within).unwrap_or(false)
-}
-
-/// A worker that is stopped while it starts did not fail: systemd would say so if the signal killed this process.
-fn end_on_term() {
-    let wait = async {
-        if signal(SignalKind::terminate()).ok()?.recv().await.is_some() {
-            std::process::exit(0);
-        }
-        Some(())
-    };
-    std::thread::spawn(|| {
-        // Without it, the unit is called failed, and nothing else changes.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok();
-        runtime.and_then(|runtime| runtime.block_on(wait))
-    });
 }

@@ -5,6 +5,7 @@
 //! apps of `tests/apps` under `/srv/apps`, and a Node as `/usr/local/bin/node`. It needs root and systemd-nspawn;
 //! without them [`Boxed::boot`] says `skipped: …` and gives `None`.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -13,10 +14,12 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sched::CloneFlags;
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -75,6 +78,8 @@ pub(crate) struct Boxed {
     base: PathBuf,
     /// Where systemd-nspawn reports.
     notify: UnixDatagram,
+    /// Control groups of units.
+    groups: Mutex<HashMap<String, String>>,
 }
 
 impl Boxed {
@@ -107,7 +112,7 @@ impl Boxed {
         let keeper = command.stdin(Stdio::piped()).stdout(Stdio::inherit()).spawn().unwrap();
 
         // From here on a panic takes the box down.
-        let mut machine = Self { leader: 0, keeper, base, notify };
+        let mut machine = Self { leader: 0, keeper, base, notify, groups: Mutex::default() };
         machine.await_ready();
         machine
     }
@@ -123,7 +128,7 @@ impl Boxed {
     /// All of it ends at once, and is booted again on the same disk.
     pub(crate) fn power_loss(&mut self) {
         std::fs::write(self.base.join("again"), "").unwrap();
-        let leader = nix::unistd::Pid::from_raw(self.leader.try_into().unwrap());
+        let leader = Pid::from_raw(self.leader.try_into().unwrap());
         nix::sys::signal::kill(leader, nix::sys::signal::Signal::SIGKILL).unwrap();
         self.leader = 0;
         self.await_ready();
@@ -211,6 +216,24 @@ impl Boxed {
         self.property(unit, "MainPID").parse().ok().filter(|pid| *pid > 0)
     }
 
+    /// The processes of a unit, as this machine numbers them, and their command lines.
+    pub(crate) fn processes(&self, unit: &str) -> Vec<(Pid, Vec<String>)> {
+        let group = self
+            .groups
+            .lock()
+            .unwrap()
+            .entry(unit.to_owned())
+            .or_insert_with(|| self.property(unit, "ControlGroup"))
+            .clone();
+        let list =
+            std::fs::read_to_string(self.path(&format!("/sys/fs/cgroup{group}/cgroup.procs"))).unwrap_or_default();
+        let words = |pid: &str| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split_terminator('\0').map(str::to_owned).collect()
+        };
+        list.lines().map(|pid| (Pid::from_raw(pid.parse().unwrap()), words(pid))).collect()
+    }
+
     /// Messages only, of what `journalctl` selects by these arguments.
     pub(crate) fn journal(&self, arguments: &str) -> String {
         self.ok(&format!("journalctl --sync; journalctl -q --no-pager -o cat {arguments}"))
@@ -218,14 +241,25 @@ impl Boxed {
 
     /// Asks until there is an answer; panics after [`LIMIT`].
     #[track_caller]
-    pub(crate) fn until<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    pub(crate) fn until<T>(&self, what: &str, ask: impl FnMut() -> Option<T>) -> T {
+        self.until_every(Duration::from_millis(20), what, ask)
+    }
+
+    /// The same for what passes quickly.
+    #[track_caller]
+    pub(crate) fn until_soon<T>(&self, what: &str, ask: impl FnMut() -> Option<T>) -> T {
+        self.until_every(Duration::from_millis(1), what, ask)
+    }
+
+    #[track_caller]
+    fn until_every<T>(&self, pause: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + LIMIT;
         loop {
             if let Some(answer) = ask() {
                 return answer;
             }
             assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(pause);
         }
     }
 
@@ -257,7 +291,9 @@ impl Boxed {
         let _ = writeln!(story, "---- console of the box\n{console}");
         if self.leader != 0 {
             let line = "systemctl --failed --no-legend; systemctl list-units --no-legend --all '*app*'; \
-                        journalctl --sync; journalctl -q --no-pager -n 150 -o short-precise";
+                        journalctl --sync; journalctl -q --no-pager -n 150 -o short-precise; \
+                        echo '---- of systemd and appctl alone'; \
+                        journalctl -q --no-pager -n 300 -o short-precise _PID=1 + _COMM=appctl";
             let output = self.shell(line);
             let _ = writeln!(story, "---- the box\n{}", String::from_utf8_lossy(&output.stdout));
         }

@@ -5,6 +5,7 @@
 
 mod boxed;
 mod commands;
+mod death;
 mod ends;
 mod farewell;
 mod harness;

@@ -1,6 +1,9 @@
 //! Plain objects, strings and numbers as V8 writes them.
 
-use super::{DOUBLE, FALSE, INT32, LATIN1, NULL, OBJECT, OBJECT_END, TRUE, UNDEFINED, UTF16, VERSION_TAG, WRITTEN};
+use super::{
+    DENSE_ARRAY, DENSE_ARRAY_END, DOUBLE, FALSE, INT32, LATIN1, NULL, OBJECT, OBJECT_END, TRUE, UNDEFINED, UTF16,
+    VERSION_TAG, WRITTEN,
+};
 
 /// One value after a header. The caller keeps the order: name, value, name, value, end.
 #[derive(Debug)]
@@ -27,6 +30,11 @@ impl Writer {
     pub fn end(&mut self, members: usize) {
         self.out.push(OBJECT_END);
         self.varint(members as u64);
+    }
+
+    /// An array without elements.
+    pub fn empty_list(&mut self) {
+        self.out.extend_from_slice(&[DENSE_ARRAY, 0, DENSE_ARRAY_END, 0, 0]);
     }
 
     /// A string or a member's name.

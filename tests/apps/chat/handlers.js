@@ -12,11 +12,15 @@ const who = () => ({
 const asError = (error) => error && String(error.message || error);
 
 exports.events = (io) => {
+  // Which process has a session, for those who speak HTTP only.
+  io.engine.on("headers", (headers) => (headers["x-worker"] = process.pid));
   io.on("connection", (socket) => {
     socket.on("who", (done) => done(who()));
     // To everybody, on every worker.
     socket.on("all", (...args) => io.emit("all", ...args));
     socket.on("echo", (value, done) => done(value));
+    // An echo whose order can be seen.
+    socket.on("say", (number) => socket.emit("said", number));
     socket.on("join", (room, done) => {
       socket.join(room);
       done();
