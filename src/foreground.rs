@@ -59,7 +59,7 @@ pub struct Options {
     pub autorestart: bool,
     /// Before a worker is started again; without `backoff` doubled while it fails before it was ever ready.
     pub restart_delay: Duration,
-    /// The pause grows up to this, and is `restart_delay` again after a worker that stood so long.
+    /// The pause grows up to this, and is `restart_delay` again after a worker that was ready and stood so long.
     pub backoff: Option<Duration>,
     /// Exit statuses after which a worker stays down and has not failed.
     pub stop_exit_codes: Vec<u8>,
@@ -245,7 +245,7 @@ impl House {
             let ordered = self.stop.is_cancelled();
             let stood = started.elapsed();
             match self.options.backoff {
-                Some(most) if stood > most => delay = self.options.restart_delay,
+                Some(most) if ready && stood > most => delay = self.options.restart_delay,
                 None if ready => delay = self.options.restart_delay,
                 _ => {}
             }

@@ -33,21 +33,29 @@ const SLOTS: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     last: RefCell<BTreeMap<String, End>>,
-    /// Workers whose channel is closed and of whose end nobody has told, by process.
-    silent: RefCell<HashMap<i32, Silent>>,
+    /// Workers whose channel is closed and of whose end nobody has told, by slot.
+    silent: RefCell<HashMap<String, Silent>>,
     /// Workers of whose end is told and whose channel is still open.
     told: RefCell<HashSet<i32>>,
     /// Workers that were aborted because they hung: process, seconds.
     hung: RefCell<HashMap<i32, u64>>,
+    /// Slots whose last lines are being read: one at a time, however often their end is told.
+    reading: RefCell<HashSet<String>>,
     /// Where workers' lines are; `None`: not in a journal.
     journal: Cell<Option<Manager>>,
 }
 
 #[derive(Debug)]
 struct Silent {
-    slot: String,
+    pid: i32,
     ready: bool,
     ordered: bool,
+}
+
+impl Silent {
+    fn of(worker: &Worker) -> Self {
+        Self { pid: worker.pid, ready: worker.stood, ordered: worker.ordered }
+    }
 }
 
 impl Router {
@@ -78,14 +86,15 @@ impl Router {
         if pid == 0 || self.ends.told.borrow_mut().remove(&pid) {
             return;
         }
-        self.ends
-            .silent
-            .borrow_mut()
-            .insert(pid, Silent { slot: slot.clone(), ready: worker.stood, ordered: worker.ordered });
+        self.ends.silent.borrow_mut().insert(slot.clone(), Silent::of(worker));
+        if worker.ordered {
+            // It may finish in peace.
+            return;
+        }
         let router = Rc::clone(self);
         tokio::task::spawn_local(async move {
             tokio::time::sleep(WORD_PATIENCE).await;
-            if router.ends.silent.borrow_mut().remove(&pid).is_some() {
+            if router.ends.silent.borrow().get(&slot).is_some_and(|silent| silent.pid == pid) {
                 let happened = match process::pidfd(pid) {
                     Ok(_) => "has closed its channel",
                     Err(_) => "has ended, and nobody told how",
@@ -100,7 +109,7 @@ impl Router {
         let how = How::told(&end.result, &end.code, &end.status);
         let pid = end.pid.or_else(|| self.pid_of(slot));
         let on_trial = self.table.borrow().is_on_trial(slot);
-        let known = pid.and_then(|pid| self.forget(pid));
+        let known = pid.and_then(|pid| self.forget(slot, pid));
         let hung = pid.and_then(|pid| self.ends.hung.borrow_mut().remove(&pid));
         let ready = known.as_ref().map(|known| known.ready);
         let reason = hung.map_or_else(|| how.reason(ready), |seconds| format!("hung for {seconds} s"));
@@ -111,7 +120,11 @@ impl Router {
         self.keep_end(slot, End { reason: reason.clone(), at, failed: how.failed(), ordered });
         // A reload tells what its own new workers wrote.
         let lines = match (how.failed() && !on_trial, self.ends.journal.get()) {
-            (true, Some(manager)) => self.last_lines(manager, slot, end).await,
+            (true, Some(manager)) if self.ends.reading.borrow_mut().insert(slot.to_owned()) => {
+                let lines = self.last_lines(manager, slot, end).await;
+                self.ends.reading.borrow_mut().remove(slot);
+                lines
+            }
             _ => Vec::new(),
         };
         self.tell_end(slot, pid, (&how, &reason, ordered), end.next.as_ref(), &lines);
@@ -121,19 +134,20 @@ impl Router {
     }
 
     /// What is known of a worker that has ended. Its channel may still be open.
-    fn forget(&self, pid: i32) -> Option<Silent> {
-        let silent = self.ends.silent.borrow_mut().remove(&pid);
-        silent.or_else(|| {
-            let table = self.table.borrow();
-            let worker = table.workers().find(|worker| worker.pid == pid)?;
-            self.ends.told.borrow_mut().insert(pid);
-            Some(Silent { slot: worker.slot.clone(), ready: worker.stood, ordered: worker.ordered })
-        })
+    fn forget(&self, slot: &str, pid: i32) -> Option<Silent> {
+        let mut silent = self.ends.silent.borrow_mut();
+        if silent.get(slot).is_some_and(|silent| silent.pid == pid) {
+            return silent.remove(slot);
+        }
+        let table = self.table.borrow();
+        let worker = table.workers().find(|worker| worker.pid == pid)?;
+        self.ends.told.borrow_mut().insert(pid);
+        Some(Silent::of(worker))
     }
 
     /// The process that ended in a slot, as far as it can be told without systemd.
     fn pid_of(&self, slot: &str) -> Option<i32> {
-        let silent = self.ends.silent.borrow().iter().find(|(_, silent)| silent.slot == slot).map(|(pid, _)| *pid);
+        let silent = self.ends.silent.borrow().get(slot).map(|silent| silent.pid);
         silent.or_else(|| self.table.borrow().in_slot(slot).map(|worker| worker.pid))
     }
 
@@ -161,8 +175,9 @@ impl Router {
             loop {
                 match journal::of_a_run(manager, &unit, invocation, LINES_READ).await {
                     Ok(lines) => found = lines,
+                    // In a user's scope there may be none that it may read.
                     Err(error) => {
-                        tracing::warn!(APP = self.app, %error, "cannot read the last lines of worker {slot}");
+                        tracing::debug!(APP = self.app, %error, "cannot read the last lines of worker {slot}");
                         return;
                     }
                 }

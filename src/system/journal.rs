@@ -165,15 +165,16 @@ impl Last<'_> {
 pub async fn of_a_run(manager: Manager, unit: &str, invocation: &str, lines: u32) -> io::Result<Vec<String>> {
     let mut journalctl = tokio::process::Command::new("journalctl");
     journalctl.args(["--no-pager", "--quiet", "--output=cat", &format!("--lines={lines}")]);
+    // Without --user, which leaves out the system's files: a user's lines are there where users have none of their own.
     let field = match manager {
         Manager::System => "_SYSTEMD_UNIT",
-        Manager::User => {
-            journalctl.arg("--user");
-            "_SYSTEMD_USER_UNIT"
-        }
+        Manager::User => "_SYSTEMD_USER_UNIT",
     };
     journalctl.args([format!("_SYSTEMD_INVOCATION_ID={invocation}"), format!("{field}={unit}")]);
-    let output = journalctl.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).output().await?;
+    let output = journalctl.stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    if !output.status.success() {
+        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+    }
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }
 

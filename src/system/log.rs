@@ -39,8 +39,8 @@ pub fn init(identifier: &str) {
     tracing::debug!("logging was set up already");
 }
 
-/// systemd.exec(5): JOURNAL_STREAM is device and inode of the journal's end of standard error.
-fn stderr_is_journal() -> bool {
+/// Whether standard error goes to the journal. systemd.exec(5): JOURNAL_STREAM is device and inode of the journal's end.
+pub fn stderr_is_journal() -> bool {
     let Ok(expected) = std::env::var("JOURNAL_STREAM") else {
         return false;
     };

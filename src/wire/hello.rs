@@ -46,7 +46,7 @@ pub struct Ended {
     pub result: String,
     pub code: String,
     pub status: String,
-    /// Of the run, in hex.
+    /// Of the run, in hex, when it wrote to the journal.
     pub invocation: Option<String>,
     pub next: Option<Next>,
     /// Its main process, where that is known better than to the router…

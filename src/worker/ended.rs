@@ -6,6 +6,7 @@
 
 use super::{Worker, WorkerError};
 use crate::system::ended::{Exit, How, MARK};
+use crate::system::log;
 use crate::wire::hello::{Ended, Hello, Next};
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,8 @@ pub fn ended(worker: &Worker, policy: &Policy) -> Result<(), WorkerError> {
         // The router takes what is before this line for the worker's last words.
         eprintln!("<6>{MARK}{}", how.reason(None));
     }
-    let invocation = std::env::var("INVOCATION_ID").ok();
+    // Else there are no lines to look for.
+    let invocation = std::env::var("INVOCATION_ID").ok().filter(|_| log::stderr_is_journal());
     let end = Ended { result, code, status, invocation, next: Some(policy.next(&how)), ..Ended::default() };
     let until = Instant::now() + PATIENCE;
     let hello = Hello::Ended { slot: worker.slot.clone(), end };

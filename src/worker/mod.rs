@@ -82,6 +82,9 @@ impl Worker {
     }
 
     fn silent(&self, source: io::Error) -> WorkerError {
+        // What SO_RCVTIMEO gives.
+        let late = source.kind() == io::ErrorKind::WouldBlock;
+        let source = if late { io::ErrorKind::TimedOut.into() } else { source };
         WorkerError::Silent { app: self.app.clone(), source }
     }
 }

@@ -223,6 +223,51 @@ fn the_pause_grows_with_each_restart() {
     }
 }
 
+#[test]
+fn a_worker_that_does_not_stop_is_called_so() {
+    let Some(machine) = boot(1, "drain = 0\n[stop]\ntimeout = 0") else { return };
+    machine.write("/srv/app.js", &format!("process.on('SIGTERM', () => console.log('not now'));{APP}"));
+    machine.ok("appctl restart app");
+    let pid = machine.main_pid("app@1.service").unwrap();
+    machine.ok("systemctl stop app@1.service");
+    let last = told(&machine).pop().unwrap();
+    assert!(last.starts_with(&format!("worker 1 (pid {pid}) stopped, not in order: did not stop in time")), "{last}");
+    assert!(row(&machine).contains("failed (did not stop in time)"), "{}", row(&machine));
+}
+
+/// Its lines go elsewhere: nothing waits for them.
+#[test]
+fn a_worker_without_a_journal_has_a_reason_all_the_same() {
+    let Some(machine) = boot(1, "[service]\nStandardOutput = 'null'\nStandardError = 'null'") else { return };
+    let pid = exit(&machine, 7);
+    until_restarted(&machine, 1);
+    let line = format!("worker 1 (pid {pid}) ended: exit status 7; systemd starts it again in 100ms");
+    assert_eq!(told(&machine), [line]);
+}
+
+#[test]
+fn a_users_own_workers_have_reasons_too() {
+    let Some(machine) = Options::default().file("/srv/app.js", APP).boot() else { return };
+    if !machine.shell("systemctl start user@0.service").status.success() {
+        crate::boxed::skipped("user@0.service does not start in the box; install libpam-systemd and dbus-user-session");
+        return;
+    }
+    let file = "exec = [\"node\", \"/srv/app.js\"]\nlisten = [\"3000\"]\n";
+    machine.write("/root/.config/appctl/app.toml", file);
+    let user = |line: &str| machine.ok(&format!("export XDG_RUNTIME_DIR=/run/user/0; {line}"));
+    user("appctl --user start app");
+    machine.shell("curl -s -m 10 'http://127.0.0.1:3000/exit?code=7'");
+    machine.until("it is up again", || {
+        let list = user("appctl --user list app");
+        (list.contains("  1 (exit status 7)  ") && list.contains(" ready ")).then_some(())
+    });
+    let journal = machine.ok("journalctl --sync; journalctl -q --no-pager -o cat _SYSTEMD_USER_UNIT=app.service");
+    assert!(
+        journal.contains(" ended: exit status 7; systemd starts it again in 100ms\n  | Error: the disk is full"),
+        "{journal}"
+    );
+}
+
 /// A router that hangs or is down does not hold up a worker's restart.
 #[test]
 fn a_deaf_router_delays_no_restart() {
