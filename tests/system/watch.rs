@@ -92,11 +92,12 @@ fn a_change_that_breaks_the_app_leaves_it_as_it_is_and_the_next_one_gets_in() {
 /// The file's word on watching holds from a reload on; a stop ends it, however it comes.
 #[test]
 fn the_watcher_is_what_the_file_says() {
-    let Some(machine) = start("watch = [\"lib\"]\n") else { return };
+    // Signs that mean something in units and in command lines.
+    let Some(machine) = start("watch = [\"lib\"]\nignore = [\"100%\", \"$HOME\", \"a b\"]\n") else { return };
     let (first, worker) = (machine.main_pid("shop-watch.service").unwrap(), machine.main_pid("shop.service"));
     let write = |more: &str| machine.write("/etc/appctl/shop.toml", &file("/srv/shop", 8080, more));
     // Of no concern to the watcher: it stays.
-    write("watch = [\"lib\"]\nworkers_ = 1\n");
+    write("watch = [\"lib\"]\nignore = [\"100%\", \"$HOME\", \"a b\"]\nstart = \"manual\"\n");
     machine.ok("appctl reload shop");
     assert_eq!(machine.main_pid("shop-watch.service"), Some(first));
     write("watch = [\"lib\", \"server.js\"]\n");
@@ -163,4 +164,33 @@ fn a_release_that_is_put_in_place_is_seen_and_no_other_app_is_touched() {
     machine.ok("touch /srv/chat/server.js");
     let lines = until_reloaded(&machine, "chat", "server.js");
     assert_eq!(lines, ["server.js changed: reloading", "chat reloaded"]);
+}
+
+/// By the user's own manager: changes, and times.
+#[test]
+fn a_users_app_is_reloaded_by_changes_and_by_the_clock() {
+    let more = "watch = true\n[schedule]\nreload = '2099-01-01'\n";
+    let app = file("/root/shop", 8080, more).replace("user = \"root\"\n", "");
+    let boxed = Options::default()
+        .file("/root/shop/server.js", WORKER)
+        .file("/root/shop/lib/version.txt", "1\n")
+        .file("/root/.config/appctl/shop.toml", &app)
+        .boot();
+    let Some(machine) = boxed else { return };
+    if !machine.shell("systemctl start user@0.service").status.success() {
+        crate::boxed::skipped("user@0.service does not start in the box; install libpam-systemd and dbus-user-session");
+        return;
+    }
+    let user = |line: &str| machine.ok(&format!("export XDG_RUNTIME_DIR=/run/user/0; {line}"));
+    user("appctl --user start shop");
+    machine.until("it watches", || {
+        (user("systemctl --user is-active shop-watch.service || true") == "active").then_some(())
+    });
+    let reloaded = || machine.journal("APP=shop ROLLOUT=done").lines().count();
+    machine.write("/root/shop/lib/version.txt", "2\n");
+    machine.until("a reload for that", || (reloaded() == 1).then_some(()));
+    user("systemctl --user start shop-reload.service");
+    assert_eq!(reloaded(), 2);
+    user("appctl --user stop shop");
+    assert_eq!(user("systemctl --user is-active shop-watch.service shop-reload.timer || true"), "inactive\ninactive");
 }
