@@ -125,6 +125,32 @@ fn the_watcher_is_what_the_file_says() {
     assert!(!machine.is_active("shop-watch.service"));
 }
 
+/// The router's death takes the watcher along, and what changes just then is not lost.
+#[test]
+fn what_changes_while_nobody_watches_gets_in() {
+    let Some(machine) = start("watch = true\n") else { return };
+    let kill = || {
+        let (router, watcher) = (machine.main_pid("shop.service").unwrap(), machine.main_pid("shop-watch.service"));
+        machine.ok(&format!("kill -KILL {router}"));
+        machine.until("another router", || machine.main_pid("shop.service").filter(|pid| *pid != router));
+        machine.until("another watcher", || machine.main_pid("shop-watch.service").filter(|pid| Some(*pid) != watcher));
+        watching(&machine, "shop");
+    };
+    let worker = machine.main_pid("shop@1.service");
+    kill();
+    machine.ok("systemctl stop shop-watch");
+    machine.write("/srv/shop/lib/version.txt", "2\n");
+    kill();
+    let lines = until_reloaded(&machine, "shop", "lib/version.txt");
+    assert_eq!(
+        lines,
+        ["lib/version.txt changed: reloading", "shop reloaded"],
+        "and the first time nothing had changed"
+    );
+    assert_ne!(machine.main_pid("shop@2.service"), worker);
+    assert_eq!(machine.ok("curl -sS http://127.0.0.1:8080/"), "2");
+}
+
 /// A deployment that turns a link, and one that puts another directory in the place; two apps, of which one changes.
 #[test]
 fn a_release_that_is_put_in_place_is_seen_and_no_other_app_is_touched() {
