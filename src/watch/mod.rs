@@ -74,7 +74,7 @@ impl Watch {
     async fn missed(&self, tree: &Tree) -> Option<PathBuf> {
         let (changed, path) = tree.newest()?;
         let systemd = Systemd::connect(self.manager).await.ok()?;
-        for worker in systemd.list(&[self.workers.clone()]).await.ok()? {
+        for worker in systemd.list(std::slice::from_ref(&self.workers)).await.ok()? {
             let started = systemd.properties(&worker.name).await.ok()?.u64("ExecMainStartTimestamp").unwrap_or(0);
             let started = SystemTime::UNIX_EPOCH + Duration::from_micros(started);
             if worker.active_state == "active" && started < changed {
