@@ -16,3 +16,4 @@ mod starting;
 mod support;
 mod tls;
 mod walls;
+mod watch;

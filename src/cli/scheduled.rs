@@ -66,7 +66,7 @@ impl Elapsed {
     fn of(timer: &Properties) -> Option<Self> {
         // Until its service has ended, the timer keeps the time that it elapsed at.
         let running = timer.text("SubState") == Some("running");
-        let at = timer.u64("NextElapseUSecRealtime").filter(|at| running && *at != 0)?;
+        let at = timer.calendar().filter(|_| running)?;
         Some(Self { at, since: timer.u64("ActiveEnterTimestamp").unwrap_or(0) })
     }
 

@@ -25,10 +25,12 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: &Arguments, scope: Scope) -> Result<u8, Failure> {
     let name = &arguments.name;
     log::init(name);
+    let names = names::units(scope, name);
     let watch = Watch {
         app: name.clone(),
         manager: apps::manager(scope),
-        router: names::units(scope, name).router,
+        workers: names.slot("*"),
+        router: names.router,
         paths: arguments.paths.clone(),
         ignore: arguments.ignore.clone(),
     };

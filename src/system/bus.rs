@@ -186,6 +186,14 @@ impl Properties {
         Some(words.into_iter().map(|word| word.replace("$$", "$")).collect())
     }
 
+    /// `TimersCalendar` of a timer: when the first of its times comes or, while what it started runs, came. Microseconds
+    /// since 1970.
+    pub fn calendar(&self) -> Option<u64> {
+        let value = self.0.get("TimersCalendar")?.try_clone().ok()?;
+        let times = Vec::<(String, String, u64)>::try_from(value).ok()?.into_iter().map(|(_base, _text, next)| next);
+        times.filter(|next| ![0, u64::MAX].contains(next)).min()
+    }
+
     /// `Listen` of a socket unit: the addresses.
     pub fn listen(&self) -> Vec<String> {
         let pairs = self.0.get("Listen").and_then(|value| value.try_clone().ok());

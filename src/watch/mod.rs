@@ -9,7 +9,7 @@ pub mod tree;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::system::bus::{Manager, Systemd, Verb};
 use crate::system::{jobs, notify};
@@ -23,6 +23,8 @@ pub struct Watch {
     pub manager: Manager,
     /// `NAME.service`
     pub router: String,
+    /// `NAME@*.service`
+    pub workers: String,
     /// Absolute.
     pub paths: Vec<PathBuf>,
     /// Patterns as in gitignore(5).
@@ -38,6 +40,10 @@ impl Watch {
         tracing::info!(APP = name, "watching {shown}");
         notify::ready(&format!("watching {} directories", tree.size()));
         let mut debounce = Debounce::default();
+        if let Some(path) = self.missed(&tree).await {
+            tracing::info!(APP = name, "{} is newer than the workers", path.display());
+            debounce.changed(&path, Instant::now());
+        }
         let mut reload = None;
         loop {
             let due = debounce.due().map(tokio::time::Instant::from_std);
@@ -61,6 +67,21 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// A file that was changed while nobody watched, since the router's death ends the watcher too: one that is newer than
+    /// a worker.
+    async fn missed(&self, tree: &Tree) -> Option<PathBuf> {
+        let (changed, path) = tree.newest()?;
+        let systemd = Systemd::connect(self.manager).await.ok()?;
+        for worker in systemd.list(std::slice::from_ref(&self.workers)).await.ok()? {
+            let started = systemd.properties(&worker.name).await.ok()?.u64("ExecMainStartTimestamp").unwrap_or(0);
+            let started = SystemTime::UNIX_EPOCH + Duration::from_micros(started);
+            if worker.active_state == "active" && started < changed {
+                return Some(path.to_owned());
+            }
+        }
+        None
     }
 
     fn tell(&self, burst: &Burst) {

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
@@ -52,6 +53,8 @@ pub struct Tree {
     directories: HashMap<WatchDescriptor, Directory>,
     /// Those of the roots that are not there.
     missing: BTreeSet<PathBuf>,
+    /// The file that was changed last of those that were there at the beginning, and when.
+    newest: Option<(SystemTime, PathBuf)>,
 }
 
 /// A directory that is watched.
@@ -85,9 +88,14 @@ impl Tree {
         let (inotify, readable) = open()?;
         let filter = Filter::new(ignore)?;
         let (directories, missing) = (HashMap::new(), BTreeSet::new());
-        let mut tree = Self { roots, filter, inotify, readable, directories, missing };
+        let mut tree = Self { roots, filter, inotify, readable, directories, missing, newest: None };
         tree.find()?;
         Ok(tree)
+    }
+
+    /// The file that was changed last when this was made, and when.
+    pub fn newest(&self) -> Option<(SystemTime, &Path)> {
+        self.newest.as_ref().map(|(time, path)| (*time, path.as_path()))
     }
 
     /// How many directories are watched.
@@ -187,8 +195,10 @@ impl Tree {
                 }
                 _ => {}
             }
-            if let Some(directory) = found.filter(|path| path.is_dir()) {
-                self.descend(directory, PathBuf::new())?;
+            match found {
+                Some(directory) if directory.is_dir() => drop(self.descend(directory, PathBuf::new())?),
+                Some(file) => self.remember(&file, &root),
+                None => {}
             }
         }
         Ok(())
@@ -241,11 +251,24 @@ impl Tree {
                 if is_directory {
                     waiting.push((path, below));
                 } else {
+                    self.remember(&path, &below);
                     file.get_or_insert(below);
                 }
             }
         }
         Ok(file)
+    }
+
+    /// By the time of the last change of any kind, which no program can set back.
+    fn remember(&mut self, path: &Path, shown: &Path) {
+        let Ok(metadata) = fs::symlink_metadata(path) else { return };
+        let since = u64::try_from(metadata.ctime()).ok().zip(u32::try_from(metadata.ctime_nsec()).ok());
+        let Some(time) = since.map(|(seconds, rest)| SystemTime::UNIX_EPOCH + Duration::new(seconds, rest)) else {
+            return;
+        };
+        if self.newest.as_ref().is_none_or(|(newest, _)| *newest < time) {
+            self.newest = Some((time, shown.to_owned()));
+        }
     }
 
     /// Watches one directory. Gives whether it can be watched.
@@ -295,7 +318,6 @@ fn lead(steps: &mut VecDeque<OsString>, path: &Path) {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
-    use std::time::Duration;
 
     /// A directory, watched, and what to call on it.
     fn watching(ignore: &[&str], prepare: impl FnOnce(&Path), test: impl AsyncFnOnce(&Path, &mut Tree)) {
@@ -346,6 +368,7 @@ mod tests {
             fs::remove_file(here.join("app/lib/data.json")).unwrap();
             fs::write(here.join("app/server.js"), "2").unwrap();
             assert_eq!(until(tree, "server.js").await, ["lib/data.json", "server.js"]);
+            assert_eq!(tree.newest().map(|(_, path)| path), Some(Path::new("server.js")));
             assert_eq!(tree.size(), before, "what is ignored is not watched");
         });
     }

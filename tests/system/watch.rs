@@ -92,11 +92,12 @@ fn a_change_that_breaks_the_app_leaves_it_as_it_is_and_the_next_one_gets_in() {
 /// The file's word on watching holds from a reload on; a stop ends it, however it comes.
 #[test]
 fn the_watcher_is_what_the_file_says() {
-    let Some(machine) = start("watch = [\"lib\"]\n") else { return };
+    // Signs that mean something in units and in command lines.
+    let Some(machine) = start("watch = [\"lib\"]\nignore = [\"100%\", \"$HOME\", \"a b\"]\n") else { return };
     let (first, worker) = (machine.main_pid("shop-watch.service").unwrap(), machine.main_pid("shop.service"));
     let write = |more: &str| machine.write("/etc/appctl/shop.toml", &file("/srv/shop", 8080, more));
     // Of no concern to the watcher: it stays.
-    write("watch = [\"lib\"]\nworkers_ = 1\n");
+    write("watch = [\"lib\"]\nignore = [\"100%\", \"$HOME\", \"a b\"]\nstart = \"manual\"\n");
     machine.ok("appctl reload shop");
     assert_eq!(machine.main_pid("shop-watch.service"), Some(first));
     write("watch = [\"lib\", \"server.js\"]\n");
@@ -122,6 +123,32 @@ fn the_watcher_is_what_the_file_says() {
     watching(&machine, "shop");
     machine.ok("appctl stop shop");
     assert!(!machine.is_active("shop-watch.service"));
+}
+
+/// The router's death takes the watcher along, and what changes just then is not lost.
+#[test]
+fn what_changes_while_nobody_watches_gets_in() {
+    let Some(machine) = start("watch = true\n") else { return };
+    let kill = || {
+        let (router, watcher) = (machine.main_pid("shop.service").unwrap(), machine.main_pid("shop-watch.service"));
+        machine.ok(&format!("kill -KILL {router}"));
+        machine.until("another router", || machine.main_pid("shop.service").filter(|pid| *pid != router));
+        machine.until("another watcher", || machine.main_pid("shop-watch.service").filter(|pid| Some(*pid) != watcher));
+        watching(&machine, "shop");
+    };
+    let worker = machine.main_pid("shop@1.service");
+    kill();
+    machine.ok("systemctl stop shop-watch");
+    machine.write("/srv/shop/lib/version.txt", "2\n");
+    kill();
+    let lines = until_reloaded(&machine, "shop", "lib/version.txt");
+    assert_eq!(
+        lines,
+        ["lib/version.txt changed: reloading", "shop reloaded"],
+        "and the first time nothing had changed"
+    );
+    assert_ne!(machine.main_pid("shop@2.service"), worker);
+    assert_eq!(machine.ok("curl -sS http://127.0.0.1:8080/"), "2");
 }
 
 /// A deployment that turns a link, and one that puts another directory in the place; two apps, of which one changes.
@@ -163,4 +190,33 @@ fn a_release_that_is_put_in_place_is_seen_and_no_other_app_is_touched() {
     machine.ok("touch /srv/chat/server.js");
     let lines = until_reloaded(&machine, "chat", "server.js");
     assert_eq!(lines, ["server.js changed: reloading", "chat reloaded"]);
+}
+
+/// By the user's own manager: changes, and times.
+#[test]
+fn a_users_app_is_reloaded_by_changes_and_by_the_clock() {
+    let more = "watch = true\n[schedule]\nreload = '2099-01-01'\n";
+    let app = file("/root/shop", 8080, more).replace("user = \"root\"\n", "");
+    let boxed = Options::default()
+        .file("/root/shop/server.js", WORKER)
+        .file("/root/shop/lib/version.txt", "1\n")
+        .file("/root/.config/appctl/shop.toml", &app)
+        .boot();
+    let Some(machine) = boxed else { return };
+    if !machine.shell("systemctl start user@0.service").status.success() {
+        crate::boxed::skipped("user@0.service does not start in the box; install libpam-systemd and dbus-user-session");
+        return;
+    }
+    let user = |line: &str| machine.ok(&format!("export XDG_RUNTIME_DIR=/run/user/0; {line}"));
+    user("appctl --user start shop");
+    machine.until("it watches", || {
+        (user("systemctl --user is-active shop-watch.service || true") == "active").then_some(())
+    });
+    let reloaded = || machine.journal("APP=shop ROLLOUT=done").lines().count();
+    machine.write("/root/shop/lib/version.txt", "2\n");
+    machine.until("a reload for that", || (reloaded() == 1).then_some(()));
+    user("systemctl --user start shop-reload.service");
+    assert_eq!(reloaded(), 2);
+    user("appctl --user stop shop");
+    assert_eq!(user("systemctl --user is-active shop-watch.service shop-reload.timer || true"), "inactive\ninactive");
 }
