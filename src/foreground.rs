@@ -2,13 +2,17 @@
 //!
 //! For containers and laptops. It starts no manager of any kind: one process, its workers, nothing left behind.
 
+use crate::config::restart::GROWTH;
 use crate::config::router::RouterSettings;
 use crate::config::value::Listen;
+use crate::config::value::write_span;
 use crate::config::{App, Runtime};
 use crate::router::{Listeners, Router, run};
 use crate::system::activation::Listener;
+use crate::system::ended::{Exit, How};
 use crate::system::process::pass_at;
 use crate::wire::Encoding;
+use crate::wire::hello::{Ended, Next};
 use crate::worker::environment::{CHANNEL, Identity, variables};
 use crate::worker::exec::preferred;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -53,8 +57,12 @@ pub struct Options {
     /// `workers` in here is how many to run.
     pub settings: RouterSettings,
     pub autorestart: bool,
-    /// Before a worker is started again; doubled while it fails before it was ever ready.
+    /// Before a worker is started again; without `backoff` doubled while it fails before it was ever ready.
     pub restart_delay: Duration,
+    /// The pause grows up to this, and is `restart_delay` again after a worker that stood so long.
+    pub backoff: Option<Duration>,
+    /// Exit statuses after which a worker stays down and has not failed.
+    pub stop_exit_codes: Vec<u8>,
     /// Sent to a worker that is to stop.
     pub stop_signal: Signal,
     /// From the signal to SIGKILL.
@@ -94,6 +102,8 @@ impl Options {
             settings,
             autorestart: app.restart.policy != "no",
             restart_delay: app.restart.delay,
+            backoff: app.restart.backoff,
+            stop_exit_codes: app.restart.stop_exit_codes.clone(),
             stop_signal: Signal::from_str(&app.stop.signal)
                 .map_err(|_| ForegroundError::Signal(app.stop.signal.clone()))?,
             stop_timeout: app.stop.timeout,
@@ -154,7 +164,7 @@ async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
     let mut failed = false;
     for worker in workers {
         match worker.await {
-            Ok(Ok(status)) => failed |= status.is_some_and(|status| !status.success()),
+            Ok(Ok(how)) => failed |= how.is_some_and(|how| how.failed()),
             Ok(Err(error)) => {
                 // A program that cannot be started at all will not be started the next time either.
                 house.stop.cancel();
@@ -197,8 +207,8 @@ impl House {
         Ok(())
     }
 
-    /// Runs one slot, again and again. Says how its last worker ended.
-    async fn keep(self: Rc<Self>, number: u32) -> Result<Option<ExitStatus>, ForegroundError> {
+    /// Runs one slot, again and again. Says how its last worker ended, unless it was told to.
+    async fn keep(self: Rc<Self>, number: u32) -> Result<Option<How>, ForegroundError> {
         let slot = (number + 1).to_string();
         let mut delay = self.options.restart_delay;
         let mut first = true;
@@ -224,21 +234,33 @@ impl House {
                 }
             };
             streams.await;
-            if self.stop.is_cancelled() {
-                return Ok(Some(status));
+            let mut how = How::of_child(status);
+            let stays = status.code().is_some_and(|code| self.stays_down(code));
+            if stays {
+                how.result = "success".to_owned();
             }
-            tracing::warn!("worker {slot} (pid {pid}) ended: {status}, after {:.1?}", started.elapsed());
-            if !self.options.autorestart {
-                return Ok(Some(status));
+            let ordered = self.stop.is_cancelled();
+            let stood = started.elapsed();
+            match self.options.backoff {
+                Some(most) if stood > most => delay = self.options.restart_delay,
+                None if ready => delay = self.options.restart_delay,
+                _ => {}
             }
-            if ready {
-                delay = self.options.restart_delay;
+            let down = stays || !self.options.autorestart;
+            let next = if down { Next::Nothing } else { Next::Restart(write_span(delay)) };
+            self.router.worker_ended(&slot, &told(&how, pid, ordered, next)).await;
+            if ordered || down {
+                return Ok(Some(how).filter(|_| !ordered));
             }
             delay = self.pause(delay).await;
             if self.stop.is_cancelled() {
-                return Ok(Some(status));
+                return Ok(None);
             }
         }
+    }
+
+    fn stays_down(&self, code: i32) -> bool {
+        self.options.stop_exit_codes.iter().any(|listed| i32::from(*listed) == code)
     }
 
     /// Waits before the next try; says how long to wait the time after.
@@ -247,7 +269,10 @@ impl House {
             () = tokio::time::sleep(delay) => {}
             () = self.stop.cancelled() => {}
         }
-        (delay * 2).clamp(Duration::from_millis(100), MOST_DELAY)
+        match self.options.backoff {
+            Some(most) => delay.mul_f64(GROWTH).min(most),
+            None => (delay * 2).clamp(Duration::from_millis(100), MOST_DELAY),
+        }
     }
 
     fn start(&self, slot: &str) -> Result<(Child, u32, i32), ForegroundError> {
@@ -350,6 +375,25 @@ impl House {
             output.write_all(&line).await?;
             output.flush().await?;
         }
+    }
+}
+
+/// What systemd would say of such an end.
+fn told(how: &How, pid: i32, ordered: bool, next: Next) -> Ended {
+    let (code, status) = match &how.exit {
+        Some(Exit::Status(status)) => ("exited", status.to_string()),
+        Some(Exit::Signal { name, dumped }) => (if *dumped { "dumped" } else { "killed" }, name.clone()),
+        None => ("", String::new()),
+    };
+    Ended {
+        // One that was told to stop has stopped, however it does that.
+        result: if ordered { "success".to_owned() } else { how.result.clone() },
+        code: code.to_owned(),
+        status,
+        invocation: None,
+        pid: Some(pid).filter(|pid| *pid > 0),
+        ordered: Some(ordered),
+        next: Some(next),
     }
 }
 

@@ -66,7 +66,7 @@ fn a_worker_that_dies_is_started_again_and_keeps_its_index() {
     let line = cluster.until("index 1");
     let pid: i32 = line.split_whitespace().nth(3).unwrap_or_default().parse().unwrap_or_else(|_| panic!("{line}"));
     signal(pid, "KILL");
-    cluster.until("signal: 9");
+    cluster.until(&format!("worker 2 (pid {pid}) ended: killed by SIGKILL; appctl starts it again in 100ms"));
     let again = cluster.until("index 1");
     assert!(again.starts_with("1|app  | pid "), "{again}");
     cluster.until("worker 2");
@@ -76,6 +76,22 @@ fn a_worker_that_dies_is_started_again_and_keeps_its_index() {
 fn without_restarts_the_end_of_the_workers_is_the_end() {
     let (mut cluster, _files) = script("process.exit(3)", 2, "[restart]\npolicy = \"no\"");
     assert_eq!(cluster.wait().code(), Some(1));
+}
+
+#[test]
+fn a_listed_exit_code_is_no_failure_and_no_reason_to_start_again() {
+    let (mut cluster, _files) = script("process.exit(3)", 2, "[restart]\nstop_exit_codes = [3]");
+    cluster.until("ended: exit status 3; it stays down");
+    assert_eq!(cluster.wait().code(), Some(0));
+}
+
+#[test]
+fn the_pause_grows_up_to_its_limit() {
+    let (mut cluster, _files) = script("process.exit(7)", 1, "[restart]\ndelay = \"100ms\"\nbackoff = \"300ms\"");
+    for pause in ["100ms", "150ms", "225ms", "300ms", "300ms"] {
+        let line = cluster.until("ended: exit status 7");
+        assert!(line.ends_with(&format!("appctl starts it again in {pause}")), "{line}");
+    }
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn outcome(case: &Path) -> BTreeMap<String, String> {
         outcome.messages.iter().map(|it| format!("{} {}\n", if it.severe { "error" } else { "warning" }, it.text));
     tree.insert("messages".to_owned(), messages.collect());
     tree.insert("links".to_owned(), links);
-    let check = check::report(&[], places.scope, Some(&places));
+    let check = check::report(&[], places.scope, Some(&places), Some(252));
     tree.insert("check".to_owned(), format!("{}exit code {}\n", check.out, check.code));
     tree
 }
@@ -182,7 +182,10 @@ fn systemd_has_nothing_to_say_about_the_units() {
             continue;
         }
         let Some((said, success)) = verify(out.path(), scope_of(&case), false) else { return };
-        assert!(said.is_empty() && success, "{}:\n{said}", case.display());
+        // Before systemd 254 pauses do not grow.
+        let newer = |line: &&str| ["'RestartSteps'", "'RestartMaxDelaySec'"].iter().any(|key| line.contains(key));
+        let said: Vec<&str> = said.lines().filter(|line| !newer(line)).collect();
+        assert!(said.is_empty() && success, "{}:\n{said:#?}", case.display());
     }
 }
 

@@ -3,14 +3,16 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Level, Listen, Report, Scope, Workers, nearest};
+use crate::config::value::write_span;
+use crate::config::{Level, Listen, Problem, Report, Scope, Workers, nearest};
 use crate::generator::apps::{self, AppFile};
 use crate::generator::places::Places;
+use crate::system::version;
 
 /// Checks the named apps, or all; a name with a `/` or with `.toml` at its end is the path of a file. Prints the report to
 /// stdout. Gives the exit code: 0 all right, 1 mistakes, 4 no such app.
 pub fn run(names: &[String], scope: Scope) -> u8 {
-    print(&report(names, scope, Places::from_environment(scope).as_ref()))
+    print(&report(names, scope, Places::from_environment(scope).as_ref(), version::of_systemd()))
 }
 
 /// What a command says.
@@ -34,8 +36,8 @@ pub(super) fn homeless() -> Output {
     Output { err, code: 1, ..Output::default() }
 }
 
-/// What [`run`] prints.
-pub fn report(names: &[String], scope: Scope, places: Option<&Places>) -> Output {
+/// What [`run`] prints. `systemd`: the version that is here.
+pub fn report(names: &[String], scope: Scope, places: Option<&Places>, systemd: Option<u32>) -> Output {
     let Some(places) = places else { return homeless() };
     let loaded = apps::load(places);
     let mut text = String::new();
@@ -49,18 +51,18 @@ pub fn report(names: &[String], scope: Scope, places: Option<&Places>) -> Output
             text.push_str(&format!("no apps: there is no file {}\n", places.file("NAME").display()));
         }
         for file in &loaded.files {
-            code = code.max(show(file, &mut text));
+            code = code.max(show(file, systemd, &mut text));
         }
     }
     for name in names {
         if name.contains('/') || name.ends_with(".toml") {
             let path = Path::new(name);
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            code = code.max(show(&apps::read(&stem, PathBuf::from(name), path, scope), &mut text));
+            code = code.max(show(&apps::read(&stem, PathBuf::from(name), path, scope), systemd, &mut text));
             continue;
         }
         match loaded.files.iter().find(|file| file.name == *name) {
-            Some(file) => code = code.max(show(file, &mut text)),
+            Some(file) => code = code.max(show(file, systemd, &mut text)),
             None => {
                 text.push_str(&no_such_app(name, &loaded.files, places));
                 code = code.max(4);
@@ -82,8 +84,11 @@ pub(super) fn no_such_app(name: &str, files: &[AppFile], places: &Places) -> Str
 }
 
 /// Shows one file's problems, or that it has none; 1 when it does not pass.
-fn show(file: &AppFile, text: &mut String) -> u8 {
+fn show(file: &AppFile, systemd: Option<u32>, text: &mut String) -> u8 {
     text.push_str(&problems(file, true));
+    if let Some(problem) = too_old(file, systemd) {
+        text.push_str(&format!("{}\n", problem.render(file.source.display(), &file.text, true)));
+    }
     let Report { app, problems } = &file.report;
     let errors = problems.iter().filter(|problem| problem.level != Level::Warning).count();
     match (app, errors) {
@@ -110,6 +115,20 @@ fn show(file: &AppFile, text: &mut String) -> u8 {
     }
 }
 
+/// What the file asks for and this machine's systemd cannot do.
+fn too_old(file: &AppFile, systemd: Option<u32>) -> Option<Problem> {
+    /// The first with `RestartSteps=` and `RestartMaxDelaySec=`.
+    const GROWING_PAUSE: u32 = 254;
+    let version = systemd.filter(|version| *version < GROWING_PAUSE)?;
+    let restart = &file.report.app.as_ref()?.restart;
+    restart.backoff?;
+    Some(Problem::whole(
+        Level::Warning,
+        format!("restart.backoff has no effect with systemd {version}: pauses grow from systemd {GROWING_PAUSE} on"),
+        format!("the pause stays {}; to space restarts out, lengthen restart.delay", write_span(restart.delay)),
+    ))
+}
+
 /// All problems of a file, shown with their lines. `strict`: unknown keys are errors.
 pub fn problems(file: &AppFile, strict: bool) -> String {
     let shown = file.report.problems.iter().map(|problem| problem.render(file.source.display(), &file.text, strict));
@@ -134,7 +153,7 @@ mod tests {
 
     fn check(names: &[&str], places: &Places) -> Output {
         let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
-        report(&names, Scope::System, Some(places))
+        report(&names, Scope::System, Some(places), Some(257))
     }
 
     #[test]
@@ -162,7 +181,17 @@ mod tests {
         let Output { out: text, code, .. } = check(&["wbe"], &places);
         assert_eq!(code, 4);
         assert!(text.contains("/etc/appctl/wbe.toml") && text.contains("did you mean `web`?"), "{text}");
-        assert_eq!(report(&[], Scope::User, None).code, 1);
+        assert_eq!(report(&[], Scope::User, None, None).code, 1);
+    }
+
+    #[test]
+    fn a_systemd_that_is_too_old_is_named() {
+        let (_root, places) = root(&[("a.toml", "exec = 'a'\n[restart]\nbackoff = '15s'")]);
+        for (version, told) in [(Some(252), true), (Some(254), false), (None, false)] {
+            let output = report(&[], Scope::System, Some(&places), version);
+            assert_eq!(output.out.contains("restart.backoff has no effect with systemd 252"), told, "{}", output.out);
+            assert_eq!(output.code, 0);
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What units call: `router`, `worker exec`, `worker ready`, `worker drain`. No operator types these.
+//! What units call: `router`, `worker exec`, `worker ready`, `worker drain`, `worker ended`. No operator types these.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::apps;
 use super::exit::{DONE, FAILED, Failure};
 use super::print::Printer;
-use crate::config::{RouterSettings, Runtime, value};
-use crate::worker;
+use crate::config::{RouterSettings, Runtime, Scope, value};
+use crate::wire::hello::UP_TO;
+use crate::worker::{self, ended::Policy};
 
 #[derive(Debug, Args)]
 pub(super) struct Router {
@@ -50,6 +52,23 @@ pub(super) enum Worker {
         #[command(flatten)]
         worker: WorkerName,
     },
+    /// Tell the router how the worker ended
+    Ended {
+        /// `Restart=` of the unit
+        #[arg(long)]
+        restart: String,
+        /// `RestartPreventExitStatus=`
+        #[arg(long, value_delimiter = ',')]
+        stop_exit_codes: Vec<u8>,
+        /// Shortest pause before a restart
+        #[arg(long, value_parser = span)]
+        delay: Duration,
+        /// Longest, when it grows
+        #[arg(long, value_parser = span)]
+        backoff: Option<Duration>,
+        #[command(flatten)]
+        worker: WorkerName,
+    },
     /// Take the worker out of rotation and wait until it is idle
     Drain {
         #[arg(long, value_parser = span, default_value = "2s")]
@@ -70,12 +89,12 @@ pub(super) fn span(text: &str) -> Result<Duration, String> {
     value::read_span(text).map_err(|wrong| wrong.reason)
 }
 
-pub(super) fn router(arguments: &Router) -> Result<ExitCode, Failure> {
+pub(super) fn router(arguments: &Router, scope: Scope) -> Result<ExitCode, Failure> {
     let Some((name, settings)) = arguments.words.split_last() else {
         return Err(Failure::Usage("router: no name is given".into()));
     };
     let settings = RouterSettings::from_args(settings).map_err(|error| Failure::Usage(error.to_string()))?;
-    Ok(crate::router::main(name, settings))
+    Ok(crate::router::main(name, settings, apps::manager(scope)))
 }
 
 pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {
@@ -99,6 +118,14 @@ pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {
             detached.map_err(|error| worker::WorkerError::Program(error.to_string()))
         }
         Worker::Guard { detach: false, pid, worker } => worker::guard::guard(&named(worker), *pid),
+        Worker::Ended { restart, stop_exit_codes, delay, backoff, worker } => {
+            let pause = match backoff {
+                Some(most) => format!("{UP_TO}{}", value::write_span(*most)),
+                None => value::write_span(*delay),
+            };
+            let policy = Policy { restart: restart.clone(), stop_exit_codes: stop_exit_codes.clone(), pause };
+            worker::ended::ended(&named(worker), &policy)
+        }
         // It has ended by itself.
         Worker::Drain { .. } if std::env::var_os("MAINPID").is_none() => return DONE,
         Worker::Drain { timeout, worker } => {
@@ -111,6 +138,8 @@ pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {
     };
     match done {
         Ok(()) => DONE,
+        // That is told by `worker ended`.
+        Err(worker::WorkerError::Ended) => FAILED,
         Err(error) => {
             printer.error(&error.to_string());
             FAILED

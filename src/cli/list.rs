@@ -14,8 +14,9 @@ use super::print::{self, Cell, Colour, Printer, Table};
 use crate::config::Scope;
 use crate::rollout::ledger::{self, Progress};
 use crate::rollout::plan::spare;
-use crate::router::control::Status;
+use crate::router::client::{End, Status};
 use crate::system::bus::Properties;
+use crate::system::ended::How;
 use crate::system::place;
 
 /// Between the two looks at the CPU clock that make a percentage.
@@ -59,6 +60,8 @@ pub(super) struct UnitNow {
     pub(super) colour: Colour,
     /// By systemd itself, since the unit was last started by hand.
     pub(super) restarts: Option<u32>,
+    /// Of the worker before, or of this one that is down.
+    pub(super) last_end: Option<End>,
     pub(super) uptime_seconds: Option<u64>,
     /// 100: one processor.
     pub(super) cpu_percent: Option<f64>,
@@ -137,6 +140,10 @@ async fn look_at(manager: &Manager, name: &str) -> Result<AppNow, Failure> {
     let now = SystemTime::now();
     let properties = manager.properties(&names.router).await?;
     let mut router = unit_now(&names.router, &properties, None, now);
+    if router.state == "failed" {
+        let (how, ready) = How::of_unit(&properties);
+        router.state = format!("failed ({})", how.reason(ready));
+    }
     router.sessions = status.as_ref().map(|status| status.sessions as u64);
     let mut workers = Vec::new();
     for slot in &slots {
@@ -167,12 +174,52 @@ fn worker_now(unit: &str, properties: &Properties, status: Option<&Status>, slot
         worker.index = Some(known.index);
         worker.sessions = Some(known.sessions as u64);
     }
+    let told = status.and_then(|status| status.ends.iter().find(|end| end.slot == slot)).map(|told| told.end.clone());
+    worker.last_end = last_end(properties, told);
+    match (&worker.last_end, worker.state.as_str()) {
+        (Some(end), "failed") if is_given_up(properties, end) => {
+            worker.state = format!("failed ({}; failed too often)", end.reason);
+        }
+        (Some(end), "failed") => worker.state = format!("failed ({})", end.reason),
+        // By one of `restart.stop_exit_codes`, or with another policy than `always`.
+        (Some(end), "stopped") if !end.ordered => worker.state = format!("stopped ({})", end.reason),
+        _ => {}
+    }
     worker
+}
+
+/// Whether it is down because it failed too often. (Its `Result` is often still that of the last try.)
+fn is_given_up(properties: &Properties, end: &End) -> bool {
+    let (how, _) = How::of_unit(properties);
+    let limited = properties.u32("StartLimitBurst").is_some_and(|burst| burst > 0)
+        && properties.u64("StartLimitIntervalUSec").is_some_and(|interval| interval > 0);
+    let again = how.restarts(properties.text("Restart").unwrap_or_default());
+    let tried = properties.u32("NRestarts").is_some_and(|restarts| restarts > 0);
+    how.result == "start-limit-hit" || (limited && again && tried && !end.ordered)
+}
+
+/// The last end by the router's word. By systemd's, of one that is down, where the router was not told of it.
+fn last_end(properties: &Properties, told: Option<End>) -> Option<End> {
+    /// Between the end of a process and the word about it.
+    const LAG: u64 = 10;
+    let down =
+        ["failed", "auto-restart", "auto-restart-queued"].contains(&properties.text("SubState").unwrap_or_default());
+    let (mut how, ready) = How::of_unit(properties);
+    let at = properties.u64("ExecMainExitTimestamp").map_or(0, |micros| micros / 1_000_000);
+    if !down || told.as_ref().is_some_and(|told| told.at.saturating_add(LAG) >= at && how.result != "resources") {
+        return told;
+    }
+    if how.result == "start-limit-hit" {
+        // The state says so.
+        how.result = "exit-code".to_owned();
+    }
+    let failed = how.failed();
+    (failed || how.exit.is_some()).then(|| End { reason: how.reason(ready), at, failed, ordered: false })
 }
 
 fn unit_now(unit: &str, properties: &Properties, router_says: Option<&str>, now: SystemTime) -> UnitNow {
     let text = |name| properties.text(name).unwrap_or_default();
-    let (state, colour) = state(text("ActiveState"), text("SubState"), text("Result"), router_says);
+    let (state, colour) = state(text("ActiveState"), text("SubState"), router_says);
     let pid = properties.u32("MainPID").filter(|pid| *pid != 0);
     let started = properties.u64("ExecMainStartTimestamp").filter(|_| pid.is_some());
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -193,7 +240,7 @@ fn unit_now(unit: &str, properties: &Properties, router_says: Option<&str>, now:
 const ON_TRIAL: &str = "on trial";
 
 /// A unit's state in one word or two. `router_says`: `starting`, `ready`, `draining` or [`ON_TRIAL`], of a worker.
-fn state(active: &str, sub: &str, result: &str, router_says: Option<&str>) -> (String, Colour) {
+fn state(active: &str, sub: &str, router_says: Option<&str>) -> (String, Colour) {
     let (text, colour) = match (active, sub, router_says) {
         ("active", _, Some(ON_TRIAL)) => (ON_TRIAL, Colour::Yellow),
         ("active", _, Some("draining")) => ("draining", Colour::Yellow),
@@ -204,7 +251,6 @@ fn state(active: &str, sub: &str, result: &str, router_says: Option<&str>) -> (S
         ("activating", "auto-restart" | "auto-restart-queued", _) => ("restarting", Colour::Red),
         ("activating", ..) => ("starting", Colour::Yellow),
         ("deactivating", ..) => ("stopping", Colour::Yellow),
-        ("failed", ..) if !["", "success"].contains(&result) => return (format!("failed ({result})"), Colour::Red),
         ("failed", ..) => ("failed", Colour::Red),
         _ => ("stopped", Colour::Dim),
     };
@@ -239,18 +285,8 @@ async fn measure(manager: &Manager, apps: &mut [AppNow]) {
 /// The table of `appctl list`, and the lower part of `appctl status`.
 pub(super) fn table(apps: &[AppNow]) -> Table {
     let mixed = apps.iter().any(|app| app.scope != apps[0].scope);
-    let mut table = Table::new(&[
-        "NAME",
-        "SLOT",
-        ">INDEX",
-        ">PID",
-        "STATE",
-        ">RESTARTS",
-        ">UPTIME",
-        ">CPU",
-        ">MEMORY",
-        ">SESSIONS",
-    ]);
+    let mut table =
+        Table::new(&["NAME", "SLOT", ">INDEX", ">PID", "STATE", "RESTARTS", ">UPTIME", ">CPU", ">MEMORY", ">SESSIONS"]);
     for app in apps {
         let name = if mixed && app.scope == "user" { format!("{} (user)", app.name) } else { app.name.clone() };
         if app.error.is_some() {
@@ -281,7 +317,13 @@ fn row(name: &str, unit: &UnitNow) -> Vec<Cell> {
         or_dash(unit.index.map(|index| index.to_string())),
         or_dash(unit.pid.map(|pid| pid.to_string())),
         Cell::coloured(unit.state.clone(), unit.colour),
-        or_dash(unit.restarts.map(|restarts| restarts.to_string())),
+        or_dash(unit.restarts.map(|restarts| match &unit.last_end {
+            // A state of failure has the reason.
+            Some(end) if restarts > 0 && end.failed && !unit.state.starts_with("failed") => {
+                format!("{restarts} ({})", end.reason)
+            }
+            _ => restarts.to_string(),
+        })),
         or_dash(unit.uptime_seconds.map(|seconds| print::span(Duration::from_secs(seconds)))),
         or_dash(unit.cpu_percent.map(|percent| format!("{percent:.1}%"))),
         or_dash(unit.memory_bytes.map(print::size)),
@@ -322,6 +364,7 @@ pub(super) mod tests {
                     pid: Some(101),
                     state: "ready".into(),
                     restarts: Some(2),
+                    last_end: Some(End { reason: "out of memory".into(), at: 9, failed: true, ordered: false }),
                     uptime_seconds: Some(65),
                     cpu_percent: Some(103.0),
                     memory_bytes: Some(50 << 20),
@@ -331,8 +374,9 @@ pub(super) mod tests {
                 UnitNow {
                     unit: "shop@2.service".into(),
                     slot: Some("2".into()),
-                    state: "failed (exit-code)".into(),
-                    restarts: Some(0),
+                    state: "failed (exit status 7)".into(),
+                    restarts: Some(1),
+                    last_end: Some(End { reason: "exit status 7".into(), at: 9, failed: true, ordered: false }),
                     ..UnitNow::default()
                 },
             ],
@@ -344,10 +388,10 @@ pub(super) mod tests {
         assert_eq!(
             table(&[shop()]).render(None, false),
             "\
-NAME  SLOT    INDEX  PID  STATE               RESTARTS  UPTIME     CPU  MEMORY  SESSIONS
-shop  router      -  100  running                    0  2h 10m    0.4%       -        12
-shop  1           0  101  ready                      2      1m  103.0%   50.0M        12
-shop  2           -    -  failed (exit-code)         0       -       -       -         -"
+NAME  SLOT    INDEX  PID  STATE                   RESTARTS           UPTIME     CPU  MEMORY  SESSIONS
+shop  router      -  100  running                 0                  2h 10m    0.4%       -        12
+shop  1           0  101  ready                   2 (out of memory)      1m  103.0%   50.0M        12
+shop  2           -    -  failed (exit status 7)  1                       -       -       -         -"
         );
     }
 
@@ -357,22 +401,22 @@ shop  2           -    -  failed (exit-code)         0       -       -       -  
             AppNow { error: Some("exec is missing".into()), workers: Vec::new(), router: UnitNow::default(), ..shop() };
         let text = table(&[broken]).render(None, false);
         assert!(
-            text.ends_with("shop  -         -    -  file has errors         -       -    -       -         -"),
+            text.ends_with("shop  -         -    -  file has errors  -              -    -       -         -"),
             "{text}"
         );
     }
 
     #[test]
     fn states() {
-        let of = |active, sub, result, says| state(active, sub, result, says).0;
-        assert_eq!(of("active", "running", "success", Some("ready")), "ready");
-        assert_eq!(of("active", "running", "success", Some("draining")), "draining");
-        assert_eq!(of("active", "running", "success", Some("on trial")), "on trial");
-        assert_eq!(of("active", "running", "success", None), "running");
-        assert_eq!(of("activating", "auto-restart", "exit-code", None), "restarting");
-        assert_eq!(of("activating", "start-post", "success", Some("starting")), "starting");
-        assert_eq!(of("deactivating", "stop", "success", Some("draining")), "stopping");
-        assert_eq!(of("failed", "failed", "oom-kill", None), "failed (oom-kill)");
-        assert_eq!(of("inactive", "dead", "success", None), "stopped");
+        let of = |active, sub, says| state(active, sub, says).0;
+        assert_eq!(of("active", "running", Some("ready")), "ready");
+        assert_eq!(of("active", "running", Some("draining")), "draining");
+        assert_eq!(of("active", "running", Some("on trial")), "on trial");
+        assert_eq!(of("active", "running", None), "running");
+        assert_eq!(of("activating", "auto-restart", None), "restarting");
+        assert_eq!(of("activating", "start-post", Some("starting")), "starting");
+        assert_eq!(of("deactivating", "stop", Some("draining")), "stopping");
+        assert_eq!(of("failed", "failed", None), "failed");
+        assert_eq!(of("inactive", "dead", None), "stopped");
     }
 }

@@ -211,7 +211,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Check(names) => check::run(&names.names, globals.scope_of(&names.names)),
         Command::Cat(names) => cat::run(&names.names, globals.scope_of(&names.names)),
         Command::Run(arguments) => return run::run(&arguments, printer),
-        Command::Router(arguments) => return inside::router(&arguments),
+        Command::Router(arguments) => return inside::router(&arguments, globals.scope()),
         Command::Worker(arguments) => inside::worker(&arguments, globals.user, printer),
         Command::Started { workers, name } => block_on(started::run(&name, workers, globals.scope(), printer))?,
         Command::Memory(arguments) => block_on(memory::run(&arguments, globals.scope()))?,

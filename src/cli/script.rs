@@ -2,11 +2,12 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
 use super::exit::Failure;
-use crate::config::{Scope, Workers};
+use crate::config::{Restart, Scope, Workers, value};
 
 /// How a file begins that `appctl start` wrote.
 pub const WRITTEN_BY_START: &str = "# Written by `appctl start`.";
@@ -44,12 +45,33 @@ pub struct Flags {
     /// Pause before a worker is started again, milliseconds
     #[arg(long, value_name = "MS")]
     pub restart_delay: Option<u64>,
+    /// Let the pause grow with each restart, from this up to 15 s, milliseconds
+    #[arg(long, value_name = "MS", conflicts_with = "restart_delay", value_parser = clap::value_parser!(u64).range(1..15_000))]
+    pub exp_backoff_restart_delay: Option<u64>,
     /// Replace a worker that uses more memory: 300M, 1G
     #[arg(long, value_name = "SIZE")]
     pub max_memory_restart: Option<String>,
     /// Do not start workers again that ended
     #[arg(long)]
     pub no_autorestart: bool,
+    /// Workers that exit with one of these statuses stay down, such as 0,3
+    #[arg(long, value_name = "CODES", value_delimiter = ',')]
+    pub stop_exit_codes: Vec<u8>,
+    /// A worker that ends so often in a row, each time before --min-uptime, stays down [default: never]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_restarts: Option<u32>,
+    /// Worker that stands so long counts as good, milliseconds [default: 1000; with it, --max-restarts is 16]
+    #[arg(long, value_name = "MS")]
+    pub min_uptime: Option<u64>,
+    /// From the signal to stop until a worker is killed, milliseconds [default: 10000]
+    #[arg(short, long, value_name = "MS")]
+    pub kill_timeout: Option<u64>,
+    /// A worker is ready when it says so: process.send('ready')
+    #[arg(long)]
+    pub wait_ready: bool,
+    /// How long a worker may take until it is ready, milliseconds [default: 60000]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub listen_timeout: Option<u64>,
     /// Print the time with each line (the journal always has it)
     #[arg(long)]
     pub time: bool,
@@ -78,7 +100,14 @@ impl Flags {
             (self.gid.is_some(), "--gid"),
             (self.restart_delay.is_some(), "--restart-delay"),
             (self.max_memory_restart.is_some(), "--max-memory-restart"),
+            (self.exp_backoff_restart_delay.is_some(), "--exp-backoff-restart-delay"),
             (self.no_autorestart, "--no-autorestart"),
+            (!self.stop_exit_codes.is_empty(), "--stop-exit-codes"),
+            (self.max_restarts.is_some(), "--max-restarts"),
+            (self.min_uptime.is_some(), "--min-uptime"),
+            (self.kill_timeout.is_some(), "--kill-timeout"),
+            (self.wait_ready, "--wait-ready"),
+            (self.listen_timeout.is_some(), "--listen-timeout"),
             (!self.arguments.is_empty(), "arguments after --"),
         ]
         .into_iter()
@@ -108,11 +137,8 @@ pub struct Draft {
     pub group: Option<String>,
     pub workers: Workers,
     pub listen: Vec<String>,
-    /// Milliseconds.
-    pub restart_delay: Option<u64>,
-    pub autorestart: bool,
-    /// Bytes.
-    pub memory_reload: Option<u64>,
+    /// Lines of tables: `[restart]`, `[ready]`, `[stop]`, `[limits]`.
+    pub tables: Vec<(&'static str, Vec<String>)>,
 }
 
 /// `--instances` as PM2 reads it.
@@ -127,10 +153,12 @@ pub fn instances(typed: &str) -> Result<Workers, Failure> {
     }
 }
 
-/// `--max-memory-restart`.
-fn memory_reload(typed: &str) -> Result<u64, Failure> {
-    crate::config::value::read_size(typed)
-        .map_err(|wrong| Failure::Usage(format!("--max-memory-restart: {}: {}", wrong.reason, wrong.remedy)))
+/// The lines of `[limits]`.
+fn limits(flags: &Flags) -> Result<Vec<String>, Failure> {
+    let Some(typed) = &flags.max_memory_restart else { return Ok(Vec::new()) };
+    let bytes = value::read_size(typed)
+        .map_err(|wrong| Failure::Usage(format!("--max-memory-restart: {}: {}", wrong.reason, wrong.remedy)))?;
+    Ok(vec![format!("memory_reload = \"{}\"", value::write_size(bytes))])
 }
 
 /// The program for a script, by its ending.
@@ -153,8 +181,7 @@ pub fn describe(flags: &Flags, place: &Place, find: impl Fn(&str) -> Option<Path
         Some(name) => name.clone(),
         None => place.script.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
     };
-    crate::config::value::check_name(&name)
-        .map_err(|wrong| Failure::Usage(format!("{}; choose another by --name", wrong.reason)))?;
+    value::check_name(&name).map_err(|wrong| Failure::Usage(format!("{}; choose another by --name", wrong.reason)))?;
     let script = text(&place.script)?;
     let runner = match flags.interpreter.as_deref() {
         Some("none") => None,
@@ -194,10 +221,60 @@ pub fn describe(flags: &Flags, place: &Place, find: impl Fn(&str) -> Option<Path
         group: flags.gid.clone(),
         workers: instances(flags.instances.as_deref().unwrap_or("1"))?,
         listen: if flags.listen.is_empty() { vec!["8080".to_owned()] } else { flags.listen.clone() },
-        restart_delay: flags.restart_delay,
-        autorestart: !flags.no_autorestart,
-        memory_reload: flags.max_memory_restart.as_deref().map(memory_reload).transpose()?,
+        tables: [
+            ("restart", restart(flags)),
+            ("ready", ready(flags)),
+            ("stop", stop(flags)),
+            ("limits", limits(flags)?),
+        ]
+        .into_iter()
+        .filter(|(_, lines)| !lines.is_empty())
+        .collect(),
     })
+}
+
+/// Where PM2's growing pause ends.
+const LONGEST_PAUSE: &str = "15s";
+/// PM2's, when only the other of the two is given.
+const MAX_RESTARTS: u32 = 16;
+const MIN_UPTIME: u64 = 1000;
+/// systemd's timers may be late by that, milliseconds.
+const LATE: u64 = 300;
+
+fn restart(flags: &Flags) -> Vec<String> {
+    let mut lines = Vec::new();
+    if flags.no_autorestart {
+        lines.push("policy = \"no\"".to_owned());
+    }
+    let delay = flags.restart_delay.or(flags.exp_backoff_restart_delay);
+    lines.extend(delay.map(|delay| format!("delay = \"{delay}ms\"")));
+    lines.extend(flags.exp_backoff_restart_delay.map(|_| format!("backoff = \"{LONGEST_PAUSE}\"")));
+    if !flags.stop_exit_codes.is_empty() {
+        lines.push(format!("stop_exit_codes = {:?}", flags.stop_exit_codes));
+    }
+    if flags.max_restarts.is_some() || flags.min_uptime.is_some() {
+        let limit = flags.max_restarts.unwrap_or(MAX_RESTARTS);
+        // So many lives that are too short, and the pauses after them, fit into the interval.
+        let life = flags.min_uptime.unwrap_or(MIN_UPTIME).saturating_add(LATE);
+        let pauses = Restart {
+            delay: Duration::from_millis(delay.unwrap_or(100)),
+            backoff: flags.exp_backoff_restart_delay.map(|_| Duration::from_secs(15)),
+            ..Restart::default()
+        };
+        let interval = pauses.pauses(limit).as_millis().saturating_add(u128::from(life) * u128::from(limit));
+        lines.push(format!("limit = {limit}"));
+        lines.push(format!("interval = \"{}s\"", interval.div_ceil(1000)));
+    }
+    lines
+}
+
+fn ready(flags: &Flags) -> Vec<String> {
+    let word = flags.wait_ready.then(|| "on = \"message\"".to_owned());
+    word.into_iter().chain(flags.listen_timeout.map(|timeout| format!("timeout = \"{timeout}ms\""))).collect()
+}
+
+fn stop(flags: &Flags) -> Vec<String> {
+    flags.kill_timeout.map(|timeout| format!("timeout = \"{timeout}ms\"")).into_iter().collect()
 }
 
 fn text(path: &Path) -> Result<String, Failure> {
@@ -230,18 +307,8 @@ impl Draft {
             Workers::MaxMinus(less) => format!("workers = \"max-{less}\"\n"),
         });
         text.push_str(&format!("listen = {}\n", array(&self.listen)));
-        if self.restart_delay.is_some() || !self.autorestart {
-            text.push_str("\n[restart]\n");
-            if !self.autorestart {
-                text.push_str("policy = \"no\"\n");
-            }
-            if let Some(delay) = self.restart_delay {
-                text.push_str(&format!("delay = \"{delay}ms\"\n"));
-            }
-        }
-        if let Some(bytes) = self.memory_reload {
-            let size = crate::config::value::write_size(bytes);
-            text.push_str(&format!("\n[limits]\nmemory_reload = \"{size}\"\n"));
+        for (table, lines) in &self.tables {
+            text.push_str(&format!("\n[{table}]\n{}\n", lines.join("\n")));
         }
         text
     }
@@ -380,6 +447,36 @@ mod tests {
         assert_eq!(app.limits.memory_reload, Some(1 << 30));
         let flags = Flags { max_memory_restart: Some("much".into()), ..Flags::default() };
         assert_eq!(describe(&flags, &place(), find).unwrap_err().code(), 2);
+    }
+
+    #[test]
+    fn pm2s_words_about_ends() {
+        let flags = Flags {
+            name: Some("chat".into()),
+            exp_backoff_restart_delay: Some(100),
+            stop_exit_codes: vec![0, 3],
+            max_restarts: Some(5),
+            min_uptime: Some(2000),
+            kill_timeout: Some(3000),
+            wait_ready: true,
+            listen_timeout: Some(8000),
+            ..Flags::default()
+        };
+        let text = describe(&flags, &place(), find).unwrap().toml();
+        let tables = "[restart]\ndelay = \"100ms\"\nbackoff = \"15s\"\nstop_exit_codes = [0, 3]\nlimit = 5\n\
+            interval = \"13s\"\n\n[ready]\non = \"message\"\ntimeout = \"8000ms\"\n\n[stop]\ntimeout = \"3000ms\"\n";
+        assert!(text.ends_with(tables), "{text}");
+        let report = crate::config::parse("chat", Path::new("/etc/appctl/chat.toml"), &text, Scope::System);
+        assert_eq!(report.problems, [], "what start writes passes the check");
+        for flags in [
+            Flags { max_restarts: Some(3), ..Flags::default() },
+            Flags { min_uptime: Some(1), restart_delay: Some(5000), ..Flags::default() },
+            Flags { max_restarts: Some(100), exp_backoff_restart_delay: Some(14_999), ..Flags::default() },
+        ] {
+            let text = describe(&flags, &place(), find).unwrap().toml();
+            let report = crate::config::parse("chat", Path::new("/etc/appctl/chat.toml"), &text, Scope::System);
+            assert_eq!(report.problems, [], "{text}");
+        }
     }
 
     #[test]

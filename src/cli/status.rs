@@ -125,6 +125,11 @@ fn show(full: &InFull, scope: Scope, printer: &Printer) {
     {
         printer.data(&format!("\n{hold}."));
     }
+    let ends = ends(&full.app, SystemTime::now());
+    if !ends.is_empty() {
+        printer.data("\nLast ends:");
+        ends.iter().for_each(|line| printer.data(&format!("  {line}")));
+    }
     if !full.errors.is_empty() {
         printer.data("\nLast errors:");
         for line in &full.errors {
@@ -138,6 +143,18 @@ fn show(full: &InFull, scope: Scope, printer: &Printer) {
             full.app.name
         ));
     }
+}
+
+/// How workers ended that nobody had told to, a line each.
+fn ends(app: &AppNow, now: SystemTime) -> Vec<String> {
+    let ends = app.workers.iter().filter_map(|worker| {
+        let end = worker.last_end.as_ref().filter(|end| end.failed || !end.ordered)?;
+        let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(end.at))?;
+        let ago = print::span(now.duration_since(at).unwrap_or_default());
+        let slot = worker.slot.as_deref().unwrap_or_default();
+        Some(format!("worker {slot}: {}, {ago} ago ({})", end.reason, humantime::format_rfc3339_seconds(at)))
+    });
+    ends.collect()
 }
 
 /// What stands above the table. `now`: seconds since 1970.
@@ -203,6 +220,14 @@ fn head(full: &InFull, now: u64, printer: &Printer) -> String {
 mod tests {
     use super::*;
     use crate::rollout::ledger::Progress;
+
+    #[test]
+    fn ends_are_told_with_their_time() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(200);
+        let told = ends(&list::tests::shop(), now);
+        assert_eq!(told[0], "worker 1: out of memory, 3m ago (1970-01-01T00:00:09Z)");
+        assert_eq!(told.len(), 2);
+    }
 
     #[test]
     fn what_stands_above_the_table() {

@@ -11,10 +11,11 @@ use super::file::{Item, Table};
 use super::limits::read_limits;
 use super::pass::{read_pass_through, service_key, socket_key};
 use super::report::{Level, Problem, Problems, Report};
+use super::restart::read_restart;
 use super::router::{self, FIELDS, RouterSettings};
 use super::schedule::read_schedule;
 use super::value::{self, Listen, Wrong};
-use super::{App, Reload, Restart, Runtime, Scope, Start, Stop, Workers};
+use super::{App, Reload, Runtime, Scope, Start, Stop, Workers};
 
 /// The most workers of one app: the router's descriptor store holds their channels (`FileDescriptorStoreMax=512`).
 pub const WORKERS_MAX: u32 = 500;
@@ -250,7 +251,7 @@ fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings,
             grace = Some(item);
         }
     }
-    let timeout = ready.take("timeout").and_then(|item| item.read(problems, positive_span));
+    let timeout = ready.take("timeout").and_then(|item| item.read(problems, value::positive_span));
     let timeout = timeout.unwrap_or(Duration::from_secs(60));
     if settings.ready_grace >= timeout && settings.ready_on == router::ReadyOn::Auto {
         if let Some(grace) = grace {
@@ -269,76 +270,12 @@ fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings,
     (settings, timeout)
 }
 
-/// systemd takes 0 for "no limit" where a limit of 0 makes no sense.
-fn positive_span(text: &str) -> Result<Duration, Wrong> {
-    let span = value::read_span(text)?;
-    if span.is_zero() {
-        return Err(Wrong::new("it must be longer than 0", "write \"infinity\" for no limit"));
-    }
-    Ok(span)
-}
-
 fn read_stop(top: &mut Table<'_>, problems: &mut Problems) -> Stop {
     let mut table = top.take_table("stop", problems);
     let signal = table.take("signal").and_then(|item| item.read(problems, value::read_signal));
     let timeout = table.take("timeout").and_then(|item| item.read(problems, value::read_span));
     table.finish(problems);
     Stop { signal: signal.unwrap_or("SIGTERM".to_owned()), timeout: timeout.unwrap_or(Duration::from_secs(10)) }
-}
-
-/// The values of `Restart=`, systemd.service(5).
-const POLICIES: [&str; 7] = ["no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always"];
-
-fn read_restart(top: &mut Table<'_>, problems: &mut Problems) -> Restart {
-    let mut table = top.take_table("restart", problems);
-    let policy = table.take("policy").and_then(|item| {
-        let text = item.scalar(["no", "always"], problems)?;
-        let known = POLICIES.contains(&text.text.as_str());
-        let wrong = || {
-            Wrong::new(
-                format!("`{}` is not one of the choices", text.text),
-                format!("write {}", value::one_of(&POLICIES)),
-            )
-        };
-        item.check(problems, known.then(|| text.text.clone()).ok_or_else(wrong))
-    });
-    let delay = table.take("delay").and_then(|item| item.read(problems, value::read_span));
-    let delay = delay.unwrap_or(Duration::from_millis(100));
-    let limit_item = table.take("limit");
-    let limit = limit_item.as_ref().and_then(|item| item.integer::<u32>(problems, "from 1"));
-    if let (Some(0), Some(item)) = (limit, &limit_item) {
-        problems.error(
-            item.span.clone(),
-            "restart.limit: 0 would forbid the first start",
-            "write policy = \"no\" to never restart",
-        );
-    }
-    let interval_item = table.take("interval");
-    let interval = interval_item.as_ref().and_then(|item| item.read(problems, positive_span));
-    match (limit, &interval_item) {
-        (None, Some(item)) if limit_item.is_none() => problems.warn(
-            item.span.clone(),
-            "restart.interval has no effect without restart.limit",
-            "add limit = 16: so many starts within the interval, then the worker stays down",
-        ),
-        _ => {}
-    }
-    let interval = interval.unwrap_or(Duration::from_secs(60));
-    if let (Some(limit), Some(item)) = (limit, &limit_item)
-        && delay.checked_mul(limit).is_some_and(|least| least >= interval)
-    {
-        problems.warn(
-            item.span.clone(),
-            format!(
-                "restart.limit is never reached: {limit} starts take longer than the interval ({}) with a delay of {}",
-                value::write_span(interval),
-                value::write_span(delay)
-            ),
-            "lengthen interval",
-        );
-    }
-    table.finish(problems);
-    Restart { policy: policy.unwrap_or("always".to_owned()), delay, limit, interval }
 }
 
 fn read_reload(top: &mut Table<'_>, problems: &mut Problems) -> Reload {
@@ -485,6 +422,8 @@ mod tests {
             "restart.delay",
             "restart.limit",
             "restart.interval",
+            "restart.backoff",
+            "restart.stop_exit_codes",
             "reload.surge",
             "reload.settle",
             "limits.memory",

@@ -272,6 +272,8 @@ fn explain(table: &str, key: &str) -> Option<String> {
         "kill_timeout" => "write timeout = \"10s\" in [stop]",
         "wait_ready" => "write on = \"message\" in [ready]",
         "listen_timeout" => "write timeout = \"10s\" in [ready]",
+        "exp_backoff_restart_delay" => "write delay = \"100ms\" and backoff = \"15s\" in [restart]",
+        "stop_exit_codes" => "write stop_exit_codes = [0] in [restart]",
         "restart_delay" => "write delay = \"1s\" in [restart]",
         "autorestart" => "write policy = \"no\" in [restart]",
         "max_restarts" => "write limit = 16 in [restart]",
@@ -281,7 +283,8 @@ fn explain(table: &str, key: &str) -> Option<String> {
         "merge_logs" | "log_file" | "out_file" | "error_file" | "log_date_format" => {
             "remove it: the logs are in the journal"
         }
-        "sticky" | "watch" | "backoff" => "this version has nothing of that kind: remove it",
+        "backoff" => "write backoff = \"15s\" in [restart]",
+        "sticky" | "watch" => "this version has nothing of that kind: remove it",
         _ => return None,
     };
     Some(remedy.to_owned())

@@ -11,6 +11,7 @@ mod file;
 mod limits;
 mod pass;
 pub mod report;
+pub mod restart;
 pub mod router;
 mod schedule;
 pub mod value;
@@ -23,6 +24,7 @@ use std::time::Duration;
 pub use check::parse;
 pub use file::nearest;
 pub use report::{Level, Problem, Report};
+pub use restart::Restart;
 pub use router::RouterSettings;
 pub use value::Listen;
 
@@ -129,16 +131,6 @@ pub struct Stop {
     /// A signal's name with `SIG`.
     pub signal: String,
     pub timeout: Duration,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Restart {
-    /// A value of systemd's `Restart=`.
-    pub policy: String,
-    pub delay: Duration,
-    /// Starts allowed within `interval`; `None`: no limit.
-    pub limit: Option<u32>,
-    pub interval: Duration,
 }
 
 /// How `appctl reload` goes about it.

@@ -28,6 +28,7 @@ pub(super) fn service_key(key: &str) -> Option<&'static str> {
         "TimeoutSec" => "write timeout in [ready] and in [stop]",
         "Restart" => "write policy in [restart]",
         "RestartSec" => "write delay in [restart]",
+        "RestartSteps" | "RestartMaxDelaySec" => "write backoff in [restart]",
         "StartLimitInterval" | "StartLimitIntervalSec" => "write interval in [restart]",
         "StartLimitBurst" => "write limit in [restart]",
         "MemoryMax" | "MemoryLimit" => "write memory in [limits]",

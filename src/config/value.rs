@@ -249,6 +249,15 @@ pub fn read_span(text: &str) -> Result<Duration, Wrong> {
     }
 }
 
+/// A span that is not 0: systemd takes 0 for "no limit" where a limit of 0 makes no sense.
+pub fn positive_span(text: &str) -> Result<Duration, Wrong> {
+    let span = read_span(text)?;
+    if span.is_zero() {
+        return Err(Wrong::new("it must be longer than 0", "write \"infinity\" for no limit"));
+    }
+    Ok(span)
+}
+
 /// Splits off `12` or `12.5`: the whole part, the fraction's digits, and what follows.
 fn read_decimal(text: &str) -> Option<(u64, &str, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

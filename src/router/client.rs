@@ -9,7 +9,8 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-pub use super::control::{Status, WorkerStatus};
+pub use super::control::{EndStatus, Status, WorkerStatus};
+pub use super::record::End;
 
 /// Largest answer that is read, bytes.
 const ANSWER_LIMIT: usize = 16 << 20;

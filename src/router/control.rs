@@ -14,6 +14,7 @@
 //! systemd made the socket with mode 0600: who can connect may ask.
 
 use super::Router;
+use super::record::End;
 use super::table::Rank;
 use crate::wire::hello::WireEncoding;
 use http_body_util::Full;
@@ -48,6 +49,16 @@ pub struct Status {
     /// Answered with an error by the router itself.
     pub refused: u64,
     pub workers: Vec<WorkerStatus>,
+    /// The last end in every slot.
+    #[serde(default)]
+    pub ends: Vec<EndStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndStatus {
+    pub slot: String,
+    #[serde(flatten)]
+    pub end: End,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +113,7 @@ impl Router {
             connections: self.handed.get(),
             refused: self.refused.get(),
             workers: workers.collect(),
+            ends: self.last_ends().into_iter().map(|(slot, end)| EndStatus { slot, end }).collect(),
         }
     }
 }

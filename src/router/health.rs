@@ -96,6 +96,7 @@ impl Router {
             "worker {slot} (pid {pid}) hangs: its event loop has stood still for {:.1} s; aborting it",
             silent.as_secs_f64()
         );
+        self.note_hung(pid, silent);
         match (self.abort.borrow().as_ref(), self.guards.borrow().get(slot)) {
             (Some(abort), _) => abort(pid),
             (None, Some(order)) => order.notify_one(),

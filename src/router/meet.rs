@@ -81,6 +81,10 @@ async fn meet(router: &Rc<Router>, mut stream: UnixStream, place: OwnedSemaphore
         Ok(Hello::Drain { slot, within }) => {
             answer(&mut stream, &drain(router, &slot, Duration::from_millis(within)).await).await
         }
+        Ok(Hello::Ended { slot, end }) => {
+            router.worker_ended(&slot, &end).await;
+            answer(&mut stream, &Answer::Done).await
+        }
         Err(error) => {
             tracing::warn!(APP = router.app, %error, "refused a process on the channel socket");
             answer(&mut stream, &Answer::Refused { reason: error.to_string() }).await
@@ -140,6 +144,7 @@ fn attach(router: &Rc<Router>, stream: UnixStream, slot: &str, encoding: Encodin
     let workers = router.wanted.get();
     let answer = |id, index| line(&Answer::Attached { id, index, workers, encoding: encoding.into() });
     let id = router.attach(OwnedFd::from(stream.into_std()?), slot, pid, encoding, answer)?;
+    tracing::info!(APP = router.app, WORKER = slot, pid, "worker {slot} (pid {pid}) starts");
     router.serve_worker(id);
     Ok(())
 }
@@ -171,6 +176,7 @@ async fn drain(router: &Router, slot: &str, within: Duration) -> Answer {
     let Some(id) = router.table.borrow_mut().drain(slot) else {
         return Answer::Done;
     };
+    router.remember(id);
     let touched = router.table.borrow().worker(id).and_then(|worker| worker.touched);
     let quiet_at = touched.map_or(Duration::ZERO, |touched| touched.saturating_add(within));
     tracing::info!(APP = router.app, WORKER = slot, "worker {slot} is draining");

@@ -2,13 +2,15 @@
 //! messages to the relay.
 //!
 //! One thread, one runtime: [`table`] and [`balance`] decide, [`link`] is a worker's channel, [`peek`] and [`handover`] a
-//! client's connection, [`record`] and `memory` what survives this process, [`refuse`] what the router says itself, [`meet`] how a worker comes in, [`control`] what the
+//! client's connection, [`record`] and `memory` what survives this process, [`refuse`] what the router says itself, [`meet`] how a worker comes in, [`ends`] how it
+//! ended, [`control`] what the
 //! operator asks. [`Router`] ties them together; [`run`] is the loop, `service` its
 //! place in systemd.
 
 pub mod balance;
 pub mod client;
 pub mod control;
+pub mod ends;
 mod handover;
 pub mod health;
 mod link;
@@ -67,6 +69,7 @@ pub struct Router {
     hub: RefCell<Hub>,
     links: RefCell<BTreeMap<WorkerId, Rc<Link>>>,
     memory: Memory,
+    ends: ends::Ends,
     /// Ends hung workers; by slot, those in the workers' own units that can.
     abort: RefCell<Option<health::Abort>>,
     guards: RefCell<HashMap<String, Rc<Notify>>>,
@@ -117,6 +120,7 @@ impl Router {
             hub: RefCell::default(),
             links: RefCell::default(),
             memory: Memory::default(),
+            ends: ends::Ends::default(),
             abort: RefCell::default(),
             guards: RefCell::default(),
             ticket_keys: RefCell::default(),
@@ -242,7 +246,7 @@ impl Router {
         }
     }
 
-    fn detach(&self, link: &Link, reason: Option<String>) {
+    fn detach(self: &Rc<Self>, link: &Link, reason: Option<String>) {
         link.close();
         self.links.borrow_mut().remove(&link.id);
         let Some(worker) = self.table.borrow_mut().detach(link.id) else {
@@ -264,7 +268,8 @@ impl Router {
                     "worker {slot}: channel closed: {reason}"
                 );
             }
-            None => tracing::info!(APP = self.app, WORKER = slot, pid, phase, "worker {slot} (pid {pid}) left"),
+            // How it ended is still to be told.
+            None => self.parted(&worker),
         }
         self.changed.notify_waiters();
         self.drained.notify_waiters();

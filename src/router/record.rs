@@ -28,6 +28,21 @@ pub enum Record {
     NodeGone { id: WorkerId, node: Node },
     /// Session ticket keys of the TLS servers at a place.
     Tickets { place: String, keys: String },
+    /// How the last worker of a slot ended.
+    Ended { slot: String, end: End },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// In a few words.
+    pub reason: String,
+    /// Seconds since 1970.
+    pub at: u64,
+    /// systemd calls it a failure.
+    pub failed: bool,
+    /// A stop or restart was asked for.
+    #[serde(default)]
+    pub ordered: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +55,10 @@ pub struct WorkerRecord {
     pub online: bool,
     pub sticky: bool,
     pub alone: bool,
+    #[serde(default)]
+    pub stood: bool,
+    #[serde(default)]
+    pub ordered: bool,
     pub since: u64,
     pub handed: u64,
     pub encoding: WireEncoding,
@@ -63,6 +82,7 @@ pub struct Picture {
     pub sessions: BTreeMap<String, WorkerId>,
     pub nodes: BTreeMap<WorkerId, BTreeSet<Node>>,
     pub tickets: BTreeMap<String, String>,
+    pub ends: BTreeMap<String, End>,
 }
 
 impl Picture {
@@ -111,6 +131,9 @@ impl Picture {
             Record::Tickets { place, keys } => {
                 self.tickets.insert(place, keys);
             }
+            Record::Ended { slot, end } => {
+                self.ends.insert(slot, end);
+            }
         }
     }
 
@@ -125,7 +148,8 @@ impl Picture {
             .flat_map(|(id, nodes)| nodes.iter().map(|node| Record::Node { id: *id, node: node.clone() }));
         let tickets =
             self.tickets.iter().map(|(place, keys)| Record::Tickets { place: place.clone(), keys: keys.clone() });
-        std::iter::once(head).chain(workers).chain(sessions).chain(nodes).chain(tickets)
+        let ends = self.ends.iter().map(|(slot, end)| Record::Ended { slot: slot.clone(), end: end.clone() });
+        std::iter::once(head).chain(workers).chain(sessions).chain(nodes).chain(tickets).chain(ends)
     }
 
     /// [`Self::records`] as lines.
@@ -174,6 +198,8 @@ mod tests {
                 online: true,
                 sticky: false,
                 alone: false,
+                stood: true,
+                ordered: false,
                 since: 7,
                 handed: 9,
                 encoding: WireEncoding::Advanced,
@@ -185,6 +211,10 @@ mod tests {
             (id.clone(), node.clone()).prop_map(|(id, node)| Record::Node { id, node }),
             (id, node).prop_map(|(id, node)| Record::NodeGone { id, node }),
             ("[ab]", "\\PC{0,9}").prop_map(|(place, keys)| Record::Tickets { place, keys }),
+            ("[12]", "[a-z]{1,5}", any::<bool>()).prop_map(|(slot, reason, failed)| Record::Ended {
+                slot,
+                end: End { reason, at: 9, failed, ordered: !failed },
+            }),
         ]
     }
 

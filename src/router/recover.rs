@@ -24,6 +24,7 @@ impl Router {
         self.memory.set_generation(known.generation + 1);
         self.table.borrow_mut().skip_to(known.last);
         self.ticket_keys.borrow_mut().extend(known.tickets.clone());
+        self.restore_ends(known.ends.clone());
         let mut gone = Vec::new();
         for worker in known.workers.values() {
             self.table.borrow_mut().restore(worker);
@@ -33,13 +34,7 @@ impl Router {
                 self.hub.borrow_mut().restore(worker.id, node.dialect, place);
             }
             if let Err(reason) = self.take_over(worker, legacy) {
-                tracing::info!(
-                    APP = self.app,
-                    WORKER = worker.slot,
-                    reason,
-                    "worker {} left while no router ran",
-                    worker.slot
-                );
+                tracing::debug!(APP = self.app, WORKER = worker.slot, reason, "a worker left while no router ran");
                 gone.push(worker.id);
             }
         }
@@ -47,7 +42,8 @@ impl Router {
             self.table.borrow_mut().open(*owner, sid);
         }
         for id in gone {
-            self.table.borrow_mut().detach(id);
+            let worker = self.table.borrow_mut().detach(id);
+            worker.iter().for_each(|worker| self.parted(worker));
             self.announce_departure(id);
             forget_worker(id);
         }
@@ -147,6 +143,8 @@ impl Router {
             online: worker.online,
             sticky: worker.sticky,
             alone: worker.alone,
+            stood: worker.stood,
+            ordered: worker.ordered,
             since: worker.since,
             handed: worker.handed,
             encoding: self.link(id)?.encoding.into(),
@@ -166,6 +164,7 @@ impl Router {
             workers: ids.iter().filter_map(|id| Some((*id, self.worker_record(*id)?))).collect(),
             sessions: sessions.collect(),
             tickets: self.ticket_keys.borrow().clone().into_iter().collect(),
+            ends: self.last_ends(),
             ..Picture::default()
         };
         for (id, dialect, place) in self.hub.borrow().nodes() {

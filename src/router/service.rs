@@ -2,6 +2,7 @@
 
 use super::{Legacy, Listeners, Router, run};
 use crate::config::router::RouterSettings;
+use crate::system::bus::Manager;
 use crate::system::{activation, log, notify};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -15,8 +16,8 @@ const START_LIMIT: u32 = 60;
 /// How often STATUS= may change.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs the router of `app` until SIGTERM or SIGINT.
-pub fn main(app: &str, settings: RouterSettings) -> ExitCode {
+/// Runs the router of `app` until SIGTERM or SIGINT. `manager`: whose unit it is.
+pub fn main(app: &str, settings: RouterSettings, manager: Manager) -> ExitCode {
     log::init(app);
     // The unit has no limit of its own, because it would hold for the reload too.
     nix::unistd::alarm::set(START_LIMIT);
@@ -43,7 +44,7 @@ pub fn main(app: &str, settings: RouterSettings) -> ExitCode {
     };
     let listeners = Listeners { public: sockets.public, channel: sockets.channel, control: sockets.control };
     let legacy = Legacy::sort(sockets.stored);
-    match LocalSet::new().block_on(&runtime, serve(app, settings, listeners, legacy)) {
+    match LocalSet::new().block_on(&runtime, serve((app, manager), settings, listeners, legacy)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(APP = app, %error, "the router failed: {error}");
@@ -52,11 +53,17 @@ pub fn main(app: &str, settings: RouterSettings) -> ExitCode {
     }
 }
 
-async fn serve(app: &str, settings: RouterSettings, listeners: Listeners, mut legacy: Legacy) -> std::io::Result<()> {
+async fn serve(
+    (app, manager): (&str, Manager),
+    settings: RouterSettings,
+    listeners: Listeners,
+    mut legacy: Legacy,
+) -> std::io::Result<()> {
     let stop = CancellationToken::new();
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopping = stop.clone();
     let router = Router::new(app, settings, &listeners.public);
+    router.set_journal(manager);
     let rolling = Rc::clone(&router);
     tokio::task::spawn_local(async move {
         tokio::select! {

@@ -74,6 +74,10 @@ pub struct Worker {
     pub sticky: bool,
     /// It has bound a port by itself, and takes no connections for that from us.
     pub alone: bool,
+    /// It has been ready once.
+    pub stood: bool,
+    /// It is being stopped.
+    pub ordered: bool,
 }
 
 impl Worker {
@@ -157,6 +161,8 @@ impl Table {
             online: false,
             sticky: false,
             alone: false,
+            stood: false,
+            ordered: false,
         };
         self.workers.entry(id).or_insert(worker)
     }
@@ -183,6 +189,8 @@ impl Table {
         worker.online = known.online;
         worker.sticky = known.sticky;
         worker.alone = known.alone;
+        worker.stood = known.stood || known.phase != Phase::Starting;
+        worker.ordered = known.ordered;
         worker.handed = known.handed;
         worker.servers.clone_from(&known.servers);
     }
@@ -258,7 +266,7 @@ impl Table {
         };
         let becomes = counts && worker.phase == Phase::Starting;
         if becomes {
-            worker.phase = Phase::Ready;
+            (worker.phase, worker.stood) = (Phase::Ready, true);
         }
         becomes
     }
@@ -266,7 +274,8 @@ impl Table {
     /// Out of rotation; says whether the slot has a worker.
     pub fn drain(&mut self, slot: &str) -> Option<WorkerId> {
         let id = self.in_slot(slot)?.id;
-        self.workers.get_mut(&id)?.phase = Phase::Draining;
+        let worker = self.workers.get_mut(&id)?;
+        (worker.phase, worker.ordered) = (Phase::Draining, true);
         Some(id)
     }
 

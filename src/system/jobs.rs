@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use zbus::OwnedObjectPath;
 
 use super::bus::{BusError, Finished, Properties, Systemd, Verb};
+use super::ended::How;
 
 /// One job that did not end as wished.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,33 +71,18 @@ pub async fn run(
 
 /// The reason that a job failed, in words.
 fn reason(unit: &str, result: &str, properties: &Properties) -> String {
-    let unit_result = properties.text("Result").unwrap_or_default();
-    // CLD_EXITED, CLD_KILLED and CLD_DUMPED of sigaction(2).
-    let status = match (properties.i32("ExecMainCode"), properties.i32("ExecMainStatus")) {
-        (Some(1), Some(status)) if status != 0 => format!("its process exited with status {status}"),
-        (Some(2 | 3), Some(signal)) => format!("its process was killed by {}", signal_name(signal)),
-        (Some(1), Some(_)) => "its process exited with status 0 before it was ready".to_owned(),
-        _ => String::new(),
-    };
-    match (result, unit_result) {
-        ("failed", "resources") if unit.ends_with(".socket") => {
+    let (how, ready) = How::of_unit(properties);
+    match result {
+        "failed" if how.result == "resources" && unit.ends_with(".socket") => {
             "its address cannot be opened; is another program using it?".to_owned()
         }
-        ("failed", "timeout") => "it was not ready in time".to_owned(),
-        ("timeout", _) => "it took too long".to_owned(),
-        ("failed", "start-limit-hit") => "it failed too often; its last try:".to_owned(),
-        ("failed", "oom-kill") => "it ran out of memory".to_owned(),
-        ("failed", _) if !status.is_empty() => status,
-        ("failed", "" | "success") => "it failed".to_owned(),
-        ("failed", other) => other.to_owned(),
-        ("dependency", _) => "a unit that it needs did not start".to_owned(),
-        ("canceled", _) => "another command cancelled it".to_owned(),
-        (other, _) => other.to_owned(),
+        "failed" if how.exit.is_none() && !how.failed() => "it failed".to_owned(),
+        "failed" => how.reason(ready),
+        "timeout" => "it took too long".to_owned(),
+        "dependency" => "a unit that it needs did not start".to_owned(),
+        "canceled" => "another command cancelled it".to_owned(),
+        other => other.to_owned(),
     }
-}
-
-fn signal_name(number: i32) -> String {
-    nix::sys::signal::Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |it| it.as_str().to_owned())
 }
 
 #[cfg(test)]

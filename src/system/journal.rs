@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use super::bus::Manager;
+use super::ended::MARK;
 
 /// Which lines: the apps' own, and what systemd says about their units.
 #[derive(Debug, Clone)]
@@ -149,13 +150,31 @@ impl Last<'_> {
 
     fn read(&self, matches: &[String]) -> io::Result<Vec<String>> {
         let mut arguments: Vec<String> =
-            vec!["--no-pager".into(), "--quiet".into(), "--output=cat".into(), format!("--lines={}", self.lines)];
+            vec!["--no-pager".into(), "--quiet".into(), "--output=cat".into(), format!("--lines={}", self.lines + 1)];
         if self.manager == Manager::User {
             arguments.push("--user".into());
         }
         arguments.extend_from_slice(matches);
-        run(&arguments)
+        let mut lines = run(&arguments)?;
+        lines.retain(|line| !line.starts_with(MARK));
+        Ok(lines.split_off(lines.len().saturating_sub(self.lines as usize)))
     }
+}
+
+/// What one run of a unit wrote, its last `lines`, oldest first. `invocation`: the run's id in hex.
+pub async fn of_a_run(manager: Manager, unit: &str, invocation: &str, lines: u32) -> io::Result<Vec<String>> {
+    let mut journalctl = tokio::process::Command::new("journalctl");
+    journalctl.args(["--no-pager", "--quiet", "--output=cat", &format!("--lines={lines}")]);
+    let field = match manager {
+        Manager::System => "_SYSTEMD_UNIT",
+        Manager::User => {
+            journalctl.arg("--user");
+            "_SYSTEMD_USER_UNIT"
+        }
+    };
+    journalctl.args([format!("_SYSTEMD_INVOCATION_ID={invocation}"), format!("{field}={unit}")]);
+    let output = journalctl.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).output().await?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }
 
 /// Asks journald to write out what it has, so that the last words of a process are there to be read. For root alone.

@@ -2,10 +2,11 @@
 //!
 //! [`activation`] takes sockets from systemd, [`notify`] talks back to it, [`scm`] passes descriptors over a channel,
 //! [`peer`] proves who is at the other end of a socket, [`log`] writes to the journal and [`journal`] reads it, [`bus`]
-//! asks the manager to start and stop units, [`memory`] measures them.
+//! asks the manager to start and stop units; [`ended`] says why one ended, [`memory`] measures them.
 
 pub mod activation;
 pub mod bus;
+pub mod ended;
 pub mod jobs;
 pub mod journal;
 pub mod log;
@@ -17,3 +18,4 @@ pub mod process;
 pub mod scm;
 pub mod shared;
 pub mod sock;
+pub mod version;

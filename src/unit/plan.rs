@@ -332,6 +332,8 @@ fn worker(app: &App, names: &Names) -> UnitFile {
     let drain = format!("--timeout={}", write_span(app.drain));
     // `-`: a router that cannot answer must not make a worker that stops in order a failed one.
     unit.set("Service", "ExecStop", format!("-{} %i", command(app.scope, &["worker", "drain", &drain, &app.name])));
+    // `-`: a word about the end must not become another end.
+    unit.set("Service", "ExecStopPost", format!("-{} %i", ended(app)));
     unit.set("Service", "Slice", specifiers(&names.slice));
 
     let dynamic = app.user.is_none() && app.scope == Scope::System;
@@ -344,12 +346,19 @@ fn worker(app: &App, names: &Names) -> UnitFile {
 
     unit.set("Service", "Restart", &app.restart.policy);
     unit.set("Service", "RestartSec", write_span(app.restart.delay));
+    // systemd 254 and newer; before that the pause stays what it is.
+    let steps = app.restart.steps();
+    unit.fill("Service", "RestartSteps", steps.map(|steps| steps.to_string()));
+    unit.fill("Service", "RestartMaxDelaySec", steps.and(app.restart.backoff).map(write_span));
+    let codes: Vec<String> = app.restart.stop_exit_codes.iter().map(u8::to_string).collect();
+    unit.fill("Service", "RestartPreventExitStatus", (!codes.is_empty()).then(|| codes.join(" ")));
     unit.set("Service", "TimeoutStartSec", write_span(app.ready_timeout));
     unit.set("Service", "TimeoutStopSec", write_span(stop_phase(app)));
     unit.set("Service", "KillSignal", &app.stop.signal);
     let clean = ["SIGHUP", "SIGINT", "SIGTERM", "SIGPIPE"].contains(&app.stop.signal.as_str());
     let own = if clean { String::new() } else { format!(" {}", app.stop.signal) };
-    unit.set("Service", "SuccessExitStatus", format!("143 130{own}"));
+    let codes: String = codes.iter().filter(|code| *code != "0").map(|code| format!(" {code}")).collect();
+    unit.set("Service", "SuccessExitStatus", format!("143 130{own}{codes}"));
     unit.fill("Service", "MemoryMax", app.limits.memory.as_ref());
     unit.fill("Service", "CPUQuota", app.limits.cpu.as_ref());
     unit.fill("Service", "TasksMax", app.limits.tasks.as_ref());
@@ -359,6 +368,18 @@ fn worker(app: &App, names: &Names) -> UnitFile {
         unit.add("Service", key, value);
     }
     unit
+}
+
+/// The command that tells how a worker ended, and by these flags what comes next.
+fn ended(app: &App) -> String {
+    let restart = &app.restart;
+    let mut words = vec!["worker".to_owned(), "ended".to_owned(), format!("--restart={}", restart.policy)];
+    words.push(format!("--delay={}", write_span(restart.delay)));
+    words.extend(restart.backoff.map(|most| format!("--backoff={}", write_span(most))));
+    let codes: Vec<String> = restart.stop_exit_codes.iter().map(u8::to_string).collect();
+    words.extend((!codes.is_empty()).then(|| format!("--stop-exit-codes={}", codes.join(","))));
+    words.push(app.name.clone());
+    command(app.scope, &words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// Accounts that Debian and Fedora have from the start. A "dynamic" user of such a name would be that very account.

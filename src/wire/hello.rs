@@ -32,14 +32,49 @@ pub enum Hello {
         /// How long it may take, milliseconds.
         within: u64,
     },
+    /// The slot's worker has ended; answer when that is written down.
+    Ended { slot: String, end: Ended },
+}
+
+/// How a worker ended, by systemd's word.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// `$SERVICE_RESULT`, `$EXIT_CODE`, `$EXIT_STATUS`.
+    pub result: String,
+    pub code: String,
+    pub status: String,
+    /// Of the run, in hex.
+    pub invocation: Option<String>,
+    pub next: Option<Next>,
+    /// Its main process, where that is known better than to the router…
+    #[serde(default)]
+    pub pid: Option<i32>,
+    /// …and whether it was told to stop.
+    #[serde(default)]
+    pub ordered: Option<bool>,
+}
+
+/// Before a pause that has not always the same length.
+pub const UP_TO: &str = "up to ";
+
+/// What comes after an end that nobody asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Next {
+    /// It stays down.
+    Nothing,
+    /// It is started again after this pause, a span of time, maybe with [`UP_TO`].
+    Restart(String),
 }
 
 impl Hello {
     pub fn slot(&self) -> &str {
         match self {
-            Self::Attach { slot, .. } | Self::Ready { slot, .. } | Self::Guard { slot } | Self::Drain { slot, .. } => {
-                slot
-            }
+            Self::Attach { slot, .. }
+            | Self::Ready { slot, .. }
+            | Self::Guard { slot }
+            | Self::Drain { slot, .. }
+            | Self::Ended { slot, .. } => slot,
         }
     }
 }

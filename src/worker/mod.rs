@@ -1,9 +1,10 @@
 //! What runs inside a worker's unit, beside and before the program itself.
 //!
-//! [`exec`] is ExecStart= and becomes the program, [`ready`] is ExecStartPost=, [`drain`] is ExecStop=; [`guard`] runs
-//! beside the program.
+//! [`exec`] is ExecStart= and becomes the program, [`ready`] is ExecStartPost=, [`drain`] is ExecStop=, [`ended`]
+//! is ExecStopPost=; [`guard`] runs beside the program.
 
 pub mod drain;
+pub mod ended;
 pub mod environment;
 pub mod exec;
 pub mod guard;

@@ -1,15 +1,18 @@
 //! ExecStartPost= of a worker: ends when the router counts the worker as ready, so that `systemctl start APP@SLOT` means it.
 
 use super::{Worker, WorkerError};
-use crate::system::process::{either_readable, pidfd};
+use crate::system::process::{either_readable, pidfd, readable_within};
 use crate::wire::hello::Hello;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Between the end of the main process by a signal and the same signal's arrival here.
 const SIGNAL_LAG: Duration = Duration::from_millis(100);
+
+/// Between the end of a process' channel and its own.
+const GOING: Duration = Duration::from_secs(1);
 
 /// Waits. `pid`: the worker's main process (`$MAINPID`).
 pub fn ready(worker: &Worker, pid: i32) -> Result<(), WorkerError> {
@@ -32,9 +35,17 @@ pub fn ready(worker: &Worker, pid: i32) -> Result<(), WorkerError> {
             Ok(_) => return Ok(()),
             // The router went away; the next one is asked, for as long as the worker lives and systemd allows.
             Err(error) if error.is_end() => {}
+            // Its channel is closed first, then it is gone.
+            Err(WorkerError::Refused { .. }) if main.as_ref().is_some_and(|main| has_ended(main, GOING)) => {
+                return Err(WorkerError::Ended);
+            }
             Err(error) => return Err(error),
         }
     }
+}
+
+fn has_ended(main: &OwnedFd, within: Duration) -> bool {
+    readable_within(main, within).unwrap_or(false)
 }
 
 /// A worker that is stopped while it starts did not fail: systemd would say so if the signal killed this process.

@@ -1,6 +1,7 @@
 //! Workers that hang, crash and loop: issue 3, lines 4 to 6.
 
 use crate::boxed::{Boxed, Options};
+use serde_json::Value;
 
 /// Answers with its pid; can block its event loop.
 const APP: &str = "
@@ -46,6 +47,9 @@ fn a_hung_worker_is_aborted_and_the_others_serve_on() {
     until_ready(&machine, 3);
     let journal = machine.journal("-u app.service");
     assert!(journal.contains("hangs: its event loop has stood still for"), "{journal}");
+    assert!(journal.contains(" ended: hung for 2 s; systemd starts it again in 100ms"), "{journal}");
+    let list = machine.ok("appctl list");
+    assert!(list.contains("  1 (hung for 2 s)  "), "{list}");
     assert!(
         machine.journal("-u 'app@*'").contains("status=6/ABRT") || machine.journal("-u 'app@*'").contains("dumped")
     );
@@ -87,7 +91,13 @@ fn a_crash_loop_in_one_slot_ends_at_its_limit_and_the_others_serve() {
         machine.ok("curl -sf -m 5 http://127.0.0.1:3000/");
     }
     let list = machine.ok("appctl list");
-    assert!(list.lines().any(|line| line.contains("failed")), "{list}");
+    assert!(list.contains("  failed (exit status 7; failed too often)  "), "{list}");
+    let json = machine.ok("appctl list --json app");
+    let worker = &serde_json::from_str::<Value>(&json).unwrap()[0]["workers"][1];
+    assert_eq!(worker["last_end"]["reason"], "exit status 7", "{worker}");
+    let status = machine.ok("appctl status app");
+    assert!(status.contains("worker 2: exit status 7, "), "{status}");
+    assert!(machine.journal("-u app.service").contains(" ended: exit status 7; systemd starts it again in 100ms"));
     machine.write("/srv/hang.js", APP);
     machine.ok("appctl restart app");
     until_ready(&machine, 3);

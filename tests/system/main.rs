@@ -5,6 +5,7 @@
 
 mod boxed;
 mod commands;
+mod ends;
 mod harness;
 mod heads;
 mod hung;

@@ -28,6 +28,11 @@ impl Table {
         self.promised.insert(slot.to_owned(), index);
     }
 
+    /// Whether the worker of that slot, here or still to come, is on trial.
+    pub fn is_on_trial(&self, slot: &str) -> bool {
+        self.promised.contains_key(slot)
+    }
+
     /// The trial of that slot's worker is over.
     pub fn admit(&mut self, slot: &str) {
         self.promised.remove(slot);
