@@ -23,6 +23,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<ExitCode, Failure> {
     let app = app(arguments, printer)?;
+    if app.limits.memory_reload.is_some() {
+        printer.warning("limits.memory_reload has no effect without systemd: no worker is replaced");
+    }
     let mut options =
         foreground::Options::of(&app, processors()).map_err(|error| Failure::failed(error.to_string()))?;
     options.time = arguments.script.time;
