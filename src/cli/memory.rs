@@ -63,7 +63,10 @@ pub(super) async fn run(arguments: &Arguments, scope: Scope) -> Result<u8, Failu
             () = tokio::time::sleep(arguments.every) => {}
             () = keeper.stop.cancelled() => return Ok(DONE),
         }
-        let workers = keeper.look().await;
+        let workers = tokio::select! {
+            workers = keeper.look() => workers,
+            () = keeper.stop.cancelled() => return Ok(DONE),
+        };
         for finding in excess.look(began.elapsed(), &workers) {
             match finding {
                 Finding::Early { seen, age } => keeper.tell_early(&seen, age),

@@ -26,6 +26,9 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<ExitCode, 
     if app.watch.is_some() || !app.schedule.is_empty() {
         printer.warning("no watch and no [schedule] in the foreground: units of systemd's do that");
     }
+    if app.limits.memory_reload.is_some() {
+        printer.warning("limits.memory_reload has no effect without systemd: no worker is replaced");
+    }
     let mut options =
         foreground::Options::of(&app, processors()).map_err(|error| Failure::failed(error.to_string()))?;
     options.time = arguments.script.time;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::exit::Failure;
-use crate::config::{Restart, Scope, Workers};
+use crate::config::{Restart, Scope, Workers, value};
 
 /// How a file begins that `appctl start` wrote.
 pub const WRITTEN_BY_START: &str = "# Written by `appctl start`.";
@@ -191,8 +191,7 @@ pub fn describe(flags: &Flags, place: &Place, find: impl Fn(&str) -> Option<Path
         Some(name) => name.clone(),
         None => place.script.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
     };
-    crate::config::value::check_name(&name)
-        .map_err(|wrong| Failure::Usage(format!("{}; choose another by --name", wrong.reason)))?;
+    value::check_name(&name).map_err(|wrong| Failure::Usage(format!("{}; choose another by --name", wrong.reason)))?;
     let script = text(&place.script)?;
     let runner = match flags.interpreter.as_deref() {
         Some("none") => None,
@@ -294,9 +293,9 @@ fn stop(flags: &Flags) -> Vec<String> {
 
 fn limits(flags: &Flags) -> Result<Vec<String>, Failure> {
     let Some(typed) = &flags.max_memory_restart else { return Ok(Vec::new()) };
-    let bytes = crate::config::value::read_size(typed)
+    let bytes = value::read_size(typed)
         .map_err(|wrong| Failure::Usage(format!("--max-memory-restart: {}: {}", wrong.reason, wrong.remedy)))?;
-    Ok(vec![format!("memory_reload = \"{}\"", crate::config::value::write_size(bytes))])
+    Ok(vec![format!("memory_reload = \"{}\"", value::write_size(bytes))])
 }
 
 fn schedule(flags: &Flags) -> Vec<String> {

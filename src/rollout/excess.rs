@@ -37,6 +37,7 @@ pub enum Finding {
 pub struct Excess {
     limit: u64,
     least: Duration,
+    /// Never forgotten: one that crashes is not there for a while.
     known: BTreeMap<u32, Known>,
 }
 
@@ -66,7 +67,6 @@ impl Excess {
 
     /// What is to be done. At most one worker is to be replaced: the one that uses most. `now`: since some instant.
     pub fn look(&mut self, now: Duration, workers: &[Seen]) -> Vec<Finding> {
-        self.known.retain(|index, _| workers.iter().any(|worker| worker.index == *index));
         let mut findings = Vec::new();
         let mut worst: Option<&Seen> = None;
         for worker in workers {

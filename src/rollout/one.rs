@@ -13,7 +13,10 @@ impl Rollout<'_> {
         self.ledger.update(|progress| progress.left = vec![slot.to_owned()]);
         let outcome = tokio::select! {
             outcome = self.bring_heir(slot) => outcome,
-            () = self.stop.cancelled() => Err(RolloutError::Aborted),
+            () = self.stop.cancelled() => Err(match self.why_stopped().await {
+                stopped @ RolloutError::Stopped => stopped,
+                _ => RolloutError::Aborted,
+            }),
             () = ended(self.router) => Err(RolloutError::RouterDied),
         };
         let stands = !self.ledger.now().replaced.is_empty();

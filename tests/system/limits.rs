@@ -57,6 +57,11 @@ fn a_worker_that_eats_too_much_is_killed_and_started_again() {
     assert_eq!(units.lines().filter(restarts).count(), 1, "one worker of two\n{units}");
     let journal = file(results, "eat.journal");
     assert!(journal.contains("Failed with result 'oom-kill'"), "{journal}");
+    let told = |text: &str| text.matches("out of memory").count();
+    let (list, status) = (file(results, "eat.list"), file(results, "eat.status"));
+    assert!(list.contains("1 (out of memory)"), "{list}");
+    assert!(told(status) >= 1 && status.contains("Last ends:"), "{status}");
+    assert!(journal.lines().any(|line| line.starts_with("worker ") && told(line) == 1), "{journal}");
     // Nobody else was cut off: what the dying one had not yet taken was given to the other.
     let answers = file(results, "eat.answers");
     let served = answers.lines().filter(|line| line.contains("\"result\":\"/who\"")).count();
