@@ -4,8 +4,7 @@
 
 use crate::config::restart::GROWTH;
 use crate::config::router::RouterSettings;
-use crate::config::value::Listen;
-use crate::config::value::write_span;
+use crate::config::value::{Listen, write_span};
 use crate::config::{App, Runtime};
 use crate::router::{Listeners, Router, run};
 use crate::system::activation::Listener;
@@ -273,7 +272,8 @@ impl House {
             () = self.stop.cancelled() => {}
         }
         match self.options.backoff {
-            Some(most) => delay.mul_f64(GROWTH).min(most),
+            // Whole milliseconds, since they are told.
+            Some(most) => Duration::from_millis((delay.as_secs_f64() * GROWTH * 1000.0) as u64).min(most),
             None => (delay * 2).clamp(Duration::from_millis(100), MOST_DELAY),
         }
     }
