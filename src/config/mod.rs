@@ -14,6 +14,7 @@ mod pass;
 pub mod report;
 pub mod router;
 mod schedule;
+mod stop;
 pub mod value;
 mod watch;
 
@@ -26,6 +27,7 @@ pub use check::parse;
 pub use file::nearest;
 pub use report::{Level, Problem, Report};
 pub use router::RouterSettings;
+pub use stop::Stop;
 pub use value::Listen;
 
 /// Which manager runs the app: the system's, or the calling user's own.
@@ -125,13 +127,6 @@ pub enum Start {
     Demand,
     /// Only when asked.
     Manual,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stop {
-    /// A signal's name with `SIG`.
-    pub signal: String,
-    pub timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

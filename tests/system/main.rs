@@ -5,6 +5,7 @@
 
 mod boxed;
 mod commands;
+mod farewell;
 mod harness;
 mod heads;
 mod hung;
