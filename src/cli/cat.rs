@@ -58,8 +58,11 @@ mod tests {
     fn units_are_shown_as_written() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("etc/appctl")).unwrap();
-        std::fs::write(root.path().join("etc/appctl/a.toml"), "exec = 'node /x.js'\nlisten = 80\nworkers = 'max'")
-            .unwrap();
+        std::fs::write(
+            root.path().join("etc/appctl/a.toml"),
+            "exec = 'node /x.js'\nlisten = 80\nworkers = 'max'\nwatch = '/srv'\nschedule.reload = 'daily'",
+        )
+        .unwrap();
         std::fs::write(root.path().join("etc/appctl/b.toml"), "exec = 7").unwrap();
         let path = root.path().to_owned();
         let places = Places::new(Scope::System, |name| (name == "APPCTL_ROOT").then(|| path.clone().into())).unwrap();
@@ -67,7 +70,17 @@ mod tests {
         generator::generate(&places, 2, &out);
         let Output { out: text, code, .. } = show(&["a".to_owned()], Some(&places), 2);
         assert_eq!(code, 0);
-        for name in ["a.service", "a@.service", "a.socket", "a-channel.socket", "a-control.socket", "a.slice"] {
+        for name in [
+            "a.service",
+            "a@.service",
+            "a.socket",
+            "a-channel.socket",
+            "a-control.socket",
+            "a.slice",
+            "a-watch.service",
+            "a-reload.timer",
+            "a-reload.service",
+        ] {
             let unit = std::fs::read_to_string(out.join(name)).unwrap();
             assert!(text.contains(&format!("# /run/systemd/generator/{name}\n{unit}")), "{name}");
         }

@@ -31,7 +31,7 @@ pub(super) async fn run(act: Act, name: &str, scope: Scope, printer: &Printer) -
         Act::Restart => ("restart", &names.restart_timer),
     };
     if !Elapsed::of(&manager.properties(timer).await?).is_none_or(|elapsed| elapsed.is_due(SystemTime::now())) {
-        printer.note(&format!("{word} of {name} is not due: its timer was only started anew"));
+        printer.note(&format!("{word} of {name} is not due: its time was before the timer was started, or long ago"));
         return Ok(DONE);
     }
     let router = manager.properties(&names.router).await?;

@@ -1,6 +1,7 @@
 //! When changes become a reload (pure): many that come together are one, and those that come during a reload are one more
 //! after it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -32,13 +33,13 @@ pub struct Burst {
     pub others: usize,
     /// Reload follows upon reload: the app itself seems to write what is watched.
     pub circular: bool,
-    seen: Vec<PathBuf>,
+    seen: BTreeSet<PathBuf>,
     first: Instant,
     last: Instant,
 }
 
 /// More paths than this need not be told apart.
-const SEEN_MAX: usize = 100;
+const SEEN_MAX: usize = 10_000;
 
 impl Debounce {
     pub fn changed(&mut self, path: &Path, now: Instant) {
@@ -46,13 +47,12 @@ impl Debounce {
             path: path.to_owned(),
             others: 0,
             circular: false,
-            seen: Vec::new(),
+            seen: BTreeSet::new(),
             first: now,
             last: now,
         });
         burst.last = now;
-        if burst.path != path && burst.seen.len() < SEEN_MAX && !burst.seen.iter().any(|it| it == path) {
-            burst.seen.push(path.to_owned());
+        if burst.path != path && burst.seen.len() < SEEN_MAX && burst.seen.insert(path.to_owned()) {
             burst.others += 1;
         }
     }
