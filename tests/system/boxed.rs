@@ -76,8 +76,7 @@ pub(crate) struct Boxed {
     leader: u32,
     keeper: Child,
     base: PathBuf,
-    /// Where systemd-nspawn reports.
-    notify: UnixDatagram,
+    name: String,
     /// Control groups of units.
     groups: Mutex<HashMap<String, String>>,
 }
@@ -98,9 +97,7 @@ impl Boxed {
         std::fs::write(base.join("stage/etc/machine-id"), format!("{process:024x}{number:08x}\n")).unwrap();
         symlink(tree().unwrap_or_else(|| "/".into()), base.join("lower")).unwrap();
 
-        let address = SocketAddr::from_abstract_name(&name).unwrap();
-        let notify = UnixDatagram::bind_addr(&address).unwrap();
-        notify.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let notify = hear(&name);
         let mut command = Command::new("setsid");
         command.arg("bash").arg(Path::new(MANIFEST).join("tests/system/boot.sh"));
         command.arg(&name).arg(&base).arg(format!("@{name}"));
@@ -112,36 +109,38 @@ impl Boxed {
         let keeper = command.stdin(Stdio::piped()).stdout(Stdio::inherit()).spawn().unwrap();
 
         // From here on a panic takes the box down.
-        let mut machine = Self { leader: 0, keeper, base, notify, groups: Mutex::default() };
-        machine.await_ready();
+        let mut machine = Self { leader: 0, keeper, base, name, groups: Mutex::default() };
+        machine.await_ready(&notify);
         machine
     }
 
     /// `systemctl reboot`; returns when the box is up again, on the same disk.
     pub(crate) fn reboot(&mut self) {
+        let notify = hear(&self.name);
         // The answer may be lost with the bus.
         let _ = self.shell("systemctl reboot");
         self.leader = 0;
-        self.await_ready();
+        self.await_ready(&notify);
     }
 
     /// All of it ends at once, and is booted again on the same disk.
     pub(crate) fn power_loss(&mut self) {
+        let notify = hear(&self.name);
         std::fs::write(self.base.join("again"), "").unwrap();
         let leader = Pid::from_raw(self.leader.try_into().unwrap());
         nix::sys::signal::kill(leader, nix::sys::signal::Signal::SIGKILL).unwrap();
         self.leader = 0;
-        self.await_ready();
+        self.await_ready(&notify);
     }
 
-    fn await_ready(&mut self) {
+    fn await_ready(&mut self, notify: &UnixDatagram) {
         let deadline = Instant::now() + LIMIT;
         let mut buffer = [0; 4096];
         loop {
             assert!(!self.base.join("ended").exists(), "the box ended while it booted");
             assert!(self.keeper.try_wait().unwrap().is_none(), "the box could not be made");
             assert!(Instant::now() < deadline, "the box did not boot within {LIMIT:?}");
-            let Ok(length) = self.notify.recv(&mut buffer) else { continue };
+            let Ok(length) = notify.recv(&mut buffer) else { continue };
             for line in String::from_utf8_lossy(&buffer[..length]).lines() {
                 if let Some(pid) = line.strip_prefix("X_NSPAWN_LEADER_PID=") {
                     self.leader = pid.parse().unwrap();
@@ -309,6 +308,14 @@ impl Drop for Boxed {
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();
     }
+}
+
+/// Where systemd-nspawn and the box's systemd report. Only for the time of a boot: the systemd of a box would stand still
+/// once nobody reads here.
+fn hear(name: &str) -> UnixDatagram {
+    let notify = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
+    notify.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    notify
 }
 
 /// The root to boot other than this machine's own.

@@ -346,3 +346,59 @@ fn a_release_that_failed_is_on_hold() {
     let now = status(&machine);
     assert_eq!((&now["on_hold"], &now["reload"]), (&Value::Bool(false), &Value::Null), "{now}");
 }
+
+/// Whatever comes, whenever it comes.
+#[test]
+fn a_reload_may_be_cut_short_at_any_moment() {
+    let rounds: u64 = std::env::var("ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
+    let Some(machine) = start(2) else { return };
+    machine.write("/opt/throws.js", "setTimeout(() => { throw new Error('no'); }, 100)");
+    let cuts = [
+        "systemctl kill --kill-whom=control --signal=KILL app || true",
+        "systemctl stop app",
+        "appctl reload --abort app || true",
+        "systemctl kill --kill-whom=main --signal=KILL app",
+        "systemctl restart app",
+        "systemctl kill --signal=KILL app",
+        "appctl restart app || true",
+        "systemctl daemon-reload",
+    ];
+    let mut random = u64::from(std::process::id()) | 1;
+    for round in 0..rounds {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let good = random & 1 == 0;
+        // While it runs, mostly.
+        let delay = (random >> 8) % if good { 1800 } else { 900 };
+        let cut = cuts[usize::try_from(round + u64::from(std::process::id())).unwrap() % cuts.len()];
+        let release = file(2, &format!("r{round}"), "").replace("500ms", "200ms");
+        machine.write(FILE, &if good { release } else { release.replace("worker.js", "/opt/throws.js") });
+        let mut reload = background(&machine, "systemctl reload app");
+        std::thread::sleep(std::time::Duration::from_millis(delay));
+        let over = reload.try_wait().unwrap();
+        println!(
+            "{:?} round {round}: good {good}, after {delay} ms ({over:?}): {cut}",
+            std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()
+        );
+        machine.ok(cut);
+        let output = reload.wait_with_output().unwrap();
+        println!("  {} {}", code(&output), text(&output).trim());
+        machine
+            .until("no job is left", || (machine.ok("systemctl list-jobs --no-legend | wc -l") == "0").then_some(()));
+        if cut.ends_with("stop app") {
+            crate::reload::all_is_quiet(&machine);
+        } else if good || !cut.contains("restart") {
+            machine.until("the router is there", || machine.is_active("app.service").then_some(()));
+            all_is_well(&machine, 2);
+        }
+        // A good one is taken from any state.
+        machine.write(FILE, &file(2, &format!("g{round}"), "").replace("500ms", "50ms"));
+        machine.ok("appctl start app || true");
+        let output = machine.shell("appctl reload app");
+        assert_eq!(code(&output), 0, "{}", text(&output));
+        all_is_well(&machine, 2);
+        assert!(versions(&machine).iter().all(|(_, version)| *version == format!("g{round}")));
+        assert_eq!(status(&machine)["on_hold"], false);
+    }
+}

@@ -190,7 +190,7 @@ pub(crate) fn background(machine: &Boxed, line: &str) -> Child {
 
 /// Nothing of the app runs, and nothing failed.
 #[track_caller]
-fn all_is_quiet(machine: &Boxed) {
+pub(crate) fn all_is_quiet(machine: &Boxed) {
     let units = machine.ok("systemctl list-units --all --no-legend --plain 'app@*' app.service app.socket 'app-*.socket' | awk '{ print $1, $3 }'");
     assert!(units.lines().all(|line| line.ends_with(" inactive")), "{units}");
     assert_eq!(machine.ok("ps -e -o args= | grep -c '[w]orker.js\\|[g]ated.js\\|[a]ppctl ro' || true"), "0");
