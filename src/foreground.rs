@@ -273,7 +273,7 @@ impl House {
         }
         match self.options.backoff {
             // Whole milliseconds, since they are told.
-            Some(most) => Duration::from_millis((delay.as_secs_f64() * GROWTH * 1000.0) as u64).min(most),
+            Some(most) => Duration::from_millis((delay.as_secs_f64() * GROWTH * 1000.0).round() as u64).min(most),
             None => (delay * 2).clamp(Duration::from_millis(100), MOST_DELAY),
         }
     }

@@ -215,7 +215,7 @@ fn workers_that_leave() {
         ("/process", "left /process 0 false"),
     ] {
         let gone = cluster.get(target).text();
-        cluster.until_all(&[line, &format!("(pid {gone}) ended: exit status: 0"), "is ready"]);
+        cluster.until_all(&[line, &format!("(pid {gone}) ended: exit status 0"), "is ready"]);
         for _ in 0..10 {
             assert_ne!(cluster.get("/").text(), gone, "{target}");
         }

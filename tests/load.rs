@@ -132,7 +132,7 @@ fn the_others_learn_of_a_death_at_once() {
         let everybody = ask(&cluster, &sessions[1].1);
         assert!(sessions.len() <= everybody.1, "{everybody:?}");
         signal(sessions[0].0, "KILL");
-        cluster.until("signal: 9");
+        cluster.until("ended: killed by SIGKILL");
         let started = Instant::now();
         for (_, sid) in &sessions[1..] {
             let (error, count) = ask(&cluster, sid);

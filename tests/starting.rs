@@ -68,7 +68,7 @@ fn those_over_the_limit_are_told_to_come_again() {
 #[test]
 fn no_worker_within_the_wait_is_503() {
     let mut cluster = Cluster::script("process.exit(1)", 1, "[router]\nwait_timeout = \"300ms\"");
-    cluster.until("exit status: 1");
+    cluster.until("ended: exit status 1");
     assert_unavailable(&read_response(&mut ask(&cluster)));
 }
 
@@ -82,7 +82,7 @@ fn no_worker_that_could_come_is_503() {
         1,
         "[router]\nwait_timeout = \"300ms\"\n[restart]\npolicy = \"no\"",
     );
-    cluster.until("left");
+    cluster.until("has closed its channel");
     assert_unavailable(&read_response(&mut ask(&cluster)));
 }
 

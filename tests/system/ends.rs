@@ -271,7 +271,8 @@ fn a_users_own_workers_have_reasons_too() {
 /// A router that hangs or is down does not hold up a worker's restart.
 #[test]
 fn a_deaf_router_delays_no_restart() {
-    let Some(machine) = boot(1, "") else { return };
+    // systemd itself would not end the command that tells the router.
+    let Some(machine) = boot(1, "[stop]\ntimeout = \"2min\"") else { return };
     let (router, pid) = (machine.main_pid("app.service").unwrap(), machine.main_pid("app@1.service").unwrap());
     machine.ok(&format!("kill -STOP {router}; kill -KILL {pid}"));
     machine.until("systemd starts it again", || (machine.property("app@1.service", "NRestarts") == "1").then_some(()));
