@@ -32,7 +32,7 @@ appctl stop eat
 # ---- memory_reload: first one reads a large file, then one eats
 current() { cat "/sys/fs/cgroup/grow.slice/$1/memory.current"; }
 replaced() { journalctl --sync; journalctl -q -o cat -u grow | grep -q ': replacing it'; }
-gone() { [ "$(systemctl list-units --no-legend --state=active 'grow@*' | wc -l)" = 2 ] && systemctl is-active grow@3; }
+gone() { [ "$(systemctl list-units --no-legend --state=activating,active,deactivating 'grow@*' | wc -l)" = 2 ] && systemctl is-active grow@3; }
 head -c 300M /dev/zero >/opt/large
 sync; echo 3 >/proc/sys/vm/drop_caches
 appctl start grow
