@@ -122,7 +122,9 @@ impl Router {
     /// Resolves when the workers that were taken over take connections: accepted before that, one would wait in this
     /// process, and be lost should it be killed as well.
     pub(super) async fn until_resumed(&self) {
-        let links: Vec<_> = self.links.borrow().values().cloned().collect();
+        // One that is still starting gets none anyway.
+        let starting = |id: &WorkerId| self.table.borrow().worker(*id).is_some_and(|it| it.phase == Phase::Starting);
+        let links: Vec<_> = self.links.borrow().values().filter(|link| !starting(&link.id)).cloned().collect();
         let all = async {
             for link in links {
                 link.until_passed().await;
