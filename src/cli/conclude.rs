@@ -82,13 +82,15 @@ pub(super) async fn finish(
     let ledger = Ledger::new(place::reload(user, name), progress);
     clean(systemd, names, name, &ledger, wait).await.map_err(|error| Failure::of_bus(error, scope))?;
     let control = place::control(user, name).map(|socket| Control::new(socket, CONTROL_TIMEOUT));
+    // Once more, for a router that has just come: what the one before did not read was left in the socket for it.
+    if ledger.now().state != State::Done
+        && let Some(control) = &control
+        && let Err(error) = control.end_rollout().await
+    {
+        tracing::warn!(APP = name, %error, "cannot tell the router that the reload is over");
+    }
     if ledger.now().state == State::Running {
         ledger.update(|progress| progress.end(State::Failed, Some("its process was killed".to_owned())));
-        if let Some(control) = &control
-            && let Err(error) = control.end_rollout().await
-        {
-            tracing::warn!(APP = name, %error, "cannot tell the router that the reload is over");
-        }
         let left = ledger.now().left_behind(name);
         tracing::error!(
             APP = name,

@@ -17,9 +17,11 @@ use crate::generator::held;
 use crate::rollout::ledger;
 use crate::rollout::plan::spare;
 use crate::system::bus::{BusError, Systemd, Verb};
-use crate::system::{log, place};
+use crate::system::{jobs, log, place};
 use crate::unit::plan::Names;
 
+/// For the workers that a reload has left, which the router lets drain meanwhile.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// To ask systemd and to queue the starts.
 const ASK_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -29,15 +31,19 @@ pub(super) async fn run(name: &str, workers: u32, scope: Scope, printer: &Printe
         let systemd = Systemd::connect(apps::manager(scope)).await?;
         // Started again by systemd itself, after a crash: the workers are no concern of that.
         if systemd.properties(&names.router).await?.u32("NRestarts").is_some_and(|restarts| restarts > 0) {
-            after_a_crash(&systemd, &names, (scope, name), printer).await;
-            return Ok(());
+            return Ok(Some(systemd));
         }
         begin_anew(scope, name, printer);
-        start(&systemd, &names, workers).await
+        start(&systemd, &names, workers).await?;
+        Ok(None)
     };
     let problem = match tokio::time::timeout(ASK_TIMEOUT, starting).await {
-        Ok(Ok(())) => return Ok(DONE),
-        Ok(Err(error)) => error.to_string(),
+        Ok(Ok(None)) => return Ok(DONE),
+        Ok(Ok(Some(systemd))) => {
+            after_a_crash(&systemd, &names, (scope, name), printer).await;
+            return Ok(DONE);
+        }
+        Ok(Err(error)) => BusError::to_string(&error),
         Err(_) => "systemd did not answer in time".to_owned(),
     };
     printer.warning(&format!("{problem}; starting all workers by systemctl"));
@@ -58,9 +64,15 @@ async fn after_a_crash(systemd: &Systemd, names: &Names, app: (Scope, &str), pri
     let progress = place::reload(app.0 == Scope::User, app.1).as_deref().and_then(ledger::read);
     let Some(progress) = progress.filter(|progress| !progress.concluded) else { return };
     log::init(app.1);
-    // Not waited for: workers drain by the router's help, and its start ends with this command.
+    let stops: Vec<_> =
+        progress.trial.iter().chain(&progress.retiring).map(|slot| (Verb::Stop, names.slot(slot))).collect();
     if let Err(failure) = conclude::finish(systemd, names, app, progress, false).await {
         printer.warning(&format!("what the last reload left is not cleared away: {failure}"));
+    }
+    // One that takes its time to stop is not waited for any longer; it may be listed as failed then.
+    let stopped = tokio::time::timeout(STOP_TIMEOUT, jobs::run(systemd, &stops, async |_, _| {})).await;
+    for (_, unit) in stops.iter().filter(|_| stopped.is_ok()) {
+        let _ = systemd.reset_failed(unit).await;
     }
 }
 

@@ -89,8 +89,9 @@ async fn stop_workers(
     }
     // Not before they have stopped: the router has to let them drain. From here on it lets no worker in, so that the new
     // ones meet its successor. It may be gone, or hang: then it lets none in either.
-    if let Some(control) = control {
-        let _ = control.stopping().await;
+    let router = systemd.properties(&names.router).await.ok().and_then(|it| it.u32("MainPID")).filter(|pid| *pid != 0);
+    if let (Some(control), Some(router)) = (control, router) {
+        let _ = control.stopping(router).await;
     }
     if restart {
         for unit in &workers {

@@ -128,6 +128,10 @@ impl<'a> Rollout<'a> {
 
     async fn replace_all(&self) -> Result<(), RolloutError> {
         let (name, surge) = (&self.app.name, self.app.reload.surge.max(1) as usize);
+        // At once, because a router that is told to stop stays only for a reload that it knows of.
+        let wanted = self.ask(async || self.control.status().await).await?.workers_wanted;
+        self.ledger.update(|progress| progress.wanted_before = Some(wanted));
+        self.ask(async || self.control.begin_rollout(wanted).await).await?;
         self.refresh().await?;
         self.adapt_companions().await?;
         self.tell_settings();
@@ -193,7 +197,6 @@ impl<'a> Rollout<'a> {
     /// The workers of now, and the slots that are taken.
     async fn look(&self) -> Result<(Vec<Old>, BTreeSet<String>), RolloutError> {
         let status = self.ask(async || self.control.status().await).await?;
-        self.ledger.update(|progress| progress.wanted_before = Some(status.workers_wanted));
         let (mut old, mut taken) = (Vec::new(), BTreeSet::new());
         for unit in self.systemd.list(&[self.names.slot("*")]).await? {
             let slot = unit.name.split_once('@').and_then(|(_, rest)| rest.strip_suffix(".service"));

@@ -49,9 +49,9 @@ impl Control {
         serde_json::from_slice(&body).map_err(|error| ControlError::Answer(error.to_string()))
     }
 
-    /// The app is being stopped: the router takes no new workers from now on.
-    pub async fn stopping(&self) -> Result<(), ControlError> {
-        self.exchange(Method::POST, "/v1/stopping").await.map(drop)
+    /// The app is being stopped: the router, if it is this process, takes no new workers from now on.
+    pub async fn stopping(&self, router: u32) -> Result<(), ControlError> {
+        self.exchange(Method::POST, &format!("/v1/stopping/{router}")).await.map(drop)
     }
 
     /// A reload begins, after which `workers` are wanted.

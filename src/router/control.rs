@@ -9,7 +9,7 @@
 //! | `POST /v1/workers/SLOT/index/INDEX` | 204: the next worker in that slot is on trial, and gets that index |
 //! | `POST /v1/workers/SLOT/admit` | 204: its trial is over, it gets all that is new |
 //! | `POST /v1/rollout/end` | 204: all workers are alike again |
-//! | `POST /v1/stopping` | 204: no new worker is let in from now on |
+//! | `POST /v1/stopping/PID` | 204: no new worker is let in from now on; or 409: that was the router before |
 //!
 //! systemd made the socket with mode 0600: who can connect may ask.
 
@@ -155,17 +155,13 @@ fn answer(router: &Router, request: &Request<Incoming>) -> Response<Full<Bytes>>
             Some(_) => empty(StatusCode::NO_CONTENT),
             None => empty(StatusCode::NOT_FOUND),
         },
-        (&Method::POST, "/v1/stopping", _) => {
-            router.stopping.cancel();
-            empty(StatusCode::NO_CONTENT)
-        }
-        (_, "/v1/status" | "/v1/stopping", _) | (_, _, Some(_)) => empty(StatusCode::METHOD_NOT_ALLOWED),
+        (_, "/v1/status", _) | (_, _, Some(_)) => empty(StatusCode::METHOD_NOT_ALLOWED),
         (&Method::POST, ..) => empty(rollout(router, path)),
         _ => empty(StatusCode::NOT_FOUND),
     }
 }
 
-/// What `appctl rollout` and `scale` ask.
+/// What `appctl rollout`, `stopping` and `scale` ask.
 fn rollout(router: &Router, path: &str) -> StatusCode {
     let words: Vec<&str> = path.split('/').skip(1).collect();
     match words[..] {
@@ -177,6 +173,9 @@ fn rollout(router: &Router, path: &str) -> StatusCode {
             Ok(workers) => router.begin_rollout(workers),
             Err(_) => return StatusCode::BAD_REQUEST,
         },
+        // A request that nobody answered waits in the socket for the next router.
+        ["v1", "stopping", pid] if pid.parse() != Ok(std::process::id()) => return StatusCode::CONFLICT,
+        ["v1", "stopping", _] => router.stopping.cancel(),
         ["v1", "workers", slot, "admit"] => router.table.borrow_mut().admit(slot),
         ["v1", "rollout", "end"] => router.end_rollout(),
         ["v1", "workers", slot, "index", index] => match index.parse() {

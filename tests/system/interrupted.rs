@@ -402,3 +402,19 @@ fn a_reload_may_be_cut_short_at_any_moment() {
         assert_eq!(status(&machine)["on_hold"], false);
     }
 }
+
+#[test]
+fn what_a_dead_router_was_told_is_not_for_the_next_one() {
+    let Some(machine) = start(1) else { return };
+    let router = machine.main_pid("app.service").unwrap();
+    // It does not come to read it: the request waits in the socket.
+    machine.ok(&format!("kill -STOP {router}"));
+    let curl = "curl -sS --max-time 1 --unix-socket /run/appctl/app/control -X POST";
+    assert!(!machine.shell(&format!("{curl} http://localhost/v1/stopping/{router}")).status.success());
+    machine.ok(&format!("kill -9 {router}"));
+    machine.until("the next router is there", || {
+        (machine.is_active("app.service") && machine.main_pid("app.service") != Some(router)).then_some(())
+    });
+    crash(&machine, "app@1.service");
+    all_is_well(&machine, 1);
+}
