@@ -19,6 +19,8 @@ use crate::shapes::Load;
 
 /// No operation takes so long, unless something hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What is still under way when the measured time is over has so long.
+const END: Duration = Duration::from_secs(5);
 const TEXT: &str = "The quick brown fox jumps over the lazy dog, 0123456789.";
 
 /// What came of one load on one peer.
@@ -66,6 +68,11 @@ impl Cpu {
 }
 
 impl Outcome {
+    /// Of a load that could not even begin: an error, and no figure.
+    pub(crate) fn nothing(error: &anyhow::Error) -> Self {
+        Self { errors: 1, messages: BTreeMap::from([(format!("{error:#}"), 1)]), ..Self::default() }
+    }
+
     pub(crate) fn rate(&self) -> f64 {
         self.operations as f64 / self.seconds
     }
@@ -81,6 +88,13 @@ impl Outcome {
 pub(crate) struct Time {
     pub(crate) warm: Duration,
     pub(crate) measured: Duration,
+}
+
+impl Time {
+    /// The turn before the first round is shorter.
+    pub(crate) fn of(self, round: u32) -> Self {
+        if round == 0 { Self { measured: self.measured / 2, ..self } } else { self }
+    }
 }
 
 /// What all lanes of a load share.
@@ -118,6 +132,11 @@ pub(crate) async fn ready(peer: &mut Peer, plain: bool, workers: usize) -> Resul
     let mut why = String::new();
     while Instant::now() < limit {
         peer.check()?;
+        if peer.is_starting() {
+            why = "it has not started".to_owned();
+            sleep(Duration::from_millis(50)).await;
+            continue;
+        }
         match seen(peer, plain, workers).await {
             Ok(seen) if seen.len() == workers => return Ok(()),
             Ok(seen) => why = format!("{} of {workers} workers serve", seen.len()),
@@ -189,9 +208,9 @@ pub(crate) async fn run(load: Load, peer: &Peer, everybody: &[i32], time: Time, 
     outcome.foreign = (((work - work_before) - (ours - ours_before)) / (all - all_before).max(0.01)).max(0.0);
     tally.stop.set(true);
     let ended = async { while lanes.join_next().await.is_some() {} };
-    if timeout(PATIENCE, ended).await.is_err() {
+    if timeout(END, ended).await.is_err() {
         for _ in 0..lanes.len() {
-            tally.wrong(&anyhow::anyhow!("no answer within {} s", PATIENCE.as_secs()));
+            tally.wrong(&anyhow::anyhow!("no answer within {} s of the end", END.as_secs()));
         }
         lanes.shutdown().await;
     }
@@ -256,7 +275,7 @@ impl Lane {
         match self.load {
             Load::Connects => {
                 let socket = WebSocket::open(self.way).await?;
-                timeout(PATIENCE / 2, socket.close()).await.context("it does not close")?
+                timeout(END, socket.close()).await.unwrap_or_else(|_| bail!("it does not close"))
             }
             Load::Sessions => Polling::open(self.way, false).await?.close().await,
             Load::Echo => {

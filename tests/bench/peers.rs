@@ -6,7 +6,6 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -94,6 +93,8 @@ pub(crate) struct Peer {
     others: Vec<i32>,
     /// A proxy that starts when these listen: it would count failures of theirs before.
     later: Option<(Command, Vec<SocketAddr>)>,
+    /// `pm2 start`, which ends when all is started, and where it leaves the daemon's process number.
+    command: Option<(i32, PathBuf)>,
     scratch: tempfile::TempDir,
     log: PathBuf,
 }
@@ -119,6 +120,7 @@ impl Peer {
             middle: Vec::new(),
             others: Vec::new(),
             later: None,
+            command: None,
             scratch: tempfile::Builder::new().prefix("appctl-bench-").tempdir()?,
             log: plan.log.to_owned(),
         };
@@ -153,12 +155,32 @@ impl Peer {
         if let Some((command, _)) = self.later.take_if(|(_, workers)| listening(workers)) {
             self.middle = vec![self.spawn(command)?];
         }
-        for child in &mut self.children {
+        if let Some((_, file)) = &self.command
+            && self.others.is_empty()
+            && let Ok(text) = fs::read_to_string(file)
+            && let Ok(pid) = text.trim().parse()
+        {
+            // The daemon is nobody's child: it is ours to end from the moment that it is there.
+            (self.others, self.middle) = (vec![pid], vec![pid]);
+        }
+        for place in 0..self.children.len() {
+            let child = &mut self.children[place];
             if let Some(status) = child.try_wait()? {
+                let is_command = self.command.as_ref().is_some_and(|(pid, _)| *pid == child.id() as i32);
+                if is_command && status.success() && !self.others.is_empty() {
+                    self.command = None;
+                    self.children.remove(place).wait()?;
+                    break;
+                }
                 bail!("{} ended ({status}): {}", self.kind.name(), last_lines(&self.log));
             }
         }
         Ok(())
+    }
+
+    /// Whether a part of it has not started yet.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.later.is_some() || self.command.is_some()
     }
 
     fn spawn(&mut self, mut command: Command) -> Result<i32> {
@@ -199,7 +221,11 @@ impl Peer {
             let sticky = if self.kind == Kind::OldSticky { 1 } else { 2 };
             environment.push_str(&format!("ADAPTER = \"cluster\"\nSTICKY = {sticky}\n"));
         }
-        let router = if self.kind == Kind::Routed { "[router]\nshared = \"always\"\n" } else { "" };
+        // More lines for the table, to try things out.
+        let mut router = format!("[router]\n{}\n", std::env::var("BENCH_ROUTER").unwrap_or_default());
+        if self.kind == Kind::Routed {
+            router.push_str("shared = \"always\"\n");
+        }
         let text = format!(
             "exec = [\"node\", \"worker.js\"]\ndirectory = {app:?}\nworkers = {}\nlisten = [\"{address}\"]\n\
              {router}[environment]\n{environment}",
@@ -307,27 +333,10 @@ impl Peer {
         } else {
             command.env("STICKY", "1").env("ADAPTER", "cluster");
         }
-        self.spawn(command)?;
         self.targets = vec![if plan.plain { address } else { sticky }];
-        // Its daemon is nobody's child: it is ours to end from the moment that it is there.
-        let limit = Instant::now() + Duration::from_secs(30);
-        loop {
-            if self.others.is_empty()
-                && let Ok(text) = fs::read_to_string(home.join("pm2.pid"))
-                && let Ok(pid) = text.trim().parse()
-            {
-                self.others = vec![pid];
-                self.middle = vec![pid];
-            }
-            let Some(child) = self.children.last_mut() else { bail!("no command") };
-            if let Some(status) = child.try_wait()? {
-                self.children.pop();
-                ensure!(status.success() && !self.others.is_empty(), "pm2 start ({status}): {}", last_lines(&self.log));
-                return Ok(());
-            }
-            ensure!(Instant::now() < limit, "pm2 start does not come back: {}", last_lines(&self.log));
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let pid = self.spawn(command)?;
+        self.command = Some((pid, home.join("pm2.pid")));
+        Ok(())
     }
 
     fn redis(&mut self, plan: &Plan<'_>) -> Result<()> {

@@ -19,6 +19,8 @@ pub(crate) const QUIET: f64 = 0.05;
 pub(crate) struct Row {
     pub(crate) kind: Kind,
     pub(crate) rounds: Vec<Outcome>,
+    /// The turn before them.
+    pub(crate) cold: Option<Outcome>,
     /// Of the middle process, before the load (only looked at with idle connections).
     pub(crate) memory_before: Option<u64>,
     /// Why there is nothing.
@@ -27,7 +29,7 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self { kind, rounds: Vec::new(), memory_before: None, missing: None }
+        Self { kind, rounds: Vec::new(), cold: None, memory_before: None, missing: None }
     }
 
     fn rate(&self) -> Option<f64> {
@@ -49,8 +51,13 @@ impl Row {
         self.rounds.iter().map(|round| round.memory).max().filter(|bytes| *bytes > 0)
     }
 
+    /// All turns, the one before the rounds too.
+    fn turns(&self) -> impl Iterator<Item = &Outcome> {
+        self.cold.iter().chain(&self.rounds)
+    }
+
     pub(crate) fn errors(&self) -> u64 {
-        self.rounds.iter().map(|round| round.errors).sum()
+        self.turns().map(|turn| turn.errors).sum()
     }
 }
 
@@ -208,7 +215,7 @@ impl Report {
             )?;
         }
         for row in rows.iter().filter(|row| row.errors() > 0) {
-            let done: u64 = row.rounds.iter().map(|round| round.operations).sum();
+            let done: u64 = row.turns().map(|turn| turn.operations).sum();
             writeln!(
                 out,
                 "  !!! {}: {} ERRORS beside {done} operations that were right",
@@ -216,7 +223,7 @@ impl Report {
                 row.errors()
             )?;
             let mut kinds = BTreeMap::new();
-            for (text, count) in row.rounds.iter().flat_map(|round| &round.messages) {
+            for (text, count) in row.turns().flat_map(|turn| &turn.messages) {
                 *kinds.entry(text.split_whitespace().collect::<Vec<_>>().join(" ")).or_default() += count;
             }
             let mut kinds: Vec<(String, u64)> = kinds.into_iter().collect();
@@ -269,7 +276,7 @@ impl Report {
                             "ours_to_it": ours.filter(|ours| ours.kind != row.kind).and_then(|ours| ratio(ours, row)),
                             "cpu_seconds_per_10000": { "middle": row.middle(), "workers": row.cpu(|cpu| cpu.workers), "clients": row.cpu(|cpu| cpu.clients) },
                             "memory_bytes": row.memory(),
-                            "memory_bytes_before": row.memory_before, "errors": row.errors(), "rounds": row.rounds,
+                            "memory_bytes_before": row.memory_before, "errors": row.errors(), "rounds": row.rounds, "cold": row.cold,
                         })
                     })
                     .collect();

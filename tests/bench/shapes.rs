@@ -118,7 +118,7 @@ pub(crate) const SHAPES: [Shape; 10] = [
     },
     Shape {
         name: "idle",
-        what: "idle WebSockets (5,000; 1,000 with --quick)",
+        what: "idle WebSockets (5,000; 500 with --quick)",
         load: Load::Idle,
         peers: &[Appctl, Nginx, Haproxy, Official, Pm2],
         targets: &[Target::Memory(15_000_000)],
