@@ -218,8 +218,13 @@ impl Peer {
         if plan.plain {
             environment.push_str("MODE = \"plain\"\n");
         } else {
-            let sticky = if self.kind == Kind::OldSticky { 1 } else { 2 };
-            environment.push_str(&format!("ADAPTER = \"cluster\"\nSTICKY = {sticky}\n"));
+            environment.push_str("ADAPTER = \"cluster\"\n");
+            environment.push_str(match self.kind {
+                // The router finds the sessions itself.
+                Kind::Routed => "",
+                Kind::OldSticky => "STICKY = 1\n",
+                _ => "STICKY = 2\n",
+            });
         }
         // More lines for the table, to try things out.
         let mut router = format!("[router]\n{}\n", std::env::var("BENCH_ROUTER").unwrap_or_default());
