@@ -100,7 +100,7 @@ mod tests {
         for (at, path) in [(0, "a"), (100, "b"), (200, "a"), (250, "c")] {
             debounce.changed(Path::new(path), start + at * MS);
         }
-        assert_eq!(debounce.due(), Some(start + 250 * MS + QUIET));
+        assert_eq!(debounce.due(), Some(start + 550 * MS));
         let burst = debounce.begin().unwrap();
         assert_eq!((burst.path.as_path(), burst.others), (Path::new("a"), 2));
         assert_eq!(debounce.due(), None);
