@@ -51,10 +51,16 @@ impl Manager {
         Ok(())
     }
 
-    /// All workers that systemd knows, whatever their state: unit name and active state.
+    /// All workers that systemd knows, whatever their state: unit name and active state. One that ended by itself and is
+    /// about to be started again is activating.
     pub(super) async fn workers(&self, names: &Names) -> Result<Vec<(String, String)>, Failure> {
         let listed = self.systemd.list(&[names.slot("*")]).await.map_err(|error| self.failure(error))?;
-        let mut workers: Vec<_> = listed.into_iter().map(|unit| (unit.name, unit.active_state)).collect();
+        let mut workers = Vec::new();
+        for unit in listed {
+            let comes_back = unit.active_state == "deactivating" && !self.systemd.is_leaving(&unit).await;
+            let state = if comes_back { "activating".to_owned() } else { unit.active_state };
+            workers.push((unit.name, state));
+        }
         workers.sort_by_cached_key(|(unit, _)| slot_order(names::slot(unit).unwrap_or_default()));
         Ok(workers)
     }

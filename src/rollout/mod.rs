@@ -203,7 +203,7 @@ impl<'a> Rollout<'a> {
             let Some(slot) = slot.map(str::to_owned) else { continue };
             match unit.active_state.as_str() {
                 "inactive" | "failed" => continue,
-                "deactivating" => {}
+                _ if self.systemd.is_leaving(&unit).await => {}
                 _ => {
                     let serves =
                         status.workers.iter().rfind(|worker| worker.slot == slot && worker.state != "starting");

@@ -309,6 +309,14 @@ impl Systemd {
             .collect())
     }
 
+    /// Whether a unit is going down because somebody wants it down. One that ended by itself goes down too, for as long as
+    /// its `ExecStopPost=` takes, and comes back.
+    pub async fn is_leaving(&self, unit: &Listed) -> bool {
+        unit.active_state == "deactivating"
+            && unit.has_job
+            && matches!(self.job_type(&unit.name).await, Ok(Some(job)) if job == "stop")
+    }
+
     /// All properties of a unit, loading it if it is not: those of every unit, and those of its type.
     pub async fn properties(&self, unit: &str) -> Result<Properties, BusError> {
         let path = self.manager.load_unit(unit).await?;
