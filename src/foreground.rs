@@ -55,6 +55,8 @@ pub struct Options {
     pub autorestart: bool,
     /// Before a worker is started again; doubled while it fails before it was ever ready.
     pub restart_delay: Duration,
+    /// Sent over its channel to a worker that is to stop; then it has [`Self::stop_timeout`] until it gets the signal.
+    pub stop_message: Option<String>,
     /// Sent to a worker that is to stop.
     pub stop_signal: Signal,
     /// From the signal to SIGKILL.
@@ -96,6 +98,7 @@ impl Options {
             restart_delay: app.restart.delay,
             stop_signal: Signal::from_str(&app.stop.signal)
                 .map_err(|_| ForegroundError::Signal(app.stop.signal.clone()))?,
+            stop_message: app.stop.message.clone(),
             stop_timeout: app.stop.timeout,
             time: false,
         })
@@ -219,7 +222,7 @@ impl House {
             let status = loop {
                 tokio::select! {
                     status = child.wait() => break status?,
-                    () = self.stop.cancelled() => break self.end(&mut child, pid).await?,
+                    () = self.stop.cancelled() => break self.end(&mut child, id, pid).await?,
                     () = self.router.until_ready(id), if !ready => ready = true,
                 }
             };
@@ -293,7 +296,15 @@ impl House {
     }
 
     /// Tells a worker to stop, and kills its whole group when it does not.
-    async fn end(&self, child: &mut Child, pid: i32) -> io::Result<ExitStatus> {
+    async fn end(&self, child: &mut Child, id: u32, pid: i32) -> io::Result<ExitStatus> {
+        if let Some(message) = &self.options.stop_message {
+            self.router.tell(id, message);
+            tokio::select! {
+                status = child.wait() => return status,
+                () = tokio::time::sleep(self.options.stop_timeout) => {}
+                () = self.kill.cancelled() => {}
+            }
+        }
         let group = Pid::from_raw(pid);
         // It may have ended by itself meanwhile; then there is nobody to tell.
         let _ = killpg(group, self.options.stop_signal);

@@ -120,3 +120,20 @@ fn nothing_is_left_when_it_is_killed() {
     signal(cluster.pid(), "KILL");
     assert!(appctl::system::process::readable_within(&worker, PATIENCE).unwrap());
 }
+
+#[test]
+fn a_worker_is_told_to_stop_in_its_own_words() {
+    let (mut cluster, _files) = script(
+        "process.on('SIGTERM', () => console.log('signalled'));
+         process.on('message', (m) => { console.log('told', m); if (m === 'finish up') process.exit(0); });
+         require('http').createServer().listen(1);",
+        2,
+        "[stop]\nmessage = \"finish up\"\ntimeout = \"30s\"",
+    );
+    cluster.until("is ready");
+    cluster.until("is ready");
+    assert!(cluster.stop().success());
+    let told = cluster.output.iter().filter(|line| line.contains("| told finish up")).count();
+    assert_eq!(told, 2, "{:#?}", cluster.output);
+    assert!(!cluster.output.iter().any(|line| line.contains("signalled")), "{:#?}", cluster.output);
+}

@@ -54,6 +54,12 @@ pub(super) enum Worker {
     Drain {
         #[arg(long, value_parser = span, default_value = "2s")]
         timeout: Duration,
+        /// What to tell it then, over its channel
+        #[arg(long, requires = "patience")]
+        message: Option<String>,
+        /// How long it may take to end by that message
+        #[arg(long, value_parser = span)]
+        patience: Option<Duration>,
         #[command(flatten)]
         worker: WorkerName,
     },
@@ -99,11 +105,12 @@ pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {
             detached.map_err(|error| worker::WorkerError::Program(error.to_string()))
         }
         Worker::Guard { detach: false, pid, worker } => worker::guard::guard(&named(worker), *pid),
-        // It has ended by itself.
-        Worker::Drain { .. } if std::env::var_os("MAINPID").is_none() => return DONE,
-        Worker::Drain { timeout, worker } => {
+        Worker::Drain { timeout, message, patience, worker } => {
+            // None: it has ended by itself.
+            let Some(pid) = std::env::var("MAINPID").ok().and_then(|pid| pid.parse().ok()) else { return DONE };
+            let message = message.as_deref().zip(*patience);
             // The worker is going to be stopped whatever the router says: that must not make the stop a failure.
-            if let Err(error) = worker::drain::drain(&named(worker), *timeout) {
+            if let Err(error) = worker::drain::drain(&named(worker), pid, *timeout, message) {
                 printer.warning(&format!("not drained: {error}"));
             }
             return DONE;

@@ -261,7 +261,7 @@ mod tests {
             panic!()
         };
         assert_eq!(router.words, ["--workers=3", "--balance=random", "shop"]);
-        let Command::Worker(inside::Worker::Drain { timeout, worker }) =
+        let Command::Worker(inside::Worker::Drain { timeout, worker, .. }) =
             parse("appctl worker drain --timeout=2s shop 1").command
         else {
             panic!()

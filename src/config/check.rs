@@ -11,8 +11,9 @@ use super::file::{Item, Table};
 use super::pass::{read_pass_through, service_key, socket_key};
 use super::report::{Level, Problem, Problems, Report};
 use super::router::{self, FIELDS, RouterSettings};
+use super::stop::read_stop;
 use super::value::{self, Listen, Wrong};
-use super::{App, Limits, Reload, Restart, Runtime, Scope, Start, Stop, Workers};
+use super::{App, Limits, Reload, Restart, Runtime, Scope, Start, Workers};
 
 /// The most workers of one app: the router's descriptor store holds their channels (`FileDescriptorStoreMax=512`).
 pub const WORKERS_MAX: u32 = 500;
@@ -274,14 +275,6 @@ fn positive_span(text: &str) -> Result<Duration, Wrong> {
     Ok(span)
 }
 
-fn read_stop(top: &mut Table<'_>, problems: &mut Problems) -> Stop {
-    let mut table = top.take_table("stop", problems);
-    let signal = table.take("signal").and_then(|item| item.read(problems, value::read_signal));
-    let timeout = table.take("timeout").and_then(|item| item.read(problems, value::read_span));
-    table.finish(problems);
-    Stop { signal: signal.unwrap_or("SIGTERM".to_owned()), timeout: timeout.unwrap_or(Duration::from_secs(10)) }
-}
-
 /// The values of `Restart=`, systemd.service(5).
 const POLICIES: [&str; 7] = ["no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always"];
 
@@ -426,6 +419,7 @@ fn is_percentage(text: &str, most: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Stop;
     use proptest::prelude::*;
 
     fn parse_app(text: &str) -> Report {
@@ -444,7 +438,7 @@ mod tests {
         assert_eq!((app.start, app.runtime), (Start::Boot, Runtime::Node));
         assert_eq!((app.restart.policy.as_str(), app.restart.limit), ("always", None));
         assert_eq!(app.restart.delay, Duration::from_millis(100));
-        assert_eq!(app.stop, Stop { signal: "SIGTERM".to_owned(), timeout: Duration::from_secs(10) });
+        assert_eq!(app.stop, Stop { signal: "SIGTERM".to_owned(), timeout: Duration::from_secs(10), message: None });
         assert_eq!(app.router, RouterSettings::default());
         assert!(app.listen.is_empty() && app.environment.is_empty() && app.service.is_empty());
     }

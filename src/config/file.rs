@@ -270,6 +270,7 @@ fn explain(table: &str, key: &str) -> Option<String> {
         "uid" => "write user = \"app\"",
         "gid" => "write group = \"app\"",
         "kill_timeout" => "write timeout = \"10s\" in [stop]",
+        "shutdown_with_message" => "write message = \"shutdown\" in [stop]",
         "wait_ready" => "write on = \"message\" in [ready]",
         "listen_timeout" => "write timeout = \"10s\" in [ready]",
         "restart_delay" => "write delay = \"1s\" in [restart]",

@@ -11,6 +11,7 @@ mod file;
 mod pass;
 pub mod report;
 pub mod router;
+mod stop;
 pub mod value;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub use check::parse;
 pub use file::nearest;
 pub use report::{Level, Problem, Report};
 pub use router::RouterSettings;
+pub use stop::Stop;
 pub use value::Listen;
 
 /// Which manager runs the app: the system's, or the calling user's own.
@@ -119,13 +121,6 @@ pub enum Start {
     Demand,
     /// Only when asked.
     Manual,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stop {
-    /// A signal's name with `SIG`.
-    pub signal: String,
-    pub timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! the unit `APP@SLOT.service` in the app's slice is a stranger whatever it says.
 
 use super::Router;
-use super::table::Phase;
+use super::table::{Phase, WorkerId};
 use crate::config::router::Serialization;
 use crate::system::peer::{self, Peer};
 use crate::wire::Encoding;
@@ -78,8 +78,16 @@ async fn meet(router: &Rc<Router>, mut stream: UnixStream, place: OwnedSemaphore
         },
         Ok(Hello::Guard { slot }) => return router.keep_guard(&slot, stream).await,
         Ok(Hello::Ready { slot, pid }) => answer(&mut stream, &ready(router, &slot, pid).await).await,
-        Ok(Hello::Drain { slot, within }) => {
-            answer(&mut stream, &drain(router, &slot, Duration::from_millis(within)).await).await
+        Ok(Hello::Drain { slot, within, message }) => {
+            let id = router.drain(&slot);
+            if let Some(id) = id {
+                tracing::info!(APP = router.app, WORKER = slot, "worker {slot} is draining");
+                drain(router, id, Duration::from_millis(within)).await;
+                if let Some(message) = message {
+                    router.tell(id, &message);
+                }
+            }
+            answer(&mut stream, &Answer::Done).await
         }
         Err(error) => {
             tracing::warn!(APP = router.app, %error, "refused a process on the channel socket");
@@ -162,34 +170,28 @@ async fn ready(router: &Router, slot: &str, pid: i32) -> Answer {
     }
 }
 
-/// Answers when the slot's worker has acknowledged and ended what it has, or is gone, or the time is up.
+/// Waits until a worker has acknowledged and ended what it has, or is gone, or the time is up.
 ///
 /// A connection without a session cannot be seen any more once it is handed over. So a worker that was given one just
 /// now gets the time to answer it, `within` from then.
-async fn drain(router: &Router, slot: &str, within: Duration) -> Answer {
+async fn drain(router: &Router, id: WorkerId, within: Duration) {
     let deadline = Instant::now() + within;
-    let Some(id) = router.drain(slot) else {
-        return Answer::Done;
-    };
     let touched = router.table.borrow().worker(id).and_then(|worker| worker.touched);
     let quiet_at = touched.map_or(Duration::ZERO, |touched| touched.saturating_add(within));
-    tracing::info!(APP = router.app, WORKER = slot, "worker {slot} is draining");
     loop {
         let drained = router.drained.notified();
         tokio::pin!(drained);
         drained.as_mut().enable();
         let busy = router.table.borrow().worker(id).map(|w| w.pending > 0 || !w.sessions.is_empty());
-        let Some(busy) = busy else {
-            return Answer::Done;
-        };
+        let Some(busy) = busy else { return };
         let quiet_in = quiet_at.saturating_sub(router.now());
         if !busy && quiet_in.is_zero() {
-            return Answer::Done;
+            return;
         }
         let until = if busy { deadline } else { deadline.min(Instant::now() + quiet_in) };
         // The channel's end is told by `drained` as well.
         if tokio::time::timeout_at(until, drained).await.is_err() && (busy || until == deadline) {
-            return Answer::Done;
+            return;
         }
     }
 }

@@ -198,6 +198,13 @@ impl Router {
         self.table.borrow().worker(id).map(|worker| worker.index)
     }
 
+    /// Sends a worker a text of the operator's, such as PM2's `shutdown`: its `message` event.
+    pub fn tell(&self, id: WorkerId, text: &str) {
+        if let Some(link) = self.link(id) {
+            link.send(&ToWorker::Text(text));
+        }
+    }
+
     /// Resolves when the worker has become ready; never for one that leaves before.
     pub async fn until_ready(&self, id: WorkerId) {
         loop {

@@ -252,10 +252,12 @@ fn router(app: &App, names: &Names, workers: u32) -> UnitFile {
 
 /// `TimeoutStopSec=` of a worker. systemd gives `ExecStop=` (the draining) that long, and then again that long from the
 /// signal to SIGKILL, systemd.service(5). So it is the longer of the two, not their sum: with a drain shorter than
-/// `stop.timeout`, which is the usual, a deaf worker is killed exactly when the operator said.
+/// `stop.timeout`, which is the usual, a deaf worker is killed exactly when the operator said. (`stop.message` has its time
+/// in `ExecStop=`, after the draining.)
 fn stop_phase(app: &App) -> Duration {
+    let told = app.stop.message.as_ref().map_or(Duration::ZERO, |_| app.stop.timeout);
     // Three seconds for the drain command itself on a busy machine; and 0 would mean "no limit" to systemd.
-    app.stop.timeout.max(app.drain.saturating_add(Duration::from_secs(3)))
+    app.stop.timeout.max(app.drain.saturating_add(told).saturating_add(Duration::from_secs(3)))
 }
 
 fn worker(app: &App, names: &Names) -> UnitFile {
@@ -272,9 +274,15 @@ fn worker(app: &App, names: &Names) -> UnitFile {
     let program: Vec<String> = app.exec.iter().map(|it| argument(it)).collect();
     unit.set("Service", "ExecStart", format!("{start} %i -- {}", program.join(" ")));
     unit.set("Service", "ExecStartPost", format!("{} %i", command(app.scope, &["worker", "ready", &app.name])));
-    let drain = format!("--timeout={}", write_span(app.drain));
+    let mut drain = vec!["worker".to_owned(), "drain".to_owned(), format!("--timeout={}", write_span(app.drain))];
+    if let Some(message) = &app.stop.message {
+        drain.push(format!("--message={message}"));
+        drain.push(format!("--patience={}", write_span(app.stop.timeout)));
+    }
+    drain.push(app.name.clone());
+    let drain: Vec<&str> = drain.iter().map(String::as_str).collect();
     // `-`: a router that cannot answer must not make a worker that stops in order a failed one.
-    unit.set("Service", "ExecStop", format!("-{} %i", command(app.scope, &["worker", "drain", &drain, &app.name])));
+    unit.set("Service", "ExecStop", format!("-{} %i", command(app.scope, &drain)));
     unit.set("Service", "Slice", specifiers(&names.slice));
 
     let dynamic = app.user.is_none() && app.scope == Scope::System;
@@ -439,6 +447,7 @@ mod tests {
             ("", "10s", "30s"),
             ("drain = 20", "23s", "56s"),
             ("drain = 0\n[stop]\ntimeout = 0", "3s", "16s"),
+            ("[stop]\nmessage = 'shutdown'", "15s", "40s"),
             ("[stop]\ntimeout = 'infinity'", "infinity", "infinity"),
         ] {
             let plan = plan(&app(&format!("exec = 'a'\n{text}"), Scope::System), 1);

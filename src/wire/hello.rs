@@ -31,6 +31,9 @@ pub enum Hello {
         slot: String,
         /// How long it may take, milliseconds.
         within: u64,
+        /// What the worker is told then, over its channel: `stop.message`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
     },
 }
 

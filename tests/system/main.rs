@@ -6,6 +6,7 @@
 mod boxed;
 mod commands;
 mod death;
+mod farewell;
 mod harness;
 mod heads;
 mod hung;
