@@ -23,8 +23,8 @@ pub fn drain(
         let left = within.saturating_sub(began.elapsed());
         let milliseconds = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         let text = message.map(|(text, _)| text.to_owned());
-        let mut stream =
-            worker.call(&Hello::Drain { slot: worker.slot.clone(), within: milliseconds, message: text })?;
+        let hello = Hello::Drain { slot: worker.slot.clone(), within: milliseconds, message: text };
+        let mut stream = worker.call(&hello)?;
         stream.set_read_timeout(Some(left.saturating_add(SLACK))).map_err(|error| worker.silent(error))?;
         match worker.answer(&mut stream) {
             Ok(_) => break,
