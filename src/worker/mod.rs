@@ -55,13 +55,20 @@ impl Worker {
     /// Connects to the router and says hello. The answer is still to come.
     fn call(&self, hello: &Hello) -> Result<UnixStream, WorkerError> {
         let path = place::channel(self.user, &self.app).ok_or(WorkerError::NoRuntimeDirectory)?;
-        let mut stream = UnixStream::connect(&path).map_err(|source| WorkerError::Connect {
-            app: self.app.clone(),
-            path,
-            source,
-        })?;
-        line(hello).map_err(io::Error::from).and_then(|line| stream.write_all(&line)).map_err(|e| self.silent(e))?;
-        Ok(stream)
+        let hello = line(hello).map_err(|error| self.silent(error.into()))?;
+        loop {
+            let mut stream = UnixStream::connect(&path).map_err(|source| WorkerError::Connect {
+                app: self.app.clone(),
+                path: path.clone(),
+                source,
+            })?;
+            match stream.write_all(&hello).map_err(|error| self.silent(error)) {
+                Ok(()) => return Ok(stream),
+                // The router ended just now; the next one is on the same socket.
+                Err(error) if error.is_end() => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Reads the answer, and not a byte of what follows it.

@@ -98,7 +98,7 @@ fn pending(machine: &Boxed, slot: &str) -> u64 {
 fn a_worker_dies(directory: &str) {
     let file = format!(
         "exec = [\"node\", \"--require\", \"/srv/apps/chat/preload.js\", \"worker.js\"]\n\
-         directory = \"/srv/apps/{directory}\"\nworkers = 4\nlisten = [\"8080\"]\n"
+         directory = \"/srv/apps/{directory}\"\nworkers = 4\nlisten = [\"8080\"]\n[restart]\ndelay = \"3s\"\n"
     );
     let Some(machine) = Options::default().file("/etc/appctl/app.toml", &file).boot() else { return };
     machine.start_app("app", 4);
@@ -129,7 +129,14 @@ fn a_worker_dies(directory: &str) {
     let (pid, sessions) = worker(&machine, busiest, &workers);
     machine.ok(&format!("kill -KILL {pid}"));
     let live = workers.as_object().unwrap().len() - 1;
-    assert_eq!(asker.say(&format!("ask {pid}"))["asked"], live);
+    if directory == "seed-old" {
+        // This adapter counts: what it asks before it has read that a worker is gone, but when the router knows, fails.
+        let known = || machine.ok("appctl status app --json").contains(&format!("\"pid\":{pid},"));
+        machine.until("the router knows of the death", || (!known()).then_some(()));
+        asker.say("open");
+    }
+    // Its sessions may have gone to one that had none.
+    assert!(asker.say(&format!("ask {pid}"))["asked"].as_u64().unwrap() >= live as u64);
     let began = Instant::now();
     let answers = asker.say("answers");
     assert!(began.elapsed() < AT_ONCE, "{:?}: {answers}", began.elapsed());
