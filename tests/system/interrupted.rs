@@ -350,7 +350,7 @@ fn a_release_that_failed_is_on_hold() {
 /// Whatever comes, whenever it comes.
 #[test]
 fn a_reload_may_be_cut_short_at_any_moment() {
-    let rounds: u64 = std::env::var("ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
+    let rounds: u64 = std::env::var("ROUNDS").map_or(4, |rounds| rounds.parse().unwrap());
     let Some(machine) = start(2) else { return };
     machine.write("/opt/throws.js", "setTimeout(() => { throw new Error('no'); }, 100)");
     let cuts = [

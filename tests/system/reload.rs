@@ -429,6 +429,13 @@ fn users_reload_their_own_apps() {
     assert_eq!(code(&output), 0, "{}", text(&output));
     assert!(text(&output).contains("app reloaded: 2 new workers"), "{}", text(&output));
     assert!(who().contains("\"version\":\"2\""));
+    // A release that fails is on hold here, too.
+    machine.write("/opt/throws.js", "throw new Error('no')");
+    machine.write("/root/.config/appctl/app.toml", &file.replace("worker.js", "/opt/throws.js"));
+    let output = appctl("reload app");
+    assert!(code(&output) == 1 && text(&output).contains("app.toml is on hold"), "{}", text(&output));
+    let exec = machine.ok("XDG_RUNTIME_DIR=/run/user/0 systemctl --user show -p ExecStart app@1");
+    assert!(exec.contains("worker.js") && !exec.contains("throws.js"), "{exec}");
 }
 
 #[test]
