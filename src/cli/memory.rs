@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +11,7 @@ use super::apps;
 use super::conclude;
 use super::exit::{DONE, Failure};
 use super::names;
-use super::rollout::{CONTROL_TIMEOUT, lock, unlockable};
+use super::rollout::{CONTROL_TIMEOUT, lock, unlockable, until_told};
 use crate::config::{Scope, value};
 use crate::rollout::excess::{Excess, Finding, Seen};
 use crate::rollout::ledger::{self, Ledger, Progress, State};
@@ -39,13 +38,7 @@ fn size(text: &str) -> Result<u64, String> {
 
 pub(super) async fn run(arguments: &Arguments, scope: Scope) -> Result<u8, Failure> {
     log::init(&arguments.name);
-    let stop = CancellationToken::new();
-    let mut term = signal(SignalKind::terminate()).map_err(|error| Failure::failed(error.to_string()))?;
-    let told = stop.clone();
-    tokio::spawn(async move {
-        term.recv().await;
-        told.cancel();
-    });
+    let stop = until_told()?;
     let socket = place::control(scope == Scope::User, &arguments.name)
         .ok_or_else(|| Failure::failed("XDG_RUNTIME_DIR is not set: where is the router?"))?;
     let keeper = Keeper {

@@ -25,6 +25,18 @@ use crate::system::{log, place};
 
 pub(super) const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Cancelled by SIGTERM. Needs a tokio runtime.
+pub(super) fn until_told() -> Result<CancellationToken, Failure> {
+    let stop = CancellationToken::new();
+    let mut term = signal(SignalKind::terminate()).map_err(|error| Failure::failed(error.to_string()))?;
+    let told = stop.clone();
+    tokio::spawn(async move {
+        term.recv().await;
+        told.cancel();
+    });
+    Ok(stop)
+}
+
 pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u8, Failure> {
     log::init(name);
     let user = scope == Scope::User;
@@ -45,13 +57,7 @@ pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u
             return Ok(FAILED);
         }
     };
-    let stop = CancellationToken::new();
-    let mut term = signal(SignalKind::terminate()).map_err(|error| Failure::failed(error.to_string()))?;
-    let told = stop.clone();
-    tokio::spawn(async move {
-        term.recv().await;
-        told.cancel();
-    });
+    let stop = until_told()?;
     let socket = place::control(user, name)
         .ok_or_else(|| Failure::failed("XDG_RUNTIME_DIR is not set: where is the router?"))?;
     let manager = apps::manager(scope);
