@@ -8,6 +8,7 @@ mod foreground;
 mod generator;
 mod handover;
 mod load;
+mod proxy;
 mod readme;
 mod requests;
 mod runtimes;

@@ -8,6 +8,7 @@ pub mod check;
 mod environment;
 mod exec;
 mod file;
+pub mod networks;
 mod pass;
 pub mod report;
 pub mod router;

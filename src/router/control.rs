@@ -44,6 +44,12 @@ pub struct Status {
     pub waiting: usize,
     /// Handed over since the router started.
     pub connections: u64,
+    /// Requests that were routed one by one since then.
+    #[serde(default)]
+    pub proxied: u64,
+    /// Connections that have switched protocols and pass through the router.
+    #[serde(default)]
+    pub tunnels: usize,
     /// Answered with an error by the router itself.
     pub refused: u64,
     pub workers: Vec<WorkerStatus>,
@@ -95,6 +101,8 @@ impl Router {
             sessions: table.sessions(),
             waiting: self.waiting.get(),
             connections: self.handed.get(),
+            proxied: self.proxied(),
+            tunnels: self.tunnels(),
             refused: self.refused.get(),
             workers: workers.collect(),
         }
@@ -135,7 +143,10 @@ fn answer(router: &Router, request: &Request<Incoming>) -> Response<Full<Bytes>>
     match (request.method(), path, drained) {
         (&Method::GET, "/v1/status", _) => json(&router.status()),
         (&Method::POST, _, Some(slot)) => match router.table.borrow_mut().drain(slot) {
-            Some(_) => empty(StatusCode::NO_CONTENT),
+            Some(id) => {
+                router.leave_worker(id);
+                empty(StatusCode::NO_CONTENT)
+            }
             None => empty(StatusCode::NOT_FOUND),
         },
         (&Method::POST, "/v1/stopping", _) => {

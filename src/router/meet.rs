@@ -82,6 +82,7 @@ async fn meet(router: &Rc<Router>, mut stream: UnixStream, place: OwnedSemaphore
             let id = router.table.borrow_mut().drain(&slot);
             if let Some(id) = id {
                 tracing::info!(APP = router.app, WORKER = slot, "worker {slot} is draining");
+                router.leave_worker(id);
                 drain(router, id, Duration::from_millis(within)).await;
                 if let Some(message) = message {
                     router.tell(id, &message);
@@ -182,7 +183,7 @@ async fn drain(router: &Router, id: WorkerId, within: Duration) {
         let drained = router.drained.notified();
         tokio::pin!(drained);
         drained.as_mut().enable();
-        let busy = router.table.borrow().worker(id).map(|w| w.pending > 0 || !w.sessions.is_empty());
+        let busy = router.table.borrow().worker(id).map(|w| w.pending > 0 || w.in_flight > 0 || !w.sessions.is_empty());
         let Some(busy) = busy else { return };
         let quiet_in = quiet_at.saturating_sub(router.now());
         if !busy && quiet_in.is_zero() {

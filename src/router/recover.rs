@@ -11,6 +11,7 @@ use crate::system::shared::Buffers;
 use crate::wire::adapter::Envelope;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Clients that a planned end leaves to the next router: systemd compares each new descriptor with all that it has.
 const CLIENTS_KEPT: usize = 200;
@@ -44,7 +45,12 @@ impl Router {
             }
         }
         for (sid, owner) in &known.sessions {
-            self.table.borrow_mut().open(*owner, sid);
+            match known.learnt.get(sid) {
+                Some(seconds) => {
+                    self.table.borrow_mut().learn(*owner, sid, Duration::from_secs(*seconds), self.now());
+                }
+                None => self.table.borrow_mut().open(*owner, sid),
+            }
         }
         for id in gone {
             self.table.borrow_mut().detach(id);
@@ -165,6 +171,7 @@ impl Router {
             last: table.last_id(),
             workers: ids.iter().filter_map(|id| Some((*id, self.worker_record(*id)?))).collect(),
             sessions: sessions.collect(),
+            learnt: table.learnt().map(|(_, sid, lifetime)| (sid.to_owned(), lifetime.as_secs())).collect(),
             tickets: self.ticket_keys.borrow().clone().into_iter().collect(),
             ..Picture::default()
         };

@@ -16,3 +16,4 @@ pub mod process;
 pub mod scm;
 pub mod shared;
 pub mod sock;
+pub mod stream;
