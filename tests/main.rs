@@ -1,12 +1,14 @@
 //! Everything that needs no booted systemd.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod behind;
 mod channel;
 mod cluster;
 mod corpus;
 mod foreground;
 mod generator;
 mod handover;
+mod kept;
 mod load;
 mod proxy;
 mod readme;

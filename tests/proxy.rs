@@ -1,9 +1,9 @@
 //! Connections that a reverse proxy shares among its clients: routed request by request, each to its own worker.
 
+use crate::kept::{Kept, SHARED};
 use crate::support::{Cluster, PATIENCE, POLLING, finish, signal};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -61,135 +61,8 @@ const ECHO: &str = "
     server.listen(3000);
 ";
 
-/// What the first request of a shared connection carries.
-const SHARED: &str = "X-Forwarded-For: 203.0.113.9";
-
 fn echo(more: &str) -> Cluster {
     Cluster::script(ECHO, 2, more).until_ready(2)
-}
-
-/// A client of one connection and many requests.
-struct Kept {
-    stream: TcpStream,
-    read: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-    /// What came between the last chunk and the end.
-    trailers: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-}
-
-impl Kept {
-    fn new(cluster: &Cluster) -> Self {
-        Self { stream: cluster.connect(), read: Vec::new() }
-    }
-
-    fn send(&mut self, text: impl AsRef<[u8]>) {
-        self.stream.write_all(text.as_ref()).unwrap();
-    }
-
-    /// Says how much came; 0 at the end.
-    fn fill(&mut self) -> usize {
-        let mut piece = [0; 64 * 1024];
-        let count = self.stream.read(&mut piece).unwrap();
-        self.read.extend_from_slice(&piece[..count]);
-        count
-    }
-
-    fn line(&mut self) -> String {
-        loop {
-            if let Some(end) = self.read.windows(2).position(|pair| pair == b"\r\n") {
-                let line = String::from_utf8(self.read.drain(..end + 2).collect()).unwrap();
-                return line.trim_end().to_owned();
-            }
-            assert!(self.fill() > 0, "the end instead of a line: {:?}", String::from_utf8_lossy(&self.read));
-        }
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        while self.read.len() < count {
-            assert!(self.fill() > 0, "it ends after {} of {count} bytes", self.read.len());
-        }
-        self.read.drain(..count).collect()
-    }
-
-    /// One answer to a request with this method.
-    fn answer(&mut self, method: &str) -> Answer {
-        let mut head = String::new();
-        loop {
-            let line = self.line();
-            if line.is_empty() {
-                break;
-            }
-            head += &(line + "\n");
-        }
-        let status = head[9..12].parse().unwrap();
-        let field = |name: &str| {
-            let find = |line: &str| {
-                Some(line.split_once(": ")?).filter(|it| it.0.eq_ignore_ascii_case(name)).map(|it| it.1.to_owned())
-            };
-            head.lines().find_map(find)
-        };
-        let mut answer = Answer { status, head: head.clone(), body: Vec::new(), trailers: String::new() };
-        if method == "HEAD" || status < 200 || status == 204 || status == 304 {
-            return answer;
-        }
-        if field("transfer-encoding").is_some() {
-            loop {
-                let size = usize::from_str_radix(&self.line(), 16).unwrap();
-                if size == 0 {
-                    break;
-                }
-                answer.body.extend(self.bytes(size));
-                assert_eq!(self.line(), "");
-            }
-            loop {
-                let line = self.line();
-                if line.is_empty() {
-                    return answer;
-                }
-                answer.trailers += &(line + "\n");
-            }
-        }
-        match field("content-length") {
-            Some(length) => answer.body = self.bytes(length.parse().unwrap()),
-            None => {
-                while self.fill() > 0 {}
-                answer.body = std::mem::take(&mut self.read);
-            }
-        }
-        answer
-    }
-
-    /// Sends a request without a body.
-    fn ask(&mut self, method: &str, target: &str, fields: &str) -> Answer {
-        self.send(format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n{fields}\r\n"));
-        self.answer(method)
-    }
-
-    fn get(&mut self, target: &str) -> Answer {
-        self.ask("GET", target, "")
-    }
-
-    /// Reads to the end.
-    fn rest(&mut self) -> Vec<u8> {
-        while self.fill() > 0 {}
-        std::mem::take(&mut self.read)
-    }
 }
 
 #[test]
@@ -727,7 +600,7 @@ fn without_a_worker_the_answer_is_503() {
         Cluster::script("setTimeout(() => {}, 1e6);", 1, "[router]\nwait_timeout = \"1s\"\n[ready]\non = \"message\"");
     let mut client = loop {
         if let Ok(stream) = TcpStream::connect(cluster.address) {
-            break Kept { stream, read: Vec::new() };
+            break Kept::over(stream);
         }
         std::thread::sleep(Duration::from_millis(20));
     };
@@ -760,4 +633,96 @@ fn sessions_of_different_workers_share_a_connection() {
             assert!(polled.text().starts_with("40"), "{pair}: {polled:?}");
         }
     }
+}
+
+/// Answers with the tag of its request, after a while or at once, whole or in pieces.
+const TAGS: &str = "
+    require('http').createServer((q, r) => {
+      const { tag, wait, pieces } = Object.fromEntries(new URL(q.url, 'http://a').searchParams);
+      let body = '';
+      q.setEncoding('latin1');
+      q.on('data', (data) => { body += data; });
+      q.on('error', () => {});
+      q.on('end', () => setTimeout(() => {
+        const text = `${tag} ${q.headers['x-tag']} ${body}`;
+        r.setHeader('X-Tag', tag);
+        if (tag % 11 === 0) r.setHeader('Connection', 'close');
+        if (pieces) { const n = Math.ceil(text.length / 7); for (let i = 0; i < text.length; i += n) r.write(text.slice(i, i + n)); return r.end(); }
+        r.end(text);
+      }, Number(wait)));
+    }).listen(3000);
+";
+
+/// No answer ever goes to another than who has asked: many connections at once, requests of all shapes, several on their
+/// way at a time, some clients gone in the middle.
+#[test]
+fn every_client_gets_its_own_answers() {
+    const CLIENTS: usize = 16;
+    const REQUESTS: usize = 750;
+    let cluster = Cluster::script(TAGS, 3, "").until_ready(3);
+    let address = cluster.address;
+    let connect = move || Kept::over(TcpStream::connect(address).unwrap());
+    let client = move |number: usize| {
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(number as u64 + 1);
+        let mut random = move |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 20) as usize % below
+        };
+        let mut kept = connect();
+        let mut done = 0;
+        while done < REQUESTS {
+            let batch = 1 + random(4);
+            let mut wanted = Vec::new();
+            for _ in 0..batch {
+                let tag = format!("{}{:04}{:04}", number + 1, done, random(10_000));
+                let (wait, pieces) = ([0, 0, 1, 5][random(4)], ["", "&pieces=1"][random(2)]);
+                let (method, body) = match random(4) {
+                    0 => ("GET", String::new()),
+                    1 => ("HEAD", String::new()),
+                    2 => ("POST", tag.repeat(1 + random(30))),
+                    _ => ("PUT", tag.repeat(1 + random(3000))),
+                };
+                let head = format!(
+                    "{method} /?tag={tag}&wait={wait}{pieces} HTTP/1.1\r\nHost: a\r\n{SHARED}\r\nX-Tag: {tag}\r\n"
+                );
+                let text = match random(3) {
+                    _ if body.is_empty() => format!("{head}\r\n"),
+                    0 => {
+                        let (one, other) = body.split_at(random(body.len()));
+                        let chunk = |text: &str| {
+                            if text.is_empty() { String::new() } else { format!("{:x}\r\n{text}\r\n", text.len()) }
+                        };
+                        format!("{head}Transfer-Encoding: chunked\r\n\r\n{}{}0\r\n\r\n", chunk(one), chunk(other))
+                    }
+                    _ => format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()),
+                };
+                if random(40) == 0 {
+                    // Gone, somewhere in the middle; what came before it may be answered or not.
+                    kept.send(&text.as_bytes()[..random(text.len())]);
+                    kept = connect();
+                    wanted.clear();
+                    continue;
+                }
+                kept.send(&text);
+                wanted.push((method, tag.clone(), format!("{tag} {tag} {body}")));
+                done += 1;
+            }
+            for (method, tag, text) in wanted {
+                let answer = kept.answer(method);
+                assert_eq!(answer.status, 200, "{answer:?}");
+                assert!(answer.head.contains(&format!("X-Tag: {tag}\n")), "{tag}: {answer:?}");
+                if method != "HEAD" {
+                    assert!(answer.text() == text, "{tag}: {:.200}", answer.text());
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for number in 0..CLIENTS {
+            let client = &client;
+            scope.spawn(move || client(number));
+        }
+    });
 }
