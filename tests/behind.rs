@@ -18,7 +18,7 @@ struct Front {
 
 impl Front {
     /// nginx. `kept`: how many connections to the app it keeps; 0: it closes each after one request, as it does by default.
-    fn nginx(app: SocketAddr, kept: usize) -> Option<Self> {
+    fn nginx(app: impl std::fmt::Display, kept: usize) -> Option<Self> {
         let (keep, otherwise) = if kept > 0 { (format!("keepalive {kept};"), "") } else { (String::new(), "close") };
         Self::start("nginx", |address, directory| {
             let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -196,4 +196,19 @@ fn the_clients_address_is_what_the_proxy_says() {
     client.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n");
     let seen = client.answer("GET").json();
     assert_eq!(seen, serde_json::json!(["127.0.0.1", "127.0.0.1", "http", "shop.example"]));
+}
+
+/// At a Unix socket there is no address; the router's own connection to the worker has one.
+#[test]
+fn behind_nginx_at_a_unix_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.sock");
+    let script = "require('http').createServer((q, r) => r.end(q.socket.remoteAddress + ' ' + q.headers['x-forwarded-for'])).listen(1);";
+    let _cluster = Cluster::script_by(&["node"], &[path.to_str().unwrap().to_owned()], script, 2, "").until_ready(2);
+    let Some(front) = Front::nginx(format!("unix:{}", path.display()), 4) else { return };
+    let mut client = front.client();
+    for _ in 0..4 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.answer("GET").text(), "127.0.0.1 127.0.0.1");
+    }
 }

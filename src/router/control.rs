@@ -69,6 +69,9 @@ pub struct WorkerStatus {
     /// Handed over and not acknowledged.
     pub pending: usize,
     pub handed: u64,
+    /// Requests that the router has passed on, and whose answers are not over.
+    #[serde(default)]
+    pub in_flight: usize,
     pub encoding: WireEncoding,
     /// Seconds since 1970 when its channel was opened.
     pub since: u64,
@@ -88,6 +91,7 @@ impl Router {
                 sessions: worker.sessions.len(),
                 pending: worker.pending,
                 handed: worker.handed,
+                in_flight: worker.in_flight,
                 encoding: links.get(&worker.id)?.encoding.into(),
                 since: worker.since,
             })

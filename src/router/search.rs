@@ -21,6 +21,8 @@ pub(super) struct Search<'a> {
     pub(super) address: &'a Address,
     /// Who has refused it.
     pub(super) tried: Vec<WorkerId>,
+    /// How long an unknown session is waited for.
+    session_wait: Duration,
     pause: Duration,
     deadline: Instant,
 }
@@ -29,12 +31,18 @@ impl<'a> Search<'a> {
     /// `address` is where the connection was accepted.
     pub(super) fn new(router: &Router, session: Option<String>, address: &'a Address) -> Self {
         let deadline = Instant::now() + router.settings.wait_timeout;
-        Self { session, address, tried: Vec::new(), pause: REFUSED_PAUSE[0], deadline }
+        let session_wait = router.settings.session_wait;
+        Self { session, address, tried: Vec::new(), session_wait, pause: REFUSED_PAUSE[0], deadline }
+    }
+
+    /// Once more for the same request: a session that nobody has by now is over.
+    pub(super) fn again(&mut self) {
+        self.session_wait = Duration::ZERO;
     }
 
     /// Waits for a worker: for the session's registration, or for anybody to become ready.
     pub(super) async fn choose(&mut self, router: &Rc<Router>) -> Result<WorkerId, Refusal> {
-        let mut registration = self.session.as_ref().map(|_| Instant::now() + router.settings.session_wait);
+        let mut registration = self.session.as_ref().map(|_| Instant::now() + self.session_wait);
         let mut looked = false;
         loop {
             let changed = router.changed.notified();

@@ -10,6 +10,7 @@ mod harness;
 mod heads;
 mod hung;
 mod plain;
+mod proxied;
 mod reload;
 mod sessions;
 mod strangers;

@@ -25,7 +25,7 @@ fn start(workers: u32) -> Option<Boxed> {
 }
 
 /// The workers that run: unit and main process.
-fn active(machine: &Boxed) -> Vec<(String, u32)> {
+pub(crate) fn active(machine: &Boxed) -> Vec<(String, u32)> {
     let units = machine.ok("systemctl list-units --no-legend --plain --state=active 'app@*' | cut -d' ' -f1");
     units.lines().map(|unit| (unit.to_owned(), machine.main_pid(unit).unwrap_or(0))).collect()
 }
@@ -39,14 +39,14 @@ fn text(output: &Output) -> String {
 }
 
 /// `load.js` at work.
-struct Load {
+pub(crate) struct Load {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Load {
-    fn start(machine: &Boxed, more: &[&str]) -> Self {
+    pub(crate) fn start(machine: &Boxed, more: &[&str]) -> Self {
         let mut command = machine.command("node");
         command.args(["/srv/apps/clients/load.js", "http://127.0.0.1:8080"]).args(more);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -64,14 +64,14 @@ impl Load {
     }
 
     /// What the clients saw since the last time.
-    fn report(&mut self) -> Value {
+    pub(crate) fn report(&mut self) -> Value {
         writeln!(self.stdin, "report").unwrap();
         self.line()
     }
 
     /// No request failed, no connect was refused or reset, nobody but the app answered.
     #[track_caller]
-    fn nothing_failed(report: &Value) {
+    pub(crate) fn nothing_failed(report: &Value) {
         for count in ["failed_requests", "failed_sessions", "connect_errors"] {
             assert_eq!(report[count], 0, "{count}: {report}");
         }

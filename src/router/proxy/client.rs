@@ -2,7 +2,7 @@
 
 use super::exchange::answer;
 use super::gate::{Gate, Guarded};
-use super::upstream::BUFFER;
+use super::upstream::{BUFFER, FIELDS};
 use super::{Peer, Proxy};
 use crate::router::Router;
 use crate::router::link::Client;
@@ -72,8 +72,9 @@ async fn try_serve(router: &Rc<Router>, client: Rc<Client>, address: Rc<Address>
         http1::Builder::new()
             .preserve_header_case(true)
             .auto_date_header(false)
-            .max_buf_size(BUFFER)
+            .max_buf_size(BUFFER.max(router.settings.head_limit * 2))
             .max_header_size(router.settings.head_limit)
+            .max_headers(FIELDS)
             .serve_connection(TokioIo::new(guarded), service)
             .with_upgrades(),
     );

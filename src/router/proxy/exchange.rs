@@ -92,6 +92,7 @@ async fn exchange(conn: &Rc<Conn>, request: Request<Incoming>) -> Result<Respons
                     (None, None) => return Err(Refusal::Broken),
                 };
                 fresh = true;
+                search.again();
             }
         }
     }
