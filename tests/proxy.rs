@@ -251,16 +251,20 @@ fn bodies() {
 #[test]
 fn expectations_are_the_workers_to_meet() {
     let script = "const server = require('http').createServer();
-                  server.on('checkContinue', (q, r) => { r.writeHead(417); r.end('no'); });
+                  server.on('checkContinue', (q, r) => {
+                    q.socket.on('close', () => console.log('given up'));
+                    r.writeHead(417); r.end('no');
+                  });
                   server.on('request', (q, r) => r.end('plain'));
                   server.listen(3000);";
-    let cluster = Cluster::script(script, 1, "").until_ready(1);
+    let mut cluster = Cluster::script(script, 1, "").until_ready(1);
     let mut client = Kept::new(&cluster);
     client.get("/");
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
     let answer = client.answer("POST");
     assert_eq!((answer.status, answer.text().as_str()), (417, "no"));
     assert_eq!(client.rest(), b"", "no body will come, so the connection ends");
+    cluster.until("given up");
     // A client of HTTP/1.0 knows of no 100.
     let mut client = Kept::new(&cluster);
     client.send(format!("POST / HTTP/1.0\r\n{SHARED}\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nab"));

@@ -163,6 +163,9 @@ fn head(full: &InFull, printer: &Printer) -> String {
             ", {} sessions, {} connections handed over, {} waiting, {} refused",
             status.sessions, status.connections, status.waiting, status.refused
         ));
+        if status.proxied > 0 {
+            text.push_str(&format!(", {} requests routed one by one", status.proxied));
+        }
     }
     text.push_str(&format!("\n    file: {}", app.file));
     for socket in &full.sockets {

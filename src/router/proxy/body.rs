@@ -9,6 +9,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -124,13 +125,13 @@ pub(super) struct Running {
     /// What has come of an answer that may open a session.
     pub(super) prefix: Option<Vec<u8>>,
     pub(super) flight: Option<Flight>,
-    /// For a body that the worker did not want: while this is there, the request is not given up.
+    /// Where the client waits to be asked for its body.
     pub(super) wanted: Option<Wanted>,
     pub(super) turn: Option<Turn>,
 }
 
-/// Asks the client for its body, once; dropped, it says that nobody wants it.
-pub(super) type Wanted = std::sync::Arc<std::sync::Mutex<Option<oneshot::Sender<()>>>>;
+/// Asks the client for its body, once; a sender that is dropped says that nobody wants it. (hyper keeps a clone.)
+pub(super) type Wanted = Arc<Mutex<Option<oneshot::Sender<()>>>>;
 
 impl Running {
     /// All of it is here.
@@ -139,7 +140,14 @@ impl Running {
             give_back(&flight.conn.router, upstream);
         }
         self.flight = None;
-        self.wanted = None;
+        self.give_up_body();
+    }
+
+    /// Nobody wants the body any more; where it was not asked for, its connection to the worker ends.
+    fn give_up_body(&mut self) {
+        if let Some(wanted) = self.wanted.take() {
+            drop(wanted.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
     }
 
     fn look(&mut self, data: &Bytes) {
@@ -151,6 +159,12 @@ impl Running {
             Opening::Opened(opened) => flight.conn.router.learn(flight.id, &opened),
         }
         self.prefix = None;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.give_up_body();
     }
 }
 
