@@ -121,6 +121,7 @@ fn all_sessions(talk: bool, front: impl Fn(SocketAddr) -> Option<Front>) {
         let alone = environment.is_empty() || !talk;
         let seen = front.sessions(if alone { &["--connect-only"] } else { &[] });
         let case = format!("{script} {environment}: {seen}");
+        println!("{case}");
         for kind in ["polling", "websocket", "upgrade"] {
             assert_eq!(seen["connected"][kind], 40, "{case}");
         }
