@@ -1,6 +1,7 @@
 //! Everything that needs no booted systemd.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod behind;
 mod calendar;
 mod channel;
 mod cluster;
@@ -8,7 +9,9 @@ mod corpus;
 mod foreground;
 mod generator;
 mod handover;
+mod kept;
 mod load;
+mod proxy;
 mod readme;
 mod requests;
 mod runtimes;

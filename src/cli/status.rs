@@ -214,6 +214,9 @@ fn head(full: &InFull, now: SystemTime, printer: &Printer) -> String {
             ", {} sessions, {} connections handed over, {} waiting, {} refused",
             status.sessions, status.connections, status.waiting, status.refused
         ));
+        if status.proxied > 0 {
+            text.push_str(&format!(", {} requests routed one by one", status.proxied));
+        }
     }
     if let Some(reload) = reloading {
         text.push_str(&format!("\n  reload: under way, {} of {} replaced", reload.replaced.len(), reload.workers));

@@ -9,6 +9,7 @@ use super::environment::{read_environment, read_environment_files};
 use super::exec::{guess_runtime, read_exec};
 use super::file::{Item, Table};
 use super::limits::read_limits;
+use super::networks::Networks;
 use super::pass::{read_pass_through, service_key, socket_key};
 use super::report::{Level, Problem, Problems, Report};
 use super::restart::read_restart;
@@ -253,7 +254,7 @@ fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings,
             router::Table::Top => None,
         };
         let Some(item) = item else { continue };
-        item.read(problems, |text| field.read(&mut settings, text));
+        read_field(&item, field, &mut settings, problems);
         if field.key == "ready_grace" {
             grace = Some(item);
         }
@@ -275,6 +276,19 @@ fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings,
     ready.finish(problems);
     health.finish(problems);
     (settings, timeout)
+}
+
+/// One setting; a list is read element by element, so that each mistake has its place, and then as a whole.
+fn read_field(item: &Item<'_>, field: &router::Field, settings: &mut RouterSettings, problems: &mut Problems) {
+    if field.key != "trusted_proxies" {
+        item.read(problems, |text| field.read(settings, text));
+        return;
+    }
+    let mut good = Vec::new();
+    for element in item.elements() {
+        good.extend(element.read(problems, |text| Networks::read(text).map(|networks| networks.to_string())));
+    }
+    item.check(problems, field.read(settings, &good.join(",")));
 }
 
 fn read_reload(top: &mut Table<'_>, problems: &mut Problems) -> Reload {
@@ -438,6 +452,7 @@ mod tests {
             "router.head_limit",
             "router.balance",
             "router.wait_timeout",
+            "router.trusted_proxies",
             "service.Nice",
             "service.ExecStart",
             "socket.Backlog",

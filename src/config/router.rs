@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::networks::Networks;
 use super::value::{self, Wrong};
 
 /// What `[router]`, `[ready]` and `[health]` say, with defaults filled in.
@@ -15,6 +16,12 @@ pub struct RouterSettings {
     pub balance: Balance,
     /// `tcp`: hand over at once, without looking at what the client sends.
     pub protocol: Protocol,
+    /// Which connections are routed request by request.
+    pub shared: Shared,
+    /// Whose word about clients is believed.
+    pub trusted_proxies: Networks,
+    /// How long a connection that is routed request by request may be idle.
+    pub keepalive_timeout: Duration,
     /// Longest request head, bytes.
     pub head_limit: usize,
     /// From accept to the end of the request head.
@@ -51,6 +58,15 @@ pub enum Protocol {
     Tcp,
 }
 
+/// Whether the requests of one connection may be different clients'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shared {
+    /// Where a trusted proxy says that it speaks for somebody.
+    Auto,
+    Always,
+    Never,
+}
+
 /// What makes a worker ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadyOn {
@@ -75,6 +91,10 @@ impl Default for RouterSettings {
             workers: 1,
             balance: Balance::LeastLoaded,
             protocol: Protocol::Http,
+            shared: Shared::Auto,
+            trusted_proxies: Networks::default(),
+            // Above the 60 s of nginx: who closes an idle connection first never meets a request on its way.
+            keepalive_timeout: Duration::from_secs(75),
             head_limit: 16 * 1024,
             head_timeout: Duration::from_secs(30),
             waiting_limit: 4096,
@@ -134,7 +154,7 @@ impl Field {
 }
 
 /// Every setting of the router.
-pub const FIELDS: [Field; 14] = [
+pub const FIELDS: [Field; 17] = [
     Field {
         key: "workers",
         table: Table::Top,
@@ -152,6 +172,24 @@ pub const FIELDS: [Field; 14] = [
         table: Table::Router,
         read: |settings, text| put(&mut settings.protocol, choice(text, &PROTOCOLS)),
         write: |settings| name_of(settings.protocol, &PROTOCOLS),
+    },
+    Field {
+        key: "shared",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.shared, choice(text, &SHAREDS)),
+        write: |settings| name_of(settings.shared, &SHAREDS),
+    },
+    Field {
+        key: "trusted_proxies",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.trusted_proxies, Networks::read(text)),
+        write: |settings| settings.trusted_proxies.to_string(),
+    },
+    Field {
+        key: "keepalive_timeout",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.keepalive_timeout, span(text, Duration::from_secs(1))),
+        write: |settings| write_span(settings.keepalive_timeout),
     },
     Field {
         key: "head_limit",
@@ -230,6 +268,7 @@ pub const FIELDS: [Field; 14] = [
 const BALANCES: [(&str, Balance); 3] =
     [("least-loaded", Balance::LeastLoaded), ("round-robin", Balance::RoundRobin), ("random", Balance::Random)];
 const PROTOCOLS: [(&str, Protocol); 2] = [("http", Protocol::Http), ("tcp", Protocol::Tcp)];
+const SHAREDS: [(&str, Shared); 3] = [("auto", Shared::Auto), ("always", Shared::Always), ("never", Shared::Never)];
 const READY_ONS: [(&str, ReadyOn); 3] =
     [("auto", ReadyOn::Auto), ("message", ReadyOn::Message), ("listening", ReadyOn::Listening)];
 const SERIALIZATIONS: [(&str, Serialization); 2] =
@@ -353,17 +392,21 @@ mod tests {
         let choices = (
             prop::sample::select(BALANCES.map(|it| it.1).to_vec()),
             prop::sample::select(PROTOCOLS.map(|it| it.1).to_vec()),
+            prop::sample::select(SHAREDS.map(|it| it.1).to_vec()),
+            prop::sample::select(vec!["", "unix", "10.0.0.0/8,fd00::/8", "127.0.0.0/8,::1,unix"]),
             prop::sample::select(READY_ONS.map(|it| it.1).to_vec()),
             prop::option::of(prop::sample::select(SERIALIZATIONS.map(|it| it.1).to_vec())),
         );
         let sizes = (1024..=1usize << 20, 1..=60_000usize, 65_536..usize::MAX, 65_536..=u32::MAX as usize);
-        let times = (spans(1000), spans(0), spans(0), spans(0), spans(1_000_000));
+        let times = (spans(1000), spans(0), spans(0), spans(0), spans(1_000_000), spans(1_000_000));
         (1..u32::MAX, choices, sizes, times).prop_map(|(workers, choices, sizes, times)| RouterSettings {
             workers,
             balance: choices.0,
             protocol: choices.1,
-            ready_on: choices.2,
-            serialization: choices.3,
+            shared: choices.2,
+            trusted_proxies: Networks::read(choices.3).unwrap(),
+            ready_on: choices.4,
+            serialization: choices.5,
             head_limit: sizes.0,
             waiting_limit: sizes.1,
             queue_limit: sizes.2,
@@ -373,6 +416,7 @@ mod tests {
             session_wait: times.2,
             ready_grace: times.3,
             health_timeout: times.4,
+            keepalive_timeout: times.5,
         })
     }
 

@@ -46,6 +46,12 @@ pub struct Status {
     pub waiting: usize,
     /// Handed over since the router started.
     pub connections: u64,
+    /// Requests that were routed one by one since then.
+    #[serde(default)]
+    pub proxied: u64,
+    /// Connections that have switched protocols and pass through the router.
+    #[serde(default)]
+    pub tunnels: usize,
     /// Answered with an error by the router itself.
     pub refused: u64,
     pub workers: Vec<WorkerStatus>,
@@ -78,6 +84,9 @@ pub struct WorkerStatus {
     /// Handed over and not acknowledged.
     pub pending: usize,
     pub handed: u64,
+    /// Requests that the router has passed on, and whose answers are not over.
+    #[serde(default)]
+    pub in_flight: usize,
     pub encoding: WireEncoding,
     /// Seconds since 1970 when its channel was opened.
     pub since: u64,
@@ -98,6 +107,7 @@ impl Router {
                 sessions: worker.sessions.len(),
                 pending: worker.pending,
                 handed: worker.handed,
+                in_flight: worker.in_flight,
                 encoding: links.get(&worker.id)?.encoding.into(),
                 since: worker.since,
             })
@@ -111,6 +121,8 @@ impl Router {
             sessions: table.sessions(),
             waiting: self.waiting.get(),
             connections: self.handed.get(),
+            proxied: self.proxied(),
+            tunnels: self.tunnels(),
             refused: self.refused.get(),
             workers: workers.collect(),
             ends: self.last_ends().into_iter().map(|(slot, end)| EndStatus { slot, end }).collect(),

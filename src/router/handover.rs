@@ -1,32 +1,33 @@
 //! One client's connection, from accept to the worker that takes it.
 
-use super::Router;
-use super::link::{Client, Manner, Outcome};
+use super::link::{Client, Outcome};
 use super::peek::{self, Sight};
 use super::refuse::{Refusal, refuse};
-use super::server;
-use super::table::{Choice, WorkerId};
+use super::search::{Search, manner};
+use super::{Router, proxy};
 use crate::config::router::Protocol;
 use crate::system::activation::Address;
 use crate::wire::engine;
+use crate::wire::head::Head;
 use futures_util::FutureExt;
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
-
-/// While nobody is ready: how often it is asked again whether anybody may still come.
-const HOPE_INTERVAL: Duration = Duration::from_millis(500);
-
-/// Before a connection that every worker has refused is offered again: at first, and at most.
-const REFUSED_PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
 /// What the connection is about.
 struct Request {
     session: Option<String>,
     tls: bool,
+    head: Option<Head>,
+}
+
+/// Where a connection went.
+enum Fate {
+    /// To a worker; or it is gone.
+    Settled,
+    /// It is to be routed request by request.
+    Shared(proxy::Peer),
 }
 
 /// Begins to serve one connection, to its end or handover. `client` is non-blocking; `address` is where it was accepted.
@@ -39,10 +40,14 @@ pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) 
     let mut serving = Box::pin(async move {
         let served = try_serve(&router, &client, &address).await;
         router.clients.borrow_mut().remove(&number);
-        if let Err(refusal) = served {
-            router.count_refusal(refusal);
-            tracing::debug!(%address, reason = refusal.reason(), "refused a connection");
-            refuse(Rc::clone(&client.socket), refusal).await;
+        match served {
+            Ok(Fate::Settled) => {}
+            Ok(Fate::Shared(peer)) => Box::pin(proxy::serve(router, client, address, peer)).await,
+            Err(refusal) => {
+                router.count_refusal(refusal);
+                tracing::debug!(%address, reason = refusal.reason(), "refused a connection");
+                refuse(Rc::clone(&client.socket), refusal).await;
+            }
         }
     });
     // Mostly the head is there and a worker is free: handed over before the next one is accepted, this connection is with
@@ -52,22 +57,19 @@ pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) 
     }
 }
 
-async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) -> Result<(), Refusal> {
+async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) -> Result<Fate, Refusal> {
     let _place = Place::take(router)?;
     let request = match router.settings.protocol {
-        Protocol::Tcp => Request { session: None, tls: false },
+        Protocol::Tcp => Request { session: None, tls: false, head: None },
         Protocol::Http => match read_request(router, &client.socket).await? {
             Some(request) => request,
-            None => return Ok(()),
+            None => return Ok(Fate::Settled),
         },
     };
-    let mut search = Search {
-        session: request.session,
-        address,
-        tried: Vec::new(),
-        pause: REFUSED_PAUSE[0],
-        deadline: Instant::now() + router.settings.wait_timeout,
-    };
+    if let Some(peer) = request.head.and_then(|head| proxy::is_for(router, &client.socket, &head)) {
+        return Ok(Fate::Shared(peer));
+    }
+    let mut search = Search::new(router, request.session, address);
     loop {
         let id = search.choose(router).await?;
         let Some(link) = router.link(id) else {
@@ -89,7 +91,7 @@ async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) 
             Ok(Outcome::Taken) => {
                 router.handed.set(router.handed.get() + 1);
                 router.drained.notify_waiters();
-                return Ok(());
+                return Ok(Fate::Settled);
             }
             Ok(Outcome::Refused) => {
                 client.sent.set(false);
@@ -100,7 +102,7 @@ async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) 
                 client.sent.set(false);
                 search.tried.push(id);
             }
-            Err(_) => return Ok(()),
+            Err(_) => return Ok(Fate::Settled),
         }
         router.drained.notify_waiters();
     }
@@ -123,9 +125,9 @@ async fn read_request(router: &Rc<Router>, client: &Rc<OwnedFd>) -> Result<Optio
     match sight {
         Ok(Sight::Head(head)) => {
             let session = engine::session(&head.target).map(|raw| engine::decode(raw).into_owned());
-            Ok(Some(Request { session, tls: false }))
+            Ok(Some(Request { session, tls: false, head: Some(head) }))
         }
-        Ok(Sight::Tls) => Ok(Some(Request { session: None, tls: true })),
+        Ok(Sight::Tls) => Ok(Some(Request { session: None, tls: true, head: None })),
         Ok(Sight::Bad(reason)) => Err(Refusal::Malformed(reason)),
         Ok(Sight::TooLong) => Err(Refusal::HeadTooLong),
         Ok(Sight::Ended(true)) => Err(Refusal::Malformed("the request head ends in the middle")),
@@ -134,82 +136,11 @@ async fn read_request(router: &Rc<Router>, client: &Rc<OwnedFd>) -> Result<Optio
     }
 }
 
-/// The search for a worker that takes one connection.
-struct Search<'a> {
-    session: Option<String>,
-    address: &'a Address,
-    /// Who has refused it.
-    tried: Vec<WorkerId>,
-    pause: Duration,
-    deadline: Instant,
-}
-
-impl Search<'_> {
-    /// Waits for a worker: for the session's registration, or for anybody to become ready.
-    async fn choose(&mut self, router: &Rc<Router>) -> Result<WorkerId, Refusal> {
-        let mut registration = self.session.as_ref().map(|_| Instant::now() + router.settings.session_wait);
-        let mut looked = false;
-        loop {
-            let changed = router.changed.notified();
-            tokio::pin!(changed);
-            // From here on no change is missed.
-            changed.as_mut().enable();
-            // Past the registration's time any worker may answer, and it will say that it does not know the session.
-            let known = self.session.as_deref().filter(|_| registration.is_some());
-            let now = Instant::now();
-            let mut again = false;
-            let until = match router.choose(known, &self.tried, self.address) {
-                Choice::Worker(id) => return Ok(id),
-                Choice::UnknownSession if !looked => {
-                    // The worker answers its client first and tells us then; its word may be waiting in the channel.
-                    looked = true;
-                    router.drain_channels();
-                    continue;
-                }
-                Choice::UnknownSession => match registration {
-                    Some(at) if now < at => at,
-                    _ => {
-                        registration = None;
-                        continue;
-                    }
-                },
-                Choice::Nobody if now >= self.deadline => return Err(Refusal::NoWorker),
-                // All that are there have refused it: they have no descriptor or no place for it. That may pass.
-                Choice::Nobody if router.is_any_here(&self.tried) => {
-                    again = true;
-                    now + self.pause
-                }
-                Choice::Nobody if !router.somebody_may_come() => return Err(Refusal::NoWorker),
-                Choice::Nobody => now + HOPE_INTERVAL,
-            };
-            tokio::select! {
-                () = changed => {}
-                () = tokio::time::sleep_until(until.min(self.deadline)) => if again {
-                    self.tried.clear();
-                    self.pause = (self.pause * 2).min(REFUSED_PAUSE[1]);
-                },
-            }
-        }
-    }
-}
-
-/// How this worker takes a connection to `address`; `None`: it cannot.
-fn manner(router: &Router, id: WorkerId, address: &Address, tls: bool) -> Option<Manner> {
-    let table = router.table.borrow();
-    let worker = table.worker(id)?;
-    match server::pick(&worker.servers, address, &router.public, tls, worker.sticky) {
-        Some(server) if tls && server.query.ticket_keys.is_none() => None,
-        Some(server) => Some(Manner::Server(server.key.clone())),
-        None if tls => None,
-        None => Some(Manner::Sticky),
-    }
-}
-
 /// A place among the connections that wait; given back when dropped.
-struct Place(Rc<Router>);
+pub(super) struct Place(Rc<Router>);
 
 impl Place {
-    fn take(router: &Rc<Router>) -> Result<Self, Refusal> {
+    pub(super) fn take(router: &Rc<Router>) -> Result<Self, Refusal> {
         if router.waiting.get() >= router.settings.waiting_limit && !router.evict_silent() {
             return Err(Refusal::TooMany);
         }

@@ -186,7 +186,7 @@ async fn drain(router: &Router, id: WorkerId, within: Duration) {
         let drained = router.drained.notified();
         tokio::pin!(drained);
         drained.as_mut().enable();
-        let busy = router.table.borrow().worker(id).map(|w| w.pending > 0 || !w.sessions.is_empty());
+        let busy = router.table.borrow().worker(id).map(|w| w.pending > 0 || w.in_flight > 0 || !w.sessions.is_empty());
         let Some(busy) = busy else { return };
         let quiet_in = quiet_at.saturating_sub(router.now());
         if !busy && quiet_in.is_zero() {

@@ -2,8 +2,8 @@
 //! messages to the relay.
 //!
 //! One thread, one runtime: [`table`] and [`balance`] decide, [`link`] is a worker's channel, [`peek`] and [`handover`] a
-//! client's connection, [`record`] and `memory` what survives this process, [`refuse`] what the router says itself, [`meet`] how a worker comes in, [`ends`] how it
-//! ended, [`control`] what the
+//! client's connection, `proxy` one that is routed request by request, [`record`] and `memory` what survives this process,
+//! [`refuse`] what the router says itself, [`meet`] how a worker comes in, [`ends`] how it ended, [`control`] what the
 //! operator asks. [`Router`] ties them together; [`run`] is the loop, `service` its
 //! place in systemd.
 
@@ -17,10 +17,12 @@ mod link;
 mod meet;
 mod memory;
 mod peek;
+mod proxy;
 pub mod record;
 mod recover;
 mod refuse;
 mod rollout;
+mod search;
 mod serve;
 mod server;
 mod service;
@@ -80,6 +82,7 @@ pub struct Router {
     /// A connection or a session ended, as far as the router is concerned.
     drained: Notify,
     waiting: Cell<usize>,
+    proxy: proxy::Proxy,
     /// Connections that are being served, in the order of their arrival.
     clients: RefCell<BTreeMap<u64, Rc<Client>>>,
     silent: RefCell<BTreeMap<u64, oneshot::Sender<()>>>,
@@ -127,6 +130,7 @@ impl Router {
             changed: Notify::new(),
             drained: Notify::new(),
             waiting: Cell::new(0),
+            proxy: proxy::Proxy::default(),
             clients: RefCell::default(),
             silent: RefCell::default(),
             arrivals: Cell::new(0),
@@ -256,6 +260,7 @@ impl Router {
     fn detach(self: &Rc<Self>, link: &Link, reason: Option<String>) {
         link.close();
         self.links.borrow_mut().remove(&link.id);
+        self.leave_worker(link.id);
         let Some(worker) = self.table.borrow_mut().detach(link.id) else {
             return;
         };

@@ -20,6 +20,8 @@ pub enum Record {
     Gone { id: WorkerId },
     /// It has this session.
     Open { id: WorkerId, sid: String },
+    /// The same, seen in its answer: without a sign for so many seconds the session is over.
+    Learnt { id: WorkerId, sid: String, lifetime: u64 },
     /// It has it no longer.
     Close { id: WorkerId, sid: String },
     /// A node of its broadcast adapter.
@@ -83,6 +85,8 @@ pub struct Picture {
     pub last: WorkerId,
     pub workers: BTreeMap<WorkerId, WorkerRecord>,
     pub sessions: BTreeMap<String, WorkerId>,
+    /// Those of them that were learnt, and their lifetimes.
+    pub learnt: BTreeMap<String, u64>,
     pub nodes: BTreeMap<WorkerId, BTreeSet<Node>>,
     pub tickets: BTreeMap<String, String>,
     pub ends: BTreeMap<String, End>,
@@ -114,13 +118,20 @@ impl Picture {
                 self.workers.remove(&id);
                 self.nodes.remove(&id);
                 self.sessions.retain(|_, owner| *owner != id);
+                self.learnt.retain(|sid, _| self.sessions.contains_key(sid));
             }
             Record::Open { id, sid } => {
+                self.learnt.remove(&sid);
+                self.sessions.insert(sid, id);
+            }
+            Record::Learnt { id, sid, lifetime } => {
+                self.learnt.insert(sid.clone(), lifetime);
                 self.sessions.insert(sid, id);
             }
             Record::Close { id, sid } => {
                 if self.sessions.get(&sid) == Some(&id) {
                     self.sessions.remove(&sid);
+                    self.learnt.remove(&sid);
                 }
             }
             Record::Node { id, node } => {
@@ -144,7 +155,10 @@ impl Picture {
     pub fn records(&self) -> impl Iterator<Item = Record> {
         let head = Record::Log { generation: self.generation, last: self.last };
         let workers = self.workers.values().cloned().map(Record::Worker);
-        let sessions = self.sessions.iter().map(|(sid, id)| Record::Open { id: *id, sid: sid.clone() });
+        let sessions = self.sessions.iter().map(|(sid, id)| match self.learnt.get(sid) {
+            Some(lifetime) => Record::Learnt { id: *id, sid: sid.clone(), lifetime: *lifetime },
+            None => Record::Open { id: *id, sid: sid.clone() },
+        });
         let nodes = self
             .nodes
             .iter()
@@ -211,6 +225,7 @@ mod tests {
             })),
             id.clone().prop_map(|id| Record::Gone { id }),
             (id.clone(), "[a-e]").prop_map(|(id, sid)| Record::Open { id, sid }),
+            (id.clone(), "[a-e]", 0..9_u64).prop_map(|(id, sid, lifetime)| Record::Learnt { id, sid, lifetime }),
             (id.clone(), "[a-e]").prop_map(|(id, sid)| Record::Close { id, sid }),
             (id.clone(), node.clone()).prop_map(|(id, node)| Record::Node { id, node }),
             (id, node).prop_map(|(id, node)| Record::NodeGone { id, node }),

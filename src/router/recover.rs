@@ -42,7 +42,12 @@ impl Router {
             }
         }
         for (sid, owner) in &known.sessions {
-            self.table.borrow_mut().open(*owner, sid);
+            match known.learnt.get(sid) {
+                Some(seconds) => {
+                    self.table.borrow_mut().learn(*owner, sid, Duration::from_secs(*seconds), self.now());
+                }
+                None => self.table.borrow_mut().open(*owner, sid),
+            }
         }
         for id in gone {
             let worker = self.table.borrow_mut().detach(id);
@@ -183,6 +188,7 @@ impl Router {
             last: table.last_id(),
             workers: ids.iter().filter_map(|id| Some((*id, self.worker_record(*id)?))).collect(),
             sessions: sessions.collect(),
+            learnt: table.learnt().map(|(_, sid, lifetime)| (sid.to_owned(), lifetime.as_secs())).collect(),
             tickets: self.ticket_keys.borrow().clone().into_iter().collect(),
             ends: self.last_ends(),
             ..Picture::default()

@@ -1,6 +1,7 @@
 //! Answers that the router gives itself, where no worker can.
 
 use crate::system::sock::watch_shared;
+use hyper::StatusCode;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
@@ -24,6 +25,8 @@ pub(crate) enum Refusal {
     NoWorker,
     /// Too many connections wait already.
     TooMany,
+    /// The worker's connection ended before it had answered.
+    Broken,
 }
 
 impl Refusal {
@@ -33,6 +36,7 @@ impl Refusal {
             Self::HeadTimeout => "408 Request Timeout",
             Self::HeadTooLong => "431 Request Header Fields Too Large",
             Self::NoWorker | Self::TooMany => "503 Service Unavailable",
+            Self::Broken => "502 Bad Gateway",
         }
     }
 
@@ -43,15 +47,22 @@ impl Refusal {
             Self::HeadTooLong => "the request head is too long",
             Self::NoWorker => "no worker of this app is ready",
             Self::TooMany => "too many connections are waiting",
+            Self::Broken => "the worker ended the connection before it had answered",
         }
+    }
+
+    pub(crate) fn code(self) -> StatusCode {
+        StatusCode::from_bytes(&self.status().as_bytes()[..3]).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Seconds, where trying again makes sense.
+    pub(crate) fn retry_after(self) -> Option<&'static str> {
+        matches!(self, Self::NoWorker | Self::TooMany).then_some("2")
     }
 
     /// The whole response.
     pub(crate) fn response(self) -> String {
-        let retry = match self {
-            Self::NoWorker | Self::TooMany => "Retry-After: 2\r\n",
-            _ => "",
-        };
+        let retry = self.retry_after().map_or_else(String::new, |seconds| format!("Retry-After: {seconds}\r\n"));
         let (status, body) = (self.status(), self.reason());
         let length = body.len() + 1;
         format!(
@@ -97,9 +108,14 @@ mod tests {
 
     #[test]
     fn every_answer_is_a_whole_response() {
-        for refusal in
-            [Refusal::Malformed("no"), Refusal::HeadTimeout, Refusal::HeadTooLong, Refusal::NoWorker, Refusal::TooMany]
-        {
+        for refusal in [
+            Refusal::Malformed("no"),
+            Refusal::HeadTimeout,
+            Refusal::HeadTooLong,
+            Refusal::NoWorker,
+            Refusal::TooMany,
+            Refusal::Broken,
+        ] {
             let text = refusal.response();
             let mut headers = [httparse::EMPTY_HEADER; 8];
             let mut response = httparse::Response::new(&mut headers);
@@ -110,6 +126,7 @@ mod tests {
             assert_eq!(std::str::from_utf8(length).unwrap().parse::<usize>().unwrap(), text.len() - head);
             let retry = response.headers.iter().any(|header| header.name == "Retry-After");
             assert_eq!(retry, response.code == Some(503));
+            assert_eq!(response.code, Some(refusal.code().as_u16()));
         }
     }
 }

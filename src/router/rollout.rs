@@ -8,6 +8,7 @@ impl Router {
     pub(super) fn drain(&self, slot: &str) -> Option<WorkerId> {
         let id = self.table.borrow_mut().drain(slot)?;
         self.remember(id);
+        self.leave_worker(id);
         Some(id)
     }
 

@@ -67,6 +67,7 @@ pub async fn run(router: Rc<Router>, listeners: Listeners, stop: CancellationTok
     }
     tokio::task::spawn_local(health::watch(Rc::clone(&router)));
     stop.cancelled().await;
+    router.close_proxy().await;
     if router.hand_on() {
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! Workers and sessions (pure): who is there, who has which session, who gets the next one.
 
+mod proxied;
 mod rollout;
 
 pub use rollout::Rank;
@@ -61,6 +62,10 @@ pub struct Worker {
     pub pending: usize,
     /// Handed over in all.
     pub handed: u64,
+    /// Requests that the router itself has passed on, and whose answers are not over.
+    pub in_flight: usize,
+    /// Those of them that name no session, and whose answers have not begun.
+    unanswered: usize,
     pub rank: Rank,
     /// When it was given a connection last.
     pub touched: Option<Duration>,
@@ -89,7 +94,7 @@ impl Worker {
         // By powers of two: on a busy machine everybody is late, and one that is blocked far more so.
         let stuck = (waits.as_millis() / STUCK.as_millis()).checked_ilog2().map_or(0, |power| power + 1);
         let sessions = self.sessions.len() + self.expected.len();
-        Load { stuck, pending: self.pending, sessions, turn: self.turn }
+        Load { stuck, pending: self.pending + self.unanswered, sessions, turn: self.turn }
     }
 }
 
@@ -119,6 +124,8 @@ pub enum Choice {
 pub struct Table {
     workers: BTreeMap<WorkerId, Worker>,
     sessions: HashMap<Box<str>, WorkerId>,
+    /// Those of them that no worker has registered.
+    learnt: HashMap<Box<str>, proxied::Learnt>,
     /// Sessions of workers that are gone, oldest first.
     gone: VecDeque<Box<str>>,
     gone_lookup: HashSet<Box<str>>,
@@ -153,6 +160,8 @@ impl Table {
             sessions: HashSet::new(),
             pending: 0,
             handed: 0,
+            in_flight: 0,
+            unanswered: 0,
             rank: if self.promised.contains_key(slot) { Rank::Trial } else { Rank::Old },
             touched: None,
             expected: VecDeque::new(),
@@ -211,6 +220,7 @@ impl Table {
         let mut worker = self.workers.remove(&id)?;
         for session in std::mem::take(&mut worker.sessions) {
             self.sessions.remove(&session);
+            self.learnt.remove(&session);
             self.gone_lookup.insert(session.clone());
             self.gone.push_back(session);
         }
@@ -283,12 +293,21 @@ impl Table {
 
     /// A worker registered a session.
     pub fn open(&mut self, id: WorkerId, session: &str) {
+        // From now on it is the worker that tells its end.
+        self.learnt.remove(session);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.sticky = true;
+            self.own(id, session);
+        }
+    }
+
+    fn own(&mut self, id: WorkerId, session: &str) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        worker.sticky = true;
-        worker.expected.pop_front();
-        worker.sessions.insert(session.into());
+        if worker.sessions.insert(session.into()) {
+            worker.expected.pop_front();
+        }
         if let Some(before) = self.sessions.insert(session.into(), id)
             && before != id
             && let Some(other) = self.workers.get_mut(&before)
@@ -299,6 +318,7 @@ impl Table {
 
     /// A worker ended a session.
     pub fn close(&mut self, id: WorkerId, session: &str) {
+        self.learnt.remove(session);
         if self.sessions.get(session) == Some(&id) {
             self.sessions.remove(session);
         }

@@ -18,4 +18,5 @@ pub mod process;
 pub mod scm;
 pub mod shared;
 pub mod sock;
+pub mod stream;
 pub mod version;

@@ -4,8 +4,9 @@
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{SockFlag, accept4};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, accept4, connect, socket};
 use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,6 +18,21 @@ pub fn accept(listener: &impl AsFd) -> Result<OwnedFd, Errno> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     // SAFETY: the kernel has just made this descriptor for us.
     accept4(listener.as_fd().as_raw_fd(), flags).map(|raw| unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Begins a TCP connection, non-blocking and close-on-exec; gives its own address, too. Whether it comes about shows at
+/// its other end.
+pub fn begin_connect(to: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let ours = socket(family, SockType::Stream, flags, None)?;
+    match connect(ours.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let ours = TcpStream::from(ours);
+    let address = ours.local_addr()?;
+    Ok((ours.into(), address))
 }
 
 /// Sets O_NONBLOCK, which all descriptors of the same open socket share.
@@ -54,10 +70,10 @@ impl AsRawFd for Shared {
 pub fn defer_accept(listener: &impl AsFd, within: Duration) -> io::Result<()> {
     let seconds = libc::c_int::try_from(within.as_secs()).unwrap_or(libc::c_int::MAX);
     let size = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
-    let socket = listener.as_fd().as_raw_fd();
+    let descriptor = listener.as_fd().as_raw_fd();
     // SAFETY: the option takes one int, which lives until the call returns.
     let set = unsafe {
-        libc::setsockopt(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, (&raw const seconds).cast(), size)
+        libc::setsockopt(descriptor, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, (&raw const seconds).cast(), size)
     };
     Errno::result(set)?;
     Ok(())

@@ -1,6 +1,8 @@
 //! What Engine.IO puts into a request (engine.io protocol v4, and v3 with allowEIO3).
 
+use serde::Deserialize;
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// The `sid` of a request target's query as it stands there; `None` when absent or empty.
 ///
@@ -18,6 +20,73 @@ pub fn session(target: &str) -> Option<&str> {
         })
         .next_back()
         .filter(|value| !value.is_empty())
+}
+
+/// Whether a request with this target asks for a new session over long-polling.
+pub fn opens_session(target: &str) -> bool {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let mut parameters = query.split(['&', '#']);
+    parameters.any(|parameter| parameter == "transport=polling") && session(target).is_none()
+}
+
+/// What the server says to a new session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    pub sid: String,
+    /// Of which nothing is heard for so long, it is over.
+    pub lifetime: Duration,
+}
+
+/// The beginning of an answer to a request for a new session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opening {
+    /// More of it is needed.
+    Partial,
+    Opened(Opened),
+    /// It is something else.
+    No,
+}
+
+/// The longest answer to a request for a new session that is looked at, bytes.
+pub const OPENING_LIMIT: usize = 1024;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Handshake {
+    sid: String,
+    ping_interval: Option<u64>,
+    ping_timeout: Option<u64>,
+}
+
+/// Reads the open packet: `0{"sid":…}`, in version 3 with its length before it, `97:0{"sid":…}`.
+pub fn opening(body: &[u8]) -> Opening {
+    let digits = body.iter().take(8).take_while(|byte| byte.is_ascii_digit()).count();
+    let packet = match body.get(digits) {
+        None => return Opening::Partial,
+        Some(b':') => &body[digits + 1..],
+        Some(_) => body,
+    };
+    match packet {
+        [] | [b'0'] => Opening::Partial,
+        [b'0', json @ ..] if json[0] == b'{' => {
+            match serde_json::Deserializer::from_slice(json).into_iter::<Handshake>().next() {
+                Some(Ok(handshake)) if !handshake.sid.is_empty() => Opening::Opened(handshake.into()),
+                Some(Err(error)) if error.is_eof() && body.len() < OPENING_LIMIT => Opening::Partial,
+                _ => Opening::No,
+            }
+        }
+        _ => Opening::No,
+    }
+}
+
+impl From<Handshake> for Opened {
+    fn from(handshake: Handshake) -> Self {
+        // Engine.IO's own defaults; a day is longer than anybody waits.
+        let milliseconds =
+            |value: Option<u64>, default: u64| Duration::from_millis(value.unwrap_or(default).min(86_400_000));
+        let silence = milliseconds(handshake.ping_interval, 25_000) + milliseconds(handshake.ping_timeout, 20_000);
+        Self { sid: handshake.sid, lifetime: silence + Duration::from_secs(15) }
+    }
 }
 
 /// A name or value of a query: percent-encoded bytes and `+` decoded (WHATWG URL, application/x-www-form-urlencoded).
@@ -84,6 +153,54 @@ mod tests {
     }
 
     #[test]
+    fn openings() {
+        let open = r#"0{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
+        let opened = |sid: &str, seconds| {
+            Opening::Opened(Opened { sid: sid.to_owned(), lifetime: Duration::from_secs(seconds) })
+        };
+        assert_eq!(opening(open.as_bytes()), opened("lv_VI97HAXpY6yYWAAAC", 60));
+        for end in 0..open.len() {
+            assert_eq!(opening(&open.as_bytes()[..end]), Opening::Partial, "{end}");
+        }
+        assert_eq!(opening([open, "\x1e40"].concat().as_bytes()), opened("lv_VI97HAXpY6yYWAAAC", 60));
+        let three = format!("{}:{open}2:40", open.len());
+        assert_eq!(opening(three.as_bytes()), opened("lv_VI97HAXpY6yYWAAAC", 60));
+        assert_eq!(opening(&three.as_bytes()[..50]), Opening::Partial);
+        assert_eq!(opening(br#"0{"sid":"a b\u0041","pingInterval":1000,"pingTimeout":2000}"#), opened("a bA", 18));
+        assert_eq!(opening(br#"0{"upgrades":[],"sid":"x"}"#), opened("x", 60));
+        for no in [
+            "hello",
+            "1{",
+            "0[1]",
+            "0{}",
+            "0{\"sid\":\"\"}",
+            "0{\"sid\":1}",
+            "0{x",
+            "123456789:0{",
+            "{\"sid\":\"x\"}",
+            "00x",
+        ] {
+            assert_eq!(opening(no.as_bytes()), Opening::No, "{no}");
+        }
+        let endless = format!("0{{\"sid\":\"{}", "x".repeat(OPENING_LIMIT));
+        assert_eq!(opening(endless.as_bytes()), Opening::No);
+    }
+
+    #[test]
+    fn who_asks_for_a_session() {
+        for (target, want) in [
+            ("/socket.io/?EIO=4&transport=polling&t=x", true),
+            ("/socket.io/?transport=polling", true),
+            ("/socket.io/?EIO=4&transport=polling&sid=a", false),
+            ("/socket.io/?EIO=4&transport=websocket", false),
+            ("/transport=polling", false),
+            ("/", false),
+        ] {
+            assert_eq!(opens_session(target), want, "{target}");
+        }
+    }
+
+    #[test]
     fn decoding() {
         for (text, want) in [
             ("abc", "abc"),
@@ -103,6 +220,8 @@ mod tests {
         fn never_panics(target in "\\PC*") {
             let _ = session(&target);
             let _ = decode(&target);
+            let _ = opens_session(&target);
+            let _ = opening(target.as_bytes());
         }
 
         #[test]

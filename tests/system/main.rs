@@ -15,6 +15,7 @@ mod interrupted;
 mod limits;
 mod memory;
 mod plain;
+mod proxied;
 mod reload;
 mod sessions;
 mod strangers;

@@ -1,0 +1,219 @@
+//! What flows with a request and with its answer, and what is known when it has.
+
+use super::client::Conn;
+use super::upstream::{Upstream, give_back};
+use crate::router::table::WorkerId;
+use crate::wire::engine::{OPENING_LIMIT, Opening, opening};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// A request's body on its way to a worker.
+#[derive(Debug, Default)]
+pub(super) struct Upload {
+    body: Option<Incoming>,
+    /// With `Expect: 100-continue`: the client is not asked for its body before the worker wants it.
+    wanted: Option<oneshot::Receiver<()>>,
+}
+
+impl Upload {
+    pub(super) fn new(body: Incoming, wanted: Option<oneshot::Receiver<()>>) -> Self {
+        Self { body: Some(body), wanted }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(wanted) = &mut self.wanted {
+            if ready!(Pin::new(wanted).poll(cx)).is_err() {
+                return Poll::Ready(Some(Err(io::Error::other("the worker answered without the body"))));
+            }
+            self.wanted = None;
+        }
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(cx).map_err(io::Error::other),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+/// A request that a worker has; counted as long as this is there.
+#[derive(Debug)]
+pub(super) struct Flight {
+    conn: Rc<Conn>,
+    id: WorkerId,
+    /// It names no session, and its answer has not begun.
+    unanswered: bool,
+}
+
+impl Flight {
+    pub(super) fn begin(conn: &Rc<Conn>, id: WorkerId, new: bool) -> Self {
+        conn.router.table.borrow_mut().begin(id, new);
+        Self { conn: Rc::clone(conn), id, unanswered: new }
+    }
+
+    pub(super) fn answered(&mut self) {
+        if std::mem::take(&mut self.unanswered) {
+            self.conn.router.table.borrow_mut().answered(self.id, true);
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.answered();
+        self.conn.router.table.borrow_mut().end(self.id);
+        self.conn.router.drained.notify_waiters();
+    }
+}
+
+/// One request of a client, from its head to the end of its answer.
+#[derive(Debug)]
+pub(super) struct Turn(Rc<Conn>);
+
+impl Turn {
+    pub(super) fn begin(conn: &Rc<Conn>) -> Self {
+        let (requests, in_flight) = (&conn.router.proxy.requests, &conn.router.proxy.in_flight);
+        requests.set(requests.get() + 1);
+        in_flight.set(in_flight.get() + 1);
+        conn.in_flight.set(conn.in_flight.get() + 1);
+        Self(Rc::clone(conn))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let in_flight = &self.0.router.proxy.in_flight;
+        in_flight.set(in_flight.get() - 1);
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+        self.0.idle_since.set(Instant::now());
+        self.0.router.drained.notify_waiters();
+    }
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// The router's own, or none.
+    Own(Option<Bytes>, Option<Turn>),
+    Worker(Box<Running>),
+}
+
+/// A worker's answer that is being passed on.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) body: Incoming,
+    /// Goes back when the answer is whole; `None`: the worker closes it.
+    pub(super) upstream: Option<Upstream>,
+    /// What has come of an answer that may open a session.
+    pub(super) prefix: Option<Vec<u8>>,
+    pub(super) flight: Option<Flight>,
+    /// Where the client waits to be asked for its body.
+    pub(super) wanted: Option<Wanted>,
+    pub(super) turn: Option<Turn>,
+}
+
+/// Asks the client for its body, once; a sender that is dropped says that nobody wants it. (hyper keeps a clone.)
+pub(super) type Wanted = Arc<Mutex<Option<oneshot::Sender<()>>>>;
+
+impl Running {
+    /// All of it is here.
+    fn finish(&mut self) {
+        if let (Some(upstream), Some(flight)) = (self.upstream.take(), &self.flight) {
+            give_back(&flight.conn.router, upstream);
+        }
+        self.flight = None;
+        self.give_up_body();
+    }
+
+    /// Nobody wants the body any more; where it was not asked for, its connection to the worker ends.
+    fn give_up_body(&mut self) {
+        if let Some(wanted) = self.wanted.take() {
+            drop(wanted.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    }
+
+    fn look(&mut self, data: &Bytes) {
+        let (Some(prefix), Some(flight)) = (&mut self.prefix, &self.flight) else { return };
+        prefix.extend_from_slice(&data[..data.len().min(OPENING_LIMIT - prefix.len())]);
+        match opening(prefix) {
+            Opening::Partial if prefix.len() < OPENING_LIMIT => return,
+            Opening::Partial | Opening::No => {}
+            Opening::Opened(opened) => flight.conn.router.learn(flight.id, &opened),
+        }
+        self.prefix = None;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.give_up_body();
+    }
+}
+
+impl Answer {
+    /// A worker's. What has no body is over at once: nobody is going to ask for it.
+    pub(super) fn worker(mut running: Running) -> Self {
+        if running.body.is_end_stream() {
+            running.finish();
+        }
+        Self::Worker(Box::new(running))
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let running = match &mut *self {
+            Self::Own(bytes, _) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Worker(running) => running,
+        };
+        let frame = ready!(Pin::new(&mut running.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    running.look(data);
+                }
+                if running.body.is_end_stream() {
+                    running.finish();
+                }
+            }
+            Some(Err(_)) => running.upstream = None,
+            None => running.finish(),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(bytes, _) => bytes.is_none(),
+            Self::Worker(running) => running.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(bytes, _) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Worker(running) => running.body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! One client's connection, request after request.
+
+use super::exchange::answer;
+use super::gate::{Gate, Guarded};
+use super::upstream::{BUFFER, FIELDS};
+use super::{Peer, Proxy};
+use crate::router::Router;
+use crate::router::link::Client;
+use crate::router::refuse::{Refusal, refuse};
+use crate::system::activation::Address;
+use crate::system::stream::{Glance, Stream};
+use crate::wire::strict::Place;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::cell::Cell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// What a connection's requests share.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) router: Rc<Router>,
+    /// Where it was accepted.
+    pub(super) address: Rc<Address>,
+    pub(super) peer: Peer,
+    pub(super) gate: Gate,
+    pub(super) stream: Glance,
+    /// Requests that were read, and whose answers are not over.
+    pub(super) in_flight: Cell<usize>,
+    pub(super) idle_since: Cell<Instant>,
+    evict: Notify,
+}
+
+/// Why a connection is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// After what it has in flight.
+    Soon,
+    /// The client takes too long with a head.
+    HeadTimeout,
+}
+
+/// Serves a client's connection to its end. Nothing has been read from it.
+pub(in crate::router) async fn serve(router: Rc<Router>, client: Rc<Client>, address: Rc<Address>, peer: Peer) {
+    router.sweep();
+    if let Err(error) = try_serve(&router, client, address, peer).await {
+        tracing::debug!(APP = router.app, %error, "cannot serve a connection");
+    }
+}
+
+async fn try_serve(router: &Rc<Router>, client: Rc<Client>, address: Rc<Address>, peer: Peer) -> io::Result<()> {
+    let stream = Stream::new(socket_of(client)?)?;
+    let (guarded, gate) = Guarded::new(stream.clone());
+    let conn = Rc::new(Conn {
+        router: Rc::clone(router),
+        address,
+        peer,
+        gate,
+        stream: stream.glance(),
+        in_flight: Cell::new(0),
+        idle_since: Cell::new(Instant::now()),
+        evict: Notify::new(),
+    });
+    let _entry = Entry::enter(router, &conn);
+    let serving = Rc::clone(&conn);
+    let service = service_fn(move |request| answer(Rc::clone(&serving), request));
+    let mut connection = Box::pin(
+        http1::Builder::new()
+            .preserve_header_case(true)
+            .auto_date_header(false)
+            .max_buf_size(BUFFER.max(router.settings.head_limit * 2))
+            .max_header_size(router.settings.head_limit)
+            .max_headers(FIELDS)
+            .serve_connection(TokioIo::new(guarded), service)
+            .with_upgrades(),
+    );
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    if error.is_parse() {
+                        router.count_refusal(Refusal::Malformed("no request"));
+                    }
+                    tracing::debug!(APP = router.app, %error, wrong = conn.gate.wrong(), "a connection ended early");
+                }
+                return Ok(());
+            }
+            end = conn.until_over(), if !ending => match end {
+                End::Soon => {
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                End::HeadTimeout => break,
+            },
+        }
+    }
+    drop(connection);
+    router.count_refusal(Refusal::HeadTimeout);
+    // Where something of an answer has not gone out yet, this would get into it.
+    if conn.gate.is_settled()
+        && let Some(socket) = stream.into_socket()
+    {
+        refuse(Rc::new(socket), Refusal::HeadTimeout).await;
+    }
+    Ok(())
+}
+
+/// The socket, and that alone.
+fn socket_of(client: Rc<Client>) -> io::Result<OwnedFd> {
+    match Rc::try_unwrap(client).map(|client| Rc::try_unwrap(client.socket)) {
+        Ok(Ok(socket)) => Ok(socket),
+        Ok(Err(shared)) => shared.try_clone(),
+        Err(client) => client.socket.try_clone(),
+    }
+}
+
+impl Conn {
+    /// Resolves when the connection is to end: it is idle or in a head for too long, its place is needed, or the router
+    /// stops.
+    async fn until_over(&self) -> End {
+        tokio::select! {
+            end = self.until_late() => end,
+            () = self.evict.notified() => End::Soon,
+            () = self.router.proxy.closing.cancelled() => End::Soon,
+        }
+    }
+
+    async fn until_late(&self) -> End {
+        let settings = &self.router.settings;
+        loop {
+            let now = Instant::now();
+            let (place, since) = self.gate.place();
+            // A request in flight sets no timer: it is looked after again in a while.
+            let (deadline, end) = match place {
+                Place::Between if self.in_flight.get() == 0 => {
+                    (self.idle_since.get() + settings.keepalive_timeout, Some(End::Soon))
+                }
+                Place::Head if self.in_flight.get() == 0 => (since + settings.head_timeout, Some(End::HeadTimeout)),
+                _ => (now + settings.head_timeout.min(settings.keepalive_timeout), None),
+            };
+            match end {
+                Some(end) if deadline <= now => return end,
+                _ => tokio::time::sleep_until(deadline).await,
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_flight.get() == 0 && self.gate.place().0 == Place::Between
+    }
+}
+
+/// A connection's place among the others.
+struct Entry(Rc<Router>, u64);
+
+impl Entry {
+    /// Where there are more than may wait, the one that has been idle the longest makes way.
+    fn enter(router: &Rc<Router>, conn: &Rc<Conn>) -> Self {
+        let Proxy { connections, arrivals, .. } = &router.proxy;
+        let number = arrivals.get();
+        arrivals.set(number + 1);
+        if connections.borrow().len() >= router.settings.waiting_limit {
+            let connections = connections.borrow();
+            let idle = connections.values().filter(|conn| conn.is_idle());
+            if let Some(oldest) = idle.min_by_key(|conn| conn.idle_since.get()) {
+                oldest.evict.notify_one();
+            }
+        }
+        connections.borrow_mut().insert(number, Rc::clone(conn));
+        Self(Rc::clone(router), number)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.0.proxy.connections.borrow_mut().remove(&self.1);
+        self.0.drained.notify_waiters();
+    }
+}
+
+/// Kept short: what is behind it is the router's.
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Router({})", self.app)
+    }
+}

@@ -1,0 +1,153 @@
+//! Connections that are routed request by request: behind a reverse proxy the requests of one connection are different
+//! clients', and each goes to the worker of its own session.
+//!
+//! `client` serves one such connection, `exchange` one request of it and `body` what flows with that; `upstream` makes
+//! and keeps the connections to the workers, `gate` watches what the client sends, `tunnel` joins connections that have
+//! switched to another protocol.
+
+mod body;
+mod client;
+mod exchange;
+mod gate;
+mod tunnel;
+mod upstream;
+
+pub(super) use client::serve;
+
+use super::record::Record;
+use super::table::WorkerId;
+use super::{Router, RouterSettings};
+use crate::config::router::Shared;
+use crate::system::stream;
+use crate::wire::engine::Opened;
+use crate::wire::head::Head;
+use client::Conn;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How long requests in flight may take to end when the router stops, and connections that have switched protocols
+/// after that.
+const STOP_TIMES: [Duration; 2] = [Duration::from_secs(2), Duration::from_millis(500)];
+/// How often idle connections and silent sessions are looked at.
+const SWEEP: Duration = Duration::from_secs(2);
+
+/// What the router has for these connections.
+#[derive(Default)]
+pub(super) struct Proxy {
+    pool: upstream::Pool,
+    pairs: upstream::Pairs,
+    /// Requests since the router started.
+    requests: Cell<u64>,
+    in_flight: Cell<usize>,
+    /// Connections that have switched protocols and pass through here.
+    tunnels: Cell<usize>,
+    /// By the order of their arrival.
+    connections: RefCell<BTreeMap<u64, Rc<Conn>>>,
+    arrivals: Cell<u64>,
+    sweeping: Cell<bool>,
+    /// Nothing new is begun.
+    closing: CancellationToken,
+    /// All that is left ends.
+    cut: CancellationToken,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Peer {
+    /// `None`: a Unix socket.
+    address: Option<IpAddr>,
+    trusted: bool,
+}
+
+/// Whether a connection that begins with this head is routed request by request; then who it is.
+///
+/// A reverse proxy uses a connection for nothing else once it has switched protocols, so one that begins with that is
+/// handed over; but not with what a stranger says of itself.
+pub(super) fn is_for(router: &Router, client: &OwnedFd, head: &Head) -> Option<Peer> {
+    let RouterSettings { shared, trusted_proxies, .. } = &router.settings;
+    if *shared == Shared::Never || (*shared == Shared::Auto && !head.forwarded) {
+        return None;
+    }
+    let address = stream::peer(client).map(|address| address.ip());
+    let peer = Peer { address, trusted: trusted_proxies.contain(address) };
+    let wanted = match shared {
+        Shared::Always => !head.websocket || (head.forwarded && !peer.trusted),
+        _ => !head.websocket && peer.trusted,
+    };
+    wanted.then_some(peer)
+}
+
+impl Router {
+    /// Requests that have been routed one by one since the router started.
+    pub(super) fn proxied(&self) -> u64 {
+        self.proxy.requests.get()
+    }
+
+    /// Connections that have switched protocols and pass through this process.
+    pub(super) fn tunnels(&self) -> usize {
+        self.proxy.tunnels.get()
+    }
+
+    /// A worker is on its way out, or gone: its idle connections are closed, so that it need not wait for us.
+    pub(super) fn leave_worker(&self, id: WorkerId) {
+        self.proxy.pool.forget(id);
+    }
+
+    /// Ends what is routed request by request: what is in flight gets a moment, nothing new is begun.
+    pub(super) async fn close_proxy(&self) {
+        let proxy = &self.proxy;
+        proxy.closing.cancel();
+        let in_flight = self.until(|| proxy.in_flight.get() == 0 && proxy.connections.borrow().is_empty());
+        if tokio::time::timeout(STOP_TIMES[0], in_flight).await.is_err() {
+            tracing::warn!(APP = self.app, requests = proxy.in_flight.get(), "stopping with requests in flight");
+        }
+        proxy.cut.cancel();
+        // Whoever has not ended by then is cut off by the exit.
+        let _ = tokio::time::timeout(STOP_TIMES[1], self.until(|| proxy.tunnels.get() == 0)).await;
+    }
+
+    async fn until(&self, holds: impl Fn() -> bool) {
+        loop {
+            let drained = self.drained.notified();
+            tokio::pin!(drained);
+            drained.as_mut().enable();
+            if holds() {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    /// A worker's answer has opened this session.
+    fn learn(&self, id: WorkerId, opened: &Opened) {
+        let Opened { sid, lifetime } = opened;
+        if self.table.borrow_mut().learn(id, sid, *lifetime, self.now()) {
+            self.note(&Record::Learnt { id, sid: sid.clone(), lifetime: lifetime.as_secs() });
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Begins to look after idle connections and silent sessions, once.
+    pub(super) fn sweep(self: &Rc<Self>) {
+        if self.proxy.sweeping.replace(true) {
+            return;
+        }
+        let router = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                router.proxy.pool.sweep();
+                let over = router.table.borrow_mut().forget_silent(router.now());
+                if !over.is_empty() {
+                    over.into_iter().for_each(|(id, sid)| router.note(&Record::Close { id, sid }));
+                    router.drained.notify_waiters();
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,272 @@
+//! Connections to workers: made here, handed over like a client's, kept for as long as the worker keeps them.
+//!
+//! They are real TCP over loopback, not Unix sockets: to the app the router is a reverse proxy at 127.0.0.1, which is
+//! what `trust proxy = loopback` and the like expect. At a Unix socket there is no address at all.
+
+use super::body::Upload;
+use crate::router::Router;
+use crate::router::handover::Place;
+use crate::router::link::{Client, Manner, Outcome};
+use crate::router::refuse::Refusal;
+use crate::router::search::{Search, manner};
+use crate::router::table::{Phase, WorkerId};
+use crate::system::sock::{accept, begin_connect, set_nonblocking, watch};
+use crate::system::stream::{Glance, Stream, peer};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use nix::errno::Errno;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+/// Idle connections that are kept for one worker.
+const KEPT: usize = 128;
+/// How long, unless the worker names a shorter time. Node closes after 5 s.
+const KEPT_FOR: Duration = Duration::from_secs(4);
+/// What hyper may hold of one connection, either way, bytes.
+pub(super) const BUFFER: usize = 128 * 1024;
+/// Header fields of a message, at the most.
+pub(super) const FIELDS: usize = 256;
+/// From connect to accept, on this machine.
+const PAIR_TIME: Duration = Duration::from_secs(5);
+
+/// A connection to a worker, free for one request.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) id: WorkerId,
+    pub(super) sender: SendRequest<Upload>,
+    manner: Manner,
+    glance: Glance,
+    /// How long the worker lets it be idle.
+    pub(super) kept_for: Duration,
+    /// Since when it is idle.
+    since: Instant,
+}
+
+impl Upstream {
+    fn is_usable(&self) -> bool {
+        self.sender.is_ready() && self.since.elapsed() < self.kept_for && self.glance.is_quiet()
+    }
+}
+
+/// Idle connections to workers.
+#[derive(Debug, Default)]
+pub(super) struct Pool(RefCell<HashMap<WorkerId, Vec<Upstream>>>);
+
+impl Pool {
+    /// The one that was used last.
+    fn take(&self, id: WorkerId, manner: &Manner) -> Option<Upstream> {
+        let mut pool = self.0.borrow_mut();
+        let kept = pool.get_mut(&id)?;
+        while let Some(at) = kept.iter().rposition(|upstream| upstream.manner == *manner) {
+            let upstream = kept.remove(at);
+            if upstream.is_usable() {
+                return Some(upstream);
+            }
+        }
+        None
+    }
+
+    pub(super) fn forget(&self, id: WorkerId) {
+        let forgotten = self.0.borrow_mut().remove(&id);
+        drop(forgotten);
+    }
+
+    pub(super) fn sweep(&self) {
+        let mut pool = self.0.borrow_mut();
+        pool.values_mut().for_each(|kept| kept.retain(Upstream::is_usable));
+        pool.retain(|_, kept| !kept.is_empty());
+    }
+}
+
+/// A request is over: its connection is kept for the next one, once the worker has all of it.
+pub(super) fn give_back(router: &Rc<Router>, mut upstream: Upstream) {
+    if upstream.sender.is_ready() {
+        return keep(router, upstream);
+    }
+    let router = Rc::clone(router);
+    tokio::task::spawn_local(async move {
+        if upstream.sender.ready().await.is_ok() {
+            keep(&router, upstream);
+        }
+    });
+}
+
+fn keep(router: &Router, mut upstream: Upstream) {
+    let ready = router.table.borrow().worker(upstream.id).is_some_and(|worker| worker.phase == Phase::Ready);
+    let mut pool = router.proxy.pool.0.borrow_mut();
+    let kept = pool.entry(upstream.id).or_default();
+    if ready && kept.len() < KEPT && !upstream.kept_for.is_zero() {
+        upstream.since = Instant::now();
+        kept.push(upstream);
+    }
+}
+
+/// A connection to the worker that the search finds. `fresh`: not one that was used before.
+pub(super) async fn reach(router: &Rc<Router>, search: &mut Search<'_>, fresh: bool) -> Result<Upstream, Refusal> {
+    let _place = Place::take(router)?;
+    let new = search.session.is_none();
+    loop {
+        let id = search.choose(router).await?;
+        let Some(manner) = manner(router, id, search.address, false) else {
+            search.tried.push(id);
+            continue;
+        };
+        if !fresh && let Some(upstream) = router.proxy.pool.take(id, &manner) {
+            router.table.borrow_mut().asked(id, new, router.now());
+            return Ok(upstream);
+        }
+        match open(router, id, manner, new).await {
+            Ok(Some(upstream)) => return Ok(upstream),
+            Ok(None) => search.tried.push(id),
+            Err(error) => {
+                tracing::error!(APP = router.app, %error, "cannot connect to a worker: {error}");
+                return Err(Refusal::NoWorker);
+            }
+        }
+    }
+}
+
+/// A new connection. `None`: the worker did not take it. A caller that goes away leaves it to the next one.
+async fn open(router: &Rc<Router>, id: WorkerId, manner: Manner, new: bool) -> io::Result<Option<Upstream>> {
+    let (answer, answered) = oneshot::channel();
+    let router = Rc::clone(router);
+    tokio::task::spawn_local(async move {
+        let made = make(&router, id, manner, new).await;
+        if let Err(Ok(Some(unclaimed))) = answer.send(made) {
+            give_back(&router, unclaimed);
+        }
+    });
+    answered.await.unwrap_or(Ok(None))
+}
+
+async fn make(router: &Rc<Router>, id: WorkerId, manner: Manner, new: bool) -> io::Result<Option<Upstream>> {
+    let (ours, theirs) = router.proxy.pairs.make().await?;
+    let Some(link) = router.link(id) else {
+        return Ok(None);
+    };
+    let first = router.table.borrow_mut().handing(id, new, router.now());
+    let outcome = link.hand(Rc::new(Client::new(theirs)), &manner);
+    if first {
+        router.remember(id);
+    }
+    let outcome = outcome.await;
+    router.table.borrow_mut().handed(id, outcome == Ok(Outcome::Taken));
+    router.drained.notify_waiters();
+    if outcome != Ok(Outcome::Taken) {
+        return Ok(None);
+    }
+    let stream = Stream::new(ours)?;
+    let glance = stream.glance();
+    let handshake = http1::Builder::new()
+        .preserve_header_case(true)
+        .max_buf_size(BUFFER)
+        .max_headers(FIELDS)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let (sender, connection) = handshake;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(id, %error, "a connection to a worker ended early");
+        }
+    });
+    Ok(Some(Upstream { id, sender, manner, glance, kept_for: KEPT_FOR, since: Instant::now() }))
+}
+
+/// Makes pairs of connected TCP sockets, by a listener that is nobody else's.
+#[derive(Debug, Default)]
+pub(super) struct Pairs {
+    listener: RefCell<Option<Rc<Listening>>>,
+    /// Our ends whose other ends have not been accepted.
+    expected: RefCell<HashSet<SocketAddr>>,
+    /// Ends that were accepted by another one's turn.
+    arrived: RefCell<HashMap<SocketAddr, OwnedFd>>,
+    more: Notify,
+}
+
+#[derive(Debug)]
+struct Listening {
+    socket: AsyncFd<OwnedFd>,
+    address: SocketAddr,
+}
+
+impl Pairs {
+    fn listening(&self) -> io::Result<Rc<Listening>> {
+        if let Some(listening) = &*self.listener.borrow() {
+            return Ok(Rc::clone(listening));
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        let socket = OwnedFd::from(listener);
+        set_nonblocking(&socket)?;
+        // What is accepted has it from here; the worker's answers must not wait for our acknowledgements.
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::TcpNoDelay, &true)?;
+        let listening = Rc::new(Listening { socket: watch(socket, Interest::READABLE)?, address });
+        *self.listener.borrow_mut() = Some(Rc::clone(&listening));
+        Ok(listening)
+    }
+
+    /// Both ends, non-blocking. The second is the one that a worker is to have.
+    async fn make(&self) -> io::Result<(OwnedFd, OwnedFd)> {
+        let listening = self.listening()?;
+        let (ours, address) = begin_connect(listening.address)?;
+        let _expected = Expected::enter(self, address);
+        let theirs = tokio::time::timeout(PAIR_TIME, self.accept(&listening, address)).await??;
+        Ok((ours, theirs))
+    }
+
+    async fn accept(&self, listening: &Listening, address: SocketAddr) -> io::Result<OwnedFd> {
+        loop {
+            let more = self.more.notified();
+            tokio::pin!(more);
+            more.as_mut().enable();
+            if let Some(theirs) = self.arrived.borrow_mut().remove(&address) {
+                return Ok(theirs);
+            }
+            match accept(listening.socket.get_ref()) {
+                Ok(end) => match peer(&end) {
+                    Some(from) if from == address => return Ok(end),
+                    Some(from) if self.expected.borrow().contains(&from) => {
+                        self.arrived.borrow_mut().insert(from, end);
+                        self.more.notify_waiters();
+                    }
+                    // A stranger on this machine.
+                    _ => {}
+                },
+                Err(Errno::EAGAIN) => {
+                    tokio::select! {
+                        guard = listening.socket.readable() => guard?.clear_ready(),
+                        () = more => {}
+                    }
+                }
+                Err(Errno::ECONNABORTED | Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+struct Expected<'a>(&'a Pairs, SocketAddr);
+
+impl<'a> Expected<'a> {
+    fn enter(pairs: &'a Pairs, address: SocketAddr) -> Self {
+        pairs.expected.borrow_mut().insert(address);
+        Self(pairs, address)
+    }
+}
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        self.0.expected.borrow_mut().remove(&self.1);
+        self.0.arrived.borrow_mut().remove(&self.1);
+    }
+}

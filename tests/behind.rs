@@ -1,0 +1,215 @@
+//! Behind real reverse proxies, which share their connections to the app among all their clients.
+
+use crate::kept::Kept;
+use crate::support::{Cluster, PATIENCE, POLLING, free_address, skip};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+/// A reverse proxy before a cluster; ended when dropped.
+struct Front {
+    child: Child,
+    address: SocketAddr,
+    _files: tempfile::TempDir,
+}
+
+impl Front {
+    /// nginx. `kept`: how many connections to the app it keeps; 0: it closes each after one request, as it does by default.
+    fn nginx(app: impl std::fmt::Display, kept: usize) -> Option<Self> {
+        let (keep, otherwise) = if kept > 0 { (format!("keepalive {kept};"), "") } else { (String::new(), "close") };
+        Self::start("nginx", |address, directory| {
+            let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+                .map(|name| format!("{name}_temp_path {}/{name};\n", directory.display()));
+            format!(
+                "daemon off; master_process off; worker_processes 1; pid {}/pid; error_log stderr;
+                 events {{ worker_connections 2000; }}
+                 http {{
+                   access_log off; {}
+                   map $http_upgrade $connection_upgrade {{ default upgrade; '' '{otherwise}'; }}
+                   upstream app {{ server {app}; {keep} }}
+                   server {{
+                     listen {address}; client_max_body_size 0;
+                     location / {{
+                       proxy_pass http://app; proxy_http_version 1.1;
+                       proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;
+                       proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+                       proxy_set_header X-Forwarded-Proto $scheme;
+                     }}
+                   }}
+                 }}",
+                directory.display(),
+                paths.concat(),
+            )
+        })
+    }
+
+    /// HAProxy, with every connection for everybody.
+    fn haproxy(app: SocketAddr) -> Option<Self> {
+        Self::start("haproxy", |address, _| {
+            format!(
+                "global\n  maxconn 2000\n\
+                 defaults\n  mode http\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n\
+                 \x20 timeout tunnel 1h\n  option forwardfor\n  http-reuse always\n\
+                 frontend f\n  bind {address}\n  default_backend app\n\
+                 backend app\n  server app {app}\n"
+            )
+        })
+    }
+
+    fn start(program: &str, text: impl Fn(SocketAddr, &Path) -> String) -> Option<Self> {
+        let files = tempfile::tempdir().unwrap();
+        let (address, file) = (free_address(), files.path().join("configuration"));
+        std::fs::write(&file, text(address, files.path())).unwrap();
+        let mut command = Command::new(program);
+        match program {
+            "nginx" => command.arg("-e").arg("stderr").arg("-p").arg(files.path()).arg("-c").arg(&file),
+            _ => command.arg("-db").arg("-q").arg("-f").arg(&file),
+        };
+        // Debian has them where only root looks.
+        let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
+        let Ok(mut child) = command.env("PATH", path).stdin(Stdio::null()).stdout(Stdio::null()).spawn() else {
+            skip(&format!("{program} is not installed"));
+            return None;
+        };
+        let until = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < until && child.try_wait().unwrap().is_none(), "{program} does not start");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        Some(Self { child, address, _files: files })
+    }
+
+    fn client(&self) -> Kept {
+        Kept::over(TcpStream::connect(self.address).unwrap())
+    }
+
+    /// What the driver of sessions saw.
+    fn sessions(&self, flags: &[&str]) -> Value {
+        let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/clients/sessions.js");
+        let url = format!("http://{}", self.address);
+        let output = Command::new("node").arg(driver).arg(url).args(["--each", "40"]).args(flags).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let last = String::from_utf8(output.stdout).unwrap().lines().last().unwrap().to_owned();
+        serde_json::from_str(&last).unwrap()
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The apps: with sticky of today, with the one before, and with none at all.
+const APPS: [(&str, &str); 4] = [
+    ("chat/worker.js", "PAIR = \"new\""),
+    ("chat/worker.js", "PAIR = \"old\""),
+    ("chat/listen.js", "ADAPTER = \"yes\""),
+    ("chat/listen.js", ""),
+];
+
+/// 40 sessions of each transport; with `talk` all of them are heard by all.
+fn all_sessions(talk: bool, front: impl Fn(SocketAddr) -> Option<Front>) {
+    for (script, environment) in APPS {
+        let Some(cluster) = Cluster::start(script, 3, &format!("[environment]\n{environment}")) else { return };
+        let Some(front) = front(cluster.address) else { return };
+        // Without an adapter nobody hears the other workers' clients.
+        let alone = environment.is_empty() || !talk;
+        let seen = front.sessions(if alone { &["--connect-only"] } else { &[] });
+        let case = format!("{script} {environment}: {seen}");
+        println!("{case}");
+        for kind in ["polling", "websocket", "upgrade"] {
+            assert_eq!(seen["connected"][kind], 40, "{case}");
+        }
+        assert_eq!((&seen["upgraded"], &seen["disconnects"]), (&40.into(), &0.into()), "{case}");
+        assert_eq!(seen["errors"].as_array().map(Vec::len), Some(0), "{case}");
+        if !alone {
+            assert_eq!(seen["workers"].as_object().map(serde_json::Map::len), Some(3), "{case}");
+            for wrong in ["missing", "duplicates", "corrupted"] {
+                assert_eq!(seen[wrong], 0, "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn behind_nginx_that_keeps_its_connections() {
+    all_sessions(true, |app| Front::nginx(app, 16));
+}
+
+#[test]
+fn behind_nginx_that_closes_its_connections() {
+    all_sessions(false, |app| Front::nginx(app, 0));
+}
+
+#[test]
+fn behind_haproxy() {
+    all_sessions(false, Front::haproxy);
+}
+
+/// Two tabs of one browser, whose sessions are different workers', over the one connection that nginx keeps.
+#[test]
+fn two_tabs_and_one_kept_connection() {
+    for (script, environment) in [APPS[1], APPS[3]] {
+        let Some(cluster) = Cluster::start(script, 2, &format!("[environment]\n{environment}")) else { return };
+        let Some(front) = Front::nginx(cluster.address, 1) else { return };
+        let mut workers = BTreeSet::new();
+        for visit in 0..100 {
+            let mut tabs = [front.client(), front.client()];
+            let sids = tabs.each_mut().map(|tab| {
+                let opened = tab.get(POLLING);
+                let packet: Value = serde_json::from_str(opened.text().trim_start_matches('0'))
+                    .unwrap_or_else(|_| panic!("{opened:?}"));
+                packet["sid"].as_str().unwrap().to_owned()
+            });
+            for _ in 0..2 {
+                for (tab, sid) in tabs.iter_mut().zip(&sids) {
+                    let who = tab.get(&format!("/who?sid={sid}"));
+                    workers.insert(who.json()["index"].to_string());
+                }
+            }
+            for (tab, sid) in tabs.iter_mut().zip(&sids) {
+                tab.send(format!("POST {POLLING}&sid={sid} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n40"));
+                let said = tab.answer("POST");
+                assert_eq!((said.status, said.text().as_str()), (200, "ok"), "visit {visit}");
+            }
+            for (tab, sid) in tabs.iter_mut().zip(&sids) {
+                let polled = tab.get(&format!("{POLLING}&sid={sid}"));
+                assert!(polled.status == 200 && polled.text().starts_with("40{\"sid\""), "visit {visit}: {polled:?}");
+            }
+        }
+        assert_eq!(workers.len(), 2);
+    }
+}
+
+/// The address that an app sees is the client's, whatever the client says.
+#[test]
+fn the_clients_address_is_what_the_proxy_says() {
+    let script = "require('http').createServer((q, r) => r.end(JSON.stringify(
+                    [q.socket.remoteAddress, q.headers['x-forwarded-for'], q.headers['x-forwarded-proto'], q.headers.host]))).listen(3000);";
+    let cluster = Cluster::script(script, 2, "").until_ready(2);
+    let Some(front) = Front::nginx(cluster.address, 4) else { return };
+    let mut client = front.client();
+    client.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    let seen = client.answer("GET").json();
+    assert_eq!(seen, serde_json::json!(["127.0.0.1", "127.0.0.1", "http", "shop.example"]));
+}
+
+/// At a Unix socket there is no address; the router's own connection to the worker has one.
+#[test]
+fn behind_nginx_at_a_unix_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.sock");
+    let script = "require('http').createServer((q, r) => r.end(q.socket.remoteAddress + ' ' + q.headers['x-forwarded-for'])).listen(1);";
+    let _cluster = Cluster::script_by(&["node"], &[path.to_str().unwrap().to_owned()], script, 2, "").until_ready(2);
+    let Some(front) = Front::nginx(format!("unix:{}", path.display()), 4) else { return };
+    let mut client = front.client();
+    for _ in 0..4 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.answer("GET").text(), "127.0.0.1 127.0.0.1");
+    }
+}
