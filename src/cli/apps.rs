@@ -134,8 +134,11 @@ pub fn is_held(scope: Scope, name: &str) -> bool {
 
 /// From now on the file of an app counts as it is. Says whether it was on hold: then systemd has to read it again.
 pub fn lift(scope: Scope, name: &str) -> Result<bool, Failure> {
-    held::lift(&places(scope)?, name)
-        .map_err(|error| Failure::failed(format!("cannot end the hold of {name}'s file: {error}")))
+    match held::lift(&places(scope)?, name) {
+        // Whoever may not see it may hardly manage the units either, and systemd says that better.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+        lifted => lifted.map_err(|error| Failure::failed(format!("cannot end the hold of {name}'s file: {error}"))),
+    }
 }
 
 /// What a text that is not yet a file means; its mistakes are printed.

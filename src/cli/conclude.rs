@@ -19,7 +19,7 @@ use crate::rollout::STEP;
 use crate::rollout::ledger::{self, Ledger, Progress, State};
 use crate::router::client::Control;
 use crate::system::bus::{BusError, Systemd, Verb};
-use crate::system::{jobs, log, place};
+use crate::system::{jobs, log, place, process};
 use crate::unit::plan::Names;
 
 pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u8, Failure> {
@@ -46,12 +46,18 @@ pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u
             return Ok(Some(FAILED));
         };
         let router = systemd.properties(&names.router).await.map_err(|error| Failure::of_bus(error, scope))?;
-        if router.u32("MainPID").unwrap_or(0) == 0 {
+        let router = router.u32("MainPID").unwrap_or(0);
+        if router == 0 {
             // Its next one is waiting for this command's end.
             return Ok(Some(FAILED));
         }
-        let state = finish(&systemd, &names, (scope, name), progress, true).await?;
-        Ok(Some(if state == State::Done { DONE } else { FAILED }))
+        tokio::select! {
+            state = finish(&systemd, &names, (scope, name), progress, true) => {
+                Ok(Some(if state? == State::Done { DONE } else { FAILED }))
+            }
+            // The same.
+            () = process::ended(router) => Ok(Some(FAILED)),
+        }
     };
     let code = tokio::select! {
         code = concluding => code?,

@@ -1,5 +1,6 @@
 //! `appctl delete NAME… | all`: stops apps and removes their files.
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use clap::Args;
@@ -10,7 +11,9 @@ use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::script::WRITTEN_BY_START;
+use crate::config::Scope;
 use crate::system::bus::Verb;
+use crate::system::place;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -20,6 +23,18 @@ pub(super) struct Arguments {
     /// Stop, but leave the file where it is
     #[arg(long)]
     keep_file: bool,
+}
+
+/// Removes what is known of an app until the next boot. What cannot be removed goes then.
+fn forget(user: bool, name: &str) {
+    // Not the lock: who waits for it has it open.
+    for file in [place::reload(user, name), place::replacement(user, name)].into_iter().flatten() {
+        let _ = std::fs::remove_file(file);
+    }
+    // Its sockets are gone with their units.
+    if let Some(directory) = place::control(user, name).as_deref().and_then(Path::parent) {
+        let _ = std::fs::remove_dir(directory);
+    }
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
@@ -56,6 +71,9 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         let own = names.all().into_iter().filter(|unit| *unit != names.worker).map(str::to_owned);
         for unit in failed.chain(own) {
             let _ = manager.systemd.reset_failed(&unit).await;
+        }
+        if !kept {
+            forget(scope == Scope::User, name);
         }
         if by_hand && !arguments.keep_file {
             printer

@@ -10,6 +10,7 @@ use super::apps;
 use super::exit::{DONE, FAILED, Failure};
 use super::print::Printer;
 use crate::config::{RouterSettings, Runtime, Scope, value};
+use crate::system::version;
 use crate::wire::hello::UP_TO;
 use crate::worker::{self, ended::Policy};
 
@@ -126,8 +127,11 @@ pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {
         Worker::Guard { detach: false, pid, worker } => worker::guard::guard(&named(worker), *pid),
         Worker::Ended { restart, stop_exit_codes, delay, backoff, worker } => {
             let pause = match backoff {
-                Some(most) => format!("{UP_TO}{}", value::write_span(*most)),
-                None => value::write_span(*delay),
+                // Older ones make the same pause each time.
+                Some(most) if version::of_systemd().is_none_or(|version| version >= 254) => {
+                    format!("{UP_TO}{}", value::write_span(*most))
+                }
+                _ => value::write_span(*delay),
             };
             let policy = Policy { restart: restart.clone(), stop_exit_codes: stop_exit_codes.clone(), pause };
             worker::ended::ended(&named(worker), &policy)

@@ -236,6 +236,10 @@ impl Watch {
         if text("__REALTIME_TIMESTAMP").parse::<u128>().is_ok_and(|at| at < self.since) {
             return;
         }
+        // Told at the end, of all reloads alike.
+        if text("ROLLOUT") == "held" {
+            return;
+        }
         self.failed = text("ROLLOUT") == "failed";
         self.ended = self.failed || text("ROLLOUT") == "done";
         let message = text("MESSAGE");

@@ -77,5 +77,9 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
         manager.explain(&unfinished, began, printer).await;
         return Ok(FAILED);
     }
+    // A worker that was given up, in a slot that nobody uses now.
+    for (unit, _) in manager.workers(&names).await?.into_iter().filter(|(_, state)| state == "failed") {
+        let _ = manager.systemd.reset_failed(&unit).await;
+    }
     start::bring_up(&manager, &loaded, false, printer).await
 }

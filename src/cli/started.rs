@@ -17,7 +17,7 @@ use crate::generator::held;
 use crate::rollout::ledger;
 use crate::rollout::plan::spare;
 use crate::system::bus::{BusError, Systemd, Verb};
-use crate::system::{jobs, log, place};
+use crate::system::{jobs, log, place, process};
 use crate::unit::plan::Names;
 
 /// For the workers that a reload has left, which the router lets drain meanwhile.
@@ -40,7 +40,11 @@ pub(super) async fn run(name: &str, workers: u32, scope: Scope, printer: &Printe
     let problem = match tokio::time::timeout(ASK_TIMEOUT, starting).await {
         Ok(Ok(None)) => return Ok(DONE),
         Ok(Ok(Some(systemd))) => {
-            after_a_crash(&systemd, &names, (scope, name), printer).await;
+            tokio::select! {
+                () = after_a_crash(&systemd, &names, (scope, name), printer) => {}
+                // systemd starts its next one when this command has ended, and that does it.
+                () = router_ended() => {}
+            }
             return Ok(DONE);
         }
         Ok(Err(error)) => BusError::to_string(&error),
@@ -57,6 +61,14 @@ pub(super) async fn run(name: &str, workers: u32, scope: Scope, printer: &Printe
         printer.error(&format!("the workers are not started: run appctl start {name}"));
     }
     Ok(DONE)
+}
+
+/// Resolves when the router whose `ExecStartPost=` this is has ended.
+async fn router_ended() {
+    match std::env::var("MAINPID").ok().and_then(|pid| pid.parse().ok()) {
+        Some(router) => process::ended(router).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A reload that ended with the router has left something to do.

@@ -16,8 +16,7 @@ use crate::router::client::{Control, ControlError};
 use crate::system::bus::{BusError, Manager, Systemd, Verb};
 use crate::system::jobs::{self, Unfinished};
 use crate::system::journal::{self, Last};
-use crate::system::process;
-use crate::system::sock::watch;
+use crate::system::process::{self, ended};
 use crate::unit::plan::Names;
 use ledger::{Ledger, State};
 use plan::{Move, Old};
@@ -392,22 +391,6 @@ impl<'a> Rollout<'a> {
                 Err(_) => tokio::time::sleep(ROUTER_PAUSE).await,
             }
         }
-    }
-}
-
-/// Resolves when a process has ended; never on a kernel that cannot tell (before Linux 5.3). 0: there was none.
-async fn ended(pid: u32) {
-    if pid == 0 {
-        return;
-    }
-    let pidfd = match i32::try_from(pid).map(process::pidfd) {
-        Ok(Ok(pidfd)) => watch(pidfd, tokio::io::Interest::READABLE).ok(),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => return,
-        _ => None,
-    };
-    match pidfd {
-        Some(pidfd) => drop(pidfd.readable().await.map(|mut guard| guard.retain_ready())),
-        None => std::future::pending().await,
     }
 }
 

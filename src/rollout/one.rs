@@ -1,7 +1,8 @@
 //! The replacement of one worker: a single step of the rolling reload, with the release that runs.
 
 use super::plan::Move;
-use super::{Rollout, RolloutError, ended};
+use super::{Rollout, RolloutError};
+use crate::system::process::ended;
 
 impl Rollout<'_> {
     /// A new worker takes the index of the one in `slot`, which then drains and goes. `false`: that one is not there any

@@ -28,6 +28,23 @@ pub fn command_line(pid: u32) -> Option<Vec<String>> {
     Some(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
 }
 
+/// Resolves when a process has ended; never on a kernel that cannot tell (before Linux 5.3). 0: there was none.
+/// Needs a tokio runtime.
+pub async fn ended(pid: u32) {
+    if pid == 0 {
+        return;
+    }
+    let pidfd = match i32::try_from(pid).map(pidfd) {
+        Ok(Ok(pidfd)) => super::sock::watch(pidfd, tokio::io::Interest::READABLE).ok(),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => return,
+        _ => None,
+    };
+    match pidfd {
+        Some(pidfd) => drop(pidfd.readable().await.map(|mut guard| guard.retain_ready())),
+        None => std::future::pending().await,
+    }
+}
+
 /// Waits until one of two descriptors has something to read; says which, the first one first.
 pub fn either_readable(first: &impl AsFd, second: Option<BorrowedFd<'_>>) -> io::Result<bool> {
     let mut waiting = vec![PollFd::new(first.as_fd(), PollFlags::POLLIN)];

@@ -290,3 +290,22 @@ fn a_machine_with_running_apps_shuts_down_at_once() {
     // The workers may drain for 2 s.
     assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
 }
+
+#[test]
+fn a_restart_forgets_a_worker_that_was_given_up_in_another_slot() {
+    let app = "if (require('fs').existsSync('/run/bad')) process.exit(7);
+               require('http').createServer((q, r) => r.end('served')).listen(3000);";
+    let file = "exec = [\"node\", \"/srv/app.js\"]\nlisten = [\"3000\"]\n[restart]\nlimit = 2\n[reload]\nsettle = 0\n";
+    let boxed = Options::default().file("/srv/app.js", app).file("/etc/appctl/app.toml", file).boot();
+    let Some(machine) = boxed else { return };
+    machine.start_app("app", 1);
+    machine.ok("appctl reload app");
+    machine.ok("touch /run/bad && systemctl kill -s KILL --kill-who=main app@2.service");
+    machine.until("it is given up", || (machine.property("app@2.service", "ActiveState") == "failed").then_some(()));
+    machine.ok("rm /run/bad && appctl restart app && curl -sf http://127.0.0.1:3000/");
+    let list = machine.ok("appctl list");
+    assert!(list.contains("ready") && !list.contains("failed"), "{list}");
+    assert_eq!(machine.ok("systemctl list-units --state=failed --no-legend 'app*'"), "");
+    machine.ok("appctl delete app");
+    assert!(!machine.path("/run/appctl/app").exists());
+}
