@@ -65,7 +65,7 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
         top.take("environment_files").map(|item| read_environment_files(&item, directory.as_deref(), problems));
     let (environment, profile, profiles) = read_environment(&mut top, problems);
     let drain = top.take("drain").and_then(|item| item.read(problems, value::read_span));
-    let (settings, ready_timeout) = read_router(&mut top, problems);
+    let (settings, ready_timeout) = read_router(&mut top, &listen, problems);
     let stop = read_stop(&mut top, problems);
     let restart = read_restart(&mut top, problems);
     let reload = read_reload(&mut top, problems);
@@ -240,12 +240,12 @@ fn read_start(item: &Item<'_>, problems: &mut Problems) -> Option<Start> {
 }
 
 /// `[router]`, `[ready]` and `[health]`; the time until a worker is ready is systemd's to hold.
-fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings, Duration) {
+fn read_router(top: &mut Table<'_>, listen: &[Listen], problems: &mut Problems) -> (RouterSettings, Duration) {
     let mut settings = RouterSettings::default();
     let mut table = top.take_table("router", problems);
     let mut ready = top.take_table("ready", problems);
     let mut health = top.take_table("health", problems);
-    let mut grace = None;
+    let (mut grace, mut metrics) = (None, None);
     for field in &FIELDS {
         let item = match field.table {
             router::Table::Router => table.take(field.key),
@@ -255,9 +255,21 @@ fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings,
         };
         let Some(item) = item else { continue };
         read_field(&item, field, &mut settings, problems);
+        if field.key == "metrics" {
+            metrics = Some(item.clone());
+        }
         if field.key == "ready_grace" {
             grace = Some(item);
         }
+    }
+    if let (Some(item), Some(address)) = (metrics, &settings.metrics)
+        && let Some(other) = listen.iter().find(|other| address.overlaps(other))
+    {
+        problems.error(
+            item.span,
+            format!("router.metrics: clients come in at `{other}`"),
+            "give the metrics an address of their own",
+        );
     }
     let timeout = ready.take("timeout").and_then(|item| item.read(problems, value::positive_span));
     let timeout = timeout.unwrap_or(Duration::from_secs(60));
@@ -280,6 +292,12 @@ fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings,
 
 /// One setting; a list is read element by element, so that each mistake has its place, and then as a whole.
 fn read_field(item: &Item<'_>, field: &router::Field, settings: &mut RouterSettings, problems: &mut Problems) {
+    if field.key == "access_log" {
+        if let Some(text) = item.scalar(["false", "true"], problems) {
+            item.check(problems, field.read(settings, &text.text));
+        }
+        return;
+    }
     if field.key != "trusted_proxies" {
         item.read(problems, |text| field.read(settings, text));
         return;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::networks::Networks;
-use super::value::{self, Wrong};
+use super::value::{self, Listen, Wrong};
 
 /// What `[router]`, `[ready]` and `[health]` say, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,17 @@ pub struct RouterSettings {
     pub health_timeout: Duration,
     /// Force a serialization; `None`: by the runtime's version.
     pub serialization: Option<Serialization>,
+    /// Between two pieces of the body of a request that is routed here.
+    pub body_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub send_timeout: Duration,
+    /// From a whole request to the head of its worker's answer.
+    pub answer_timeout: Duration,
+    /// Connections of one client's address that this process holds; `usize::MAX`: any number.
+    pub address_limit: usize,
+    pub access_log: bool,
+    /// Where the metrics are served, beside the control socket. (The router gets that socket ready-made.)
+    pub metrics: Option<Listen>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +117,14 @@ impl Default for RouterSettings {
             ready_grace: Duration::from_secs(3),
             health_timeout: Duration::from_secs(60),
             serialization: None,
+            // As nginx has it.
+            body_timeout: Duration::from_secs(60),
+            send_timeout: Duration::from_secs(60),
+            // A long poll, an export: how long an answer may take is the app's own business.
+            answer_timeout: FOREVER,
+            address_limit: usize::MAX,
+            access_log: false,
+            metrics: None,
         }
     }
 }
@@ -154,7 +173,7 @@ impl Field {
 }
 
 /// Every setting of the router.
-pub const FIELDS: [Field; 17] = [
+pub const FIELDS: [Field; 23] = [
     Field {
         key: "workers",
         table: Table::Top,
@@ -263,6 +282,42 @@ pub const FIELDS: [Field; 17] = [
         },
         write: |settings| settings.serialization.map_or("auto".to_owned(), |it| name_of(it, &SERIALIZATIONS)),
     },
+    Field {
+        key: "body_timeout",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.body_timeout, span(text, Duration::from_millis(1))),
+        write: |settings| write_span(settings.body_timeout),
+    },
+    Field {
+        key: "send_timeout",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.send_timeout, span(text, Duration::from_millis(1))),
+        write: |settings| write_span(settings.send_timeout),
+    },
+    Field {
+        key: "answer_timeout",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.answer_timeout, span(text, Duration::from_millis(1))),
+        write: |settings| write_span(settings.answer_timeout),
+    },
+    Field {
+        key: "address_limit",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.address_limit, limit(text, 60_000)),
+        write: |settings| write_limit(settings.address_limit),
+    },
+    Field {
+        key: "access_log",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.access_log, choice(text, &TRUTHS)),
+        write: |settings| name_of(settings.access_log, &TRUTHS),
+    },
+    Field {
+        key: "metrics",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.metrics, Listen::read(text).map(Some)),
+        write: |settings| settings.metrics.as_ref().map_or_else(String::new, Listen::to_string),
+    },
 ];
 
 const BALANCES: [(&str, Balance); 3] =
@@ -273,6 +328,8 @@ const READY_ONS: [(&str, ReadyOn); 3] =
     [("auto", ReadyOn::Auto), ("message", ReadyOn::Message), ("listening", ReadyOn::Listening)];
 const SERIALIZATIONS: [(&str, Serialization); 2] =
     [("json", Serialization::Json), ("advanced", Serialization::Advanced)];
+
+const TRUTHS: [(&str, bool); 2] = [("false", false), ("true", true)];
 
 fn put<T>(place: &mut T, value: Result<T, Wrong>) -> Result<(), Wrong> {
     *place = value?;
@@ -300,6 +357,15 @@ fn bounded(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
             Err(Wrong::new(format!("`{text}` is not a number"), format!("write a number from {least} to {most}")))
         }
     }
+}
+
+/// A number from 1, or none.
+fn limit(text: &str, most: usize) -> Result<usize, Wrong> {
+    if text == "infinity" { Ok(usize::MAX) } else { bounded(text, 1, most) }
+}
+
+fn write_limit(limit: usize) -> String {
+    if limit == usize::MAX { "infinity".to_owned() } else { limit.to_string() }
 }
 
 fn size(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
@@ -396,9 +462,13 @@ mod tests {
             prop::sample::select(vec!["", "unix", "10.0.0.0/8,fd00::/8", "127.0.0.0/8,::1,unix"]),
             prop::sample::select(READY_ONS.map(|it| it.1).to_vec()),
             prop::option::of(prop::sample::select(SERIALIZATIONS.map(|it| it.1).to_vec())),
+            any::<bool>(),
+            prop::option::of(prop::sample::select(vec!["9100", "127.0.0.1:9100", "[::1]:9100", "/run/x.sock"])),
+            prop_oneof![1..=60_000usize, Just(usize::MAX)],
         );
         let sizes = (1024..=1usize << 20, 1..=60_000usize, 65_536..usize::MAX, 65_536..=u32::MAX as usize);
-        let times = (spans(1000), spans(0), spans(0), spans(0), spans(1_000_000), spans(1_000_000));
+        let limits = (spans(1000), spans(1000), spans(1000));
+        let times = (spans(1000), spans(0), spans(0), spans(0), spans(1_000_000), spans(1_000_000), limits);
         (1..u32::MAX, choices, sizes, times).prop_map(|(workers, choices, sizes, times)| RouterSettings {
             workers,
             balance: choices.0,
@@ -417,6 +487,12 @@ mod tests {
             ready_grace: times.3,
             health_timeout: times.4,
             keepalive_timeout: times.5,
+            body_timeout: times.6.0,
+            send_timeout: times.6.1,
+            answer_timeout: times.6.2,
+            access_log: choices.6,
+            metrics: choices.7.map(|text| Listen::read(text).unwrap()),
+            address_limit: choices.8,
         })
     }
 

@@ -1,10 +1,11 @@
 //! One client's connection, from accept to the worker that takes it.
 
 use super::link::{Client, Outcome};
+use super::metrics::{Again, Closing};
 use super::peek::{self, Sight};
 use super::refuse::{Refusal, refuse};
 use super::search::{Search, manner};
-use super::{Router, proxy};
+use super::{Router, access, addresses, proxy};
 use crate::config::router::Protocol;
 use crate::system::activation::Address;
 use crate::wire::engine;
@@ -33,7 +34,12 @@ enum Fate {
 /// Begins to serve one connection, to its end or handover. `client` is non-blocking; `address` is where it was accepted.
 pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) {
     let router = Rc::clone(router);
-    let client = Rc::new(Client::new(client));
+    router.metrics.accepted.count();
+    let client = Client::new(client);
+    if let Err(crowd) = addresses::enter(&router, &client) {
+        return addresses::turn_away(&router, client, crowd);
+    }
+    let client = Rc::new(client);
     let number = router.arrivals.get() + 1;
     router.arrivals.set(number);
     router.clients.borrow_mut().insert(number, Rc::clone(&client));
@@ -45,6 +51,7 @@ pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) 
             Ok(Fate::Shared(peer)) => Box::pin(proxy::serve(router, client, address, peer)).await,
             Err(refusal) => {
                 router.count_refusal(refusal);
+                router.log_refused(&client.socket, refusal);
                 tracing::debug!(%address, reason = refusal.reason(), "refused a connection");
                 refuse(Rc::clone(&client.socket), refusal).await;
             }
@@ -70,6 +77,7 @@ async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) 
         return Ok(Fate::Shared(peer));
     }
     let mut search = Search::new(router, request.session, address);
+    let asked = router.access.is_on().then(|| access::sight(&client.socket));
     loop {
         let id = search.choose(router).await?;
         let Some(link) = router.link(id) else {
@@ -80,25 +88,30 @@ async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) 
             return Err(Refusal::Malformed("TLS is not spoken on this port"));
         };
         let new = search.session.is_none();
-        let first = router.table.borrow_mut().handing(id, new, router.now());
+        let begun = router.now();
+        let first = router.table.borrow_mut().handing(id, new, begun);
         let outcome = link.hand(Rc::clone(client), &manner);
         if first {
             router.remember(id);
         }
         let outcome = outcome.await;
         router.table.borrow_mut().handed(id, outcome == Ok(Outcome::Taken));
+        router.count_handover(id, outcome.as_ref().ok().map(|it| *it == Outcome::Taken), begun);
         match outcome {
             Ok(Outcome::Taken) => {
+                router.log_handed(asked.as_ref(), id);
                 router.handed.set(router.handed.get() + 1);
                 router.drained.notify_waiters();
                 return Ok(Fate::Settled);
             }
             Ok(Outcome::Refused) => {
+                router.metrics.again(Again::Refused);
                 client.sent.set(false);
                 search.tried.push(id);
             }
             // The channel ended. What the worker has read from the socket is lost with it; unread, another can serve it.
             Err(_) if peek::unread(&client.socket) || matches!(router.settings.protocol, Protocol::Tcp) => {
+                router.metrics.again(Again::Gone);
                 client.sent.set(false);
                 search.tried.push(id);
             }
@@ -116,10 +129,12 @@ async fn read_request(router: &Rc<Router>, client: &Rc<OwnedFd>) -> Result<Optio
     let sight = tokio::select! {
         sight = peek::sight(client, router.settings.head_limit, &begun) => sight,
         () = tokio::time::sleep(router.settings.head_timeout) => {
-            return if begun.get() { Err(Refusal::HeadTimeout) } else { Ok(None) };
+            return if begun.get() { Err(Refusal::HeadTimeout) } else { Ok(router.closes(Closing::Silent)) };
         }
         // Others wait who have something to say.
-        _ = evicted => return if begun.get() { Err(Refusal::HeadTimeout) } else { Ok(None) },
+        _ = evicted => {
+            return if begun.get() { Err(Refusal::HeadTimeout) } else { Ok(router.closes(Closing::Evicted)) };
+        }
     };
     drop(silent);
     match sight {

@@ -3,10 +3,13 @@
 //!
 //! One thread, one runtime: [`table`] and [`balance`] decide, [`link`] is a worker's channel, [`peek`] and [`handover`] a
 //! client's connection, `proxy` one that is routed request by request, [`record`] and `memory` what survives this process,
-//! [`refuse`] what the router says itself, [`meet`] how a worker comes in, [`ends`] how it ended, [`control`] what the
+//! [`refuse`] what the router says itself, [`tally`] and `metrics` what it counts, `access` its log,
+//! `addresses` who has how many connections, [`meet`] how a worker comes in, [`ends`] how it ended, [`control`] what the
 //! operator asks. [`Router`] ties them together; [`run`] is the loop, `service` its
 //! place in systemd.
 
+mod access;
+mod addresses;
 pub mod balance;
 pub mod client;
 pub mod control;
@@ -16,6 +19,7 @@ pub mod health;
 mod link;
 mod meet;
 mod memory;
+mod metrics;
 mod peek;
 mod proxy;
 pub mod record;
@@ -27,6 +31,7 @@ mod serve;
 mod server;
 mod service;
 pub mod table;
+pub mod tally;
 
 use crate::config::router::RouterSettings;
 use crate::relay::hub::{Hub, Notice};
@@ -83,6 +88,9 @@ pub struct Router {
     drained: Notify,
     waiting: Cell<usize>,
     proxy: proxy::Proxy,
+    metrics: metrics::Metrics,
+    access: access::Log,
+    addresses: addresses::Addresses,
     /// Connections that are being served, in the order of their arrival.
     clients: RefCell<BTreeMap<u64, Rc<Client>>>,
     silent: RefCell<BTreeMap<u64, oneshot::Sender<()>>>,
@@ -116,7 +124,7 @@ impl Router {
         let wanted = settings.workers;
         let mut table = Table::default();
         table.set_wanted(wanted);
-        Rc::new(Self {
+        let router = Self {
             app: app.to_owned(),
             settings,
             table: RefCell::new(table),
@@ -131,6 +139,9 @@ impl Router {
             drained: Notify::new(),
             waiting: Cell::new(0),
             proxy: proxy::Proxy::default(),
+            metrics: metrics::Metrics::default(),
+            access: access::Log::default(),
+            addresses: addresses::Addresses::default(),
             clients: RefCell::default(),
             silent: RefCell::default(),
             arrivals: Cell::new(0),
@@ -144,7 +155,9 @@ impl Router {
             wanted: Cell::new(wanted),
             rolling: watch::Sender::new(false),
             stopping: CancellationToken::new(),
-        })
+        };
+        router.open_access_log();
+        Rc::new(router)
     }
 
     /// Lets a worker in: from now on `stream` is its channel. Says its number.
@@ -324,6 +337,7 @@ impl Router {
                 if let Some(news) = news {
                     self.note(&recover::node_record(id, &envelope, news));
                 }
+                self.count_packet(id, true, frame.bytes.len());
                 // A packet that a killed router had read is lost rather than relayed twice; what it told is not.
                 link.consume();
                 let targets = self.hub.borrow().targets(id, &envelope);
@@ -346,6 +360,7 @@ impl Router {
         let Some(link) = self.link(target) else {
             return;
         };
+        self.count_packet(target, false, frame.len());
         if !link.forward(frame) {
             let table = self.table.borrow();
             let slot = table.worker(target).map_or("?", |worker| worker.slot.as_str());
@@ -545,8 +560,9 @@ impl Router {
         self.silent.borrow_mut().pop_first().is_some_and(|(_, evict)| evict.send(()).is_ok())
     }
 
-    fn count_refusal(&self, _refusal: Refusal) {
+    fn count_refusal(&self, refusal: Refusal) {
         self.refused.set(self.refused.get() + 1);
+        self.metrics.refused(refusal);
     }
 
     fn now(&self) -> Duration {

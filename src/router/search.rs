@@ -44,6 +44,7 @@ impl<'a> Search<'a> {
     pub(super) async fn choose(&mut self, router: &Rc<Router>) -> Result<WorkerId, Refusal> {
         let mut registration = self.session.as_ref().map(|_| Instant::now() + self.session_wait);
         let mut looked = false;
+        let mut unknown = None;
         loop {
             let changed = router.changed.notified();
             tokio::pin!(changed);
@@ -54,8 +55,14 @@ impl<'a> Search<'a> {
             let now = Instant::now();
             let mut again = false;
             let until = match router.choose(known, &self.tried, self.address) {
-                Choice::Worker(id) => return Ok(id),
+                Choice::Worker(id) => {
+                    if let Some(since) = unknown {
+                        router.metrics.waited(now - since, known.is_some());
+                    }
+                    return Ok(id);
+                }
                 Choice::UnknownSession if !looked => {
+                    unknown = Some(now);
                     // The worker answers its client first and tells us then; its word may be waiting in the channel.
                     looked = true;
                     router.drain_channels();

@@ -7,10 +7,12 @@ pub use rollout::Rank;
 
 use super::balance::{self, Load};
 use super::record::WorkerRecord;
+use super::tally::Tally;
 use crate::config::router::{Balance, ReadyOn};
 use crate::wire::cluster::Query;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 pub use crate::relay::hub::WorkerId;
@@ -83,6 +85,8 @@ pub struct Worker {
     pub stood: bool,
     /// It is being stopped.
     pub ordered: bool,
+    /// Its slot's.
+    pub tally: Rc<Tally>,
 }
 
 impl Worker {
@@ -136,6 +140,8 @@ pub struct Table {
     wanted: u32,
     /// Slot → index, for workers that replace others.
     promised: HashMap<String, u32>,
+    /// By slot.
+    tallies: BTreeMap<String, Rc<Tally>>,
 }
 
 impl Table {
@@ -172,7 +178,9 @@ impl Table {
             alone: false,
             stood: false,
             ordered: false,
+            tally: Rc::clone(self.tallies.entry(slot.to_owned()).or_default()),
         };
+        worker.tally.attached.count();
         self.workers.entry(id).or_insert(worker)
     }
 
@@ -251,6 +259,11 @@ impl Table {
 
     pub fn count(&self, phase: Phase) -> usize {
         self.workers.values().filter(|worker| worker.phase == phase).count()
+    }
+
+    /// What the workers of each slot have done.
+    pub fn tallies(&self) -> impl Iterator<Item = (&str, &Tally)> {
+        self.tallies.iter().map(|(slot, tally)| (slot.as_str(), &**tally))
     }
 
     pub fn sessions(&self) -> usize {

@@ -5,6 +5,7 @@
 //! request head, [`engine`] what Engine.IO puts into it, [`strict`] holds a connection's requests against the standard,
 //! [`forward`] says which header fields go on, and [`hello`] how a worker and the router meet.
 
+pub mod access;
 pub mod adapter;
 pub mod channel;
 pub mod cluster;
@@ -14,6 +15,7 @@ pub mod head;
 pub mod hello;
 pub mod json;
 pub mod message;
+pub mod shape;
 pub mod strict;
 pub mod v8;
 mod value;

@@ -2,10 +2,13 @@
 
 use super::exchange::answer;
 use super::gate::{Gate, Guarded};
+use super::limits::Limits;
 use super::upstream::{BUFFER, FIELDS};
 use super::{Peer, Proxy};
 use crate::router::Router;
+use crate::router::addresses::Held;
 use crate::router::link::Client;
+use crate::router::metrics::Closing;
 use crate::router::refuse::{Refusal, refuse};
 use crate::system::activation::Address;
 use crate::system::stream::{Glance, Stream};
@@ -20,6 +23,10 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+/// When a client that says nothing is asked whether it is there, how often after that, and how many times in vain: one
+/// whose machine or network is gone would hold a tunnel for ever.
+const KEEP_ALIVE: (u32, u32, u32) = (60, 15, 4);
+
 /// What a connection's requests share.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -33,6 +40,11 @@ pub(super) struct Conn {
     pub(super) in_flight: Cell<usize>,
     pub(super) idle_since: Cell<Instant>,
     evict: Notify,
+    pub(super) limits: Limits,
+    /// Its place among the connections of its address, which a tunnel keeps.
+    pub(super) held: Option<Rc<Held>>,
+    /// What was wrong with its requests is counted.
+    told: Cell<bool>,
 }
 
 /// Why a connection is to end.
@@ -53,7 +65,9 @@ pub(in crate::router) async fn serve(router: Rc<Router>, client: Rc<Client>, add
 }
 
 async fn try_serve(router: &Rc<Router>, client: Rc<Client>, address: Rc<Address>, peer: Peer) -> io::Result<()> {
+    let held = client.held.take();
     let stream = Stream::new(socket_of(client)?)?;
+    stream.keep_alive(KEEP_ALIVE)?;
     let (guarded, gate) = Guarded::new(stream.clone());
     let conn = Rc::new(Conn {
         router: Rc::clone(router),
@@ -64,6 +78,9 @@ async fn try_serve(router: &Rc<Router>, client: Rc<Client>, address: Rc<Address>
         in_flight: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
         evict: Notify::new(),
+        limits: Limits::default(),
+        held,
+        told: Cell::new(false),
     });
     let _entry = Entry::enter(router, &conn);
     let serving = Rc::clone(&conn);
@@ -83,9 +100,7 @@ async fn try_serve(router: &Rc<Router>, client: Rc<Client>, address: Rc<Address>
         tokio::select! {
             result = connection.as_mut() => {
                 if let Err(error) = result {
-                    if error.is_parse() {
-                        router.count_refusal(Refusal::Malformed("no request"));
-                    }
+                    conn.count_wrong(&error);
                     tracing::debug!(APP = router.app, %error, wrong = conn.gate.wrong(), "a connection ended early");
                 }
                 return Ok(());
@@ -97,6 +112,12 @@ async fn try_serve(router: &Rc<Router>, client: Rc<Client>, address: Rc<Address>
                 }
                 End::HeadTimeout => break,
             },
+            // Also when it is to end: it cannot before all has gone out.
+            () = conn.until_stalled() => {
+                router.metrics.closed(Closing::SlowReader);
+                // What the kernel has for it goes as well.
+                return stream.reset_on_close();
+            }
         }
     }
     drop(connection);
@@ -105,6 +126,7 @@ async fn try_serve(router: &Rc<Router>, client: Rc<Client>, address: Rc<Address>
     if conn.gate.is_settled()
         && let Some(socket) = stream.into_socket()
     {
+        router.log_ended(conn.peer, Refusal::HeadTimeout);
         refuse(Rc::new(socket), Refusal::HeadTimeout).await;
     }
     Ok(())
@@ -124,8 +146,16 @@ impl Conn {
     /// stops.
     async fn until_over(&self) -> End {
         tokio::select! {
-            end = self.until_late() => end,
-            () = self.evict.notified() => End::Soon,
+            end = self.until_late() => {
+                if end == End::Soon {
+                    self.router.metrics.closed(Closing::Idle);
+                }
+                end
+            }
+            () = self.evict.notified() => {
+                self.router.metrics.closed(Closing::Evicted);
+                End::Soon
+            }
             () = self.router.proxy.closing.cancelled() => End::Soon,
         }
     }
@@ -150,8 +180,42 @@ impl Conn {
         }
     }
 
+    /// A request of it was no good: counts that, once.
+    pub(super) fn count_wrong(&self, error: &hyper::Error) {
+        let refusal = match self.gate.wrong() {
+            Some(reason) => Refusal::Malformed(reason),
+            None if error.is_parse_too_large() => Refusal::HeadTooLong,
+            None if error.is_parse() => Refusal::Malformed(reason(error)),
+            None => return,
+        };
+        if self.told.replace(true) {
+            return;
+        }
+        self.router.count_refusal(refusal);
+        self.router.log_ended(self.peer, refusal);
+    }
+
+    /// The same where it is the request's own answer that tells.
+    pub(super) fn is_told(&self, refusal: Refusal) -> bool {
+        let wrong = self.gate.wrong().is_some_and(|reason| refusal == Refusal::Malformed(reason));
+        wrong && self.told.replace(true)
+    }
+
     fn is_idle(&self) -> bool {
         self.in_flight.get() == 0 && self.gate.place().0 == Place::Between
+    }
+}
+
+/// What the parser stopped at, by its own words.
+fn reason(error: &hyper::Error) -> &'static str {
+    let words = error.to_string();
+    let about = |word: &str| words.contains(word);
+    if about("header") {
+        "a bad header field"
+    } else if about("version") {
+        "no HTTP/1 version"
+    } else {
+        "no request"
     }
 }
 

@@ -2,13 +2,14 @@
 //! clients', and each goes to the worker of its own session.
 //!
 //! `client` serves one such connection, `exchange` one request of it and `body` what flows with that; `upstream` makes
-//! and keeps the connections to the workers, `gate` watches what the client sends, `tunnel` joins connections that have
+//! and keeps the connections to the workers, `limits` says who is too slow, `gate` watches what the client sends, `tunnel` joins connections that have
 //! switched to another protocol.
 
 mod body;
 mod client;
 mod exchange;
 mod gate;
+mod limits;
 mod tunnel;
 mod upstream;
 
@@ -60,8 +61,8 @@ pub(super) struct Proxy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Peer {
     /// `None`: a Unix socket.
-    address: Option<IpAddr>,
-    trusted: bool,
+    pub(super) address: Option<IpAddr>,
+    pub(super) trusted: bool,
 }
 
 /// Whether a connection that begins with this head is routed request by request; then who it is.
@@ -86,6 +87,11 @@ impl Router {
     /// Requests that have been routed one by one since the router started.
     pub(super) fn proxied(&self) -> u64 {
         self.proxy.requests.get()
+    }
+
+    /// Clients' connections that are routed request by request now.
+    pub(super) fn proxy_connections(&self) -> usize {
+        self.proxy.connections.borrow().len()
     }
 
     /// Connections that have switched protocols and pass through this process.

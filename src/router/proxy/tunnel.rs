@@ -1,5 +1,6 @@
 //! Two connections that have switched to another protocol, joined: what comes from one goes to the other.
 
+use super::client::Conn;
 use crate::router::Router;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -7,9 +8,11 @@ use std::rc::Rc;
 use tokio::io::copy_bidirectional;
 
 /// Joins them once both have switched, until both have ended or the router does.
-pub(super) fn join(router: &Rc<Router>, client: OnUpgrade, worker: OnUpgrade) {
-    let tunnel = Tunnel::enter(router);
+pub(super) fn join(conn: &Conn, client: OnUpgrade, worker: OnUpgrade) {
+    let tunnel = Tunnel::enter(&conn.router);
+    let held = conn.held.clone();
     tokio::task::spawn_local(async move {
+        let _held = held;
         let joined = async {
             // What either has sent already comes first.
             let (client, worker) = (client.await?, worker.await?);

@@ -7,6 +7,7 @@ use super::body::Upload;
 use crate::router::Router;
 use crate::router::handover::Place;
 use crate::router::link::{Client, Manner, Outcome};
+use crate::router::metrics::Again;
 use crate::router::refuse::Refusal;
 use crate::router::search::{Search, manner};
 use crate::router::table::{Phase, WorkerId};
@@ -126,7 +127,10 @@ pub(super) async fn reach(router: &Rc<Router>, search: &mut Search<'_>, fresh: b
         }
         match open(router, id, manner, new).await {
             Ok(Some(upstream)) => return Ok(upstream),
-            Ok(None) => search.tried.push(id),
+            Ok(None) => {
+                router.metrics.again(Again::Refused);
+                search.tried.push(id);
+            }
             Err(error) => {
                 tracing::error!(APP = router.app, %error, "cannot connect to a worker: {error}");
                 return Err(Refusal::NoWorker);
@@ -153,13 +157,15 @@ async fn make(router: &Rc<Router>, id: WorkerId, manner: Manner, new: bool) -> i
     let Some(link) = router.link(id) else {
         return Ok(None);
     };
-    let first = router.table.borrow_mut().handing(id, new, router.now());
+    let begun = router.now();
+    let first = router.table.borrow_mut().handing(id, new, begun);
     let outcome = link.hand(Rc::new(Client::new(theirs)), &manner);
     if first {
         router.remember(id);
     }
     let outcome = outcome.await;
     router.table.borrow_mut().handed(id, outcome == Ok(Outcome::Taken));
+    router.count_handover(id, outcome.as_ref().ok().map(|it| *it == Outcome::Taken), begun);
     router.drained.notify_waiters();
     if outcome != Ok(Outcome::Taken) {
         return Ok(None);
