@@ -180,9 +180,9 @@ fn an_answer_that_does_not_come() {
     let mut client = Kept::new(&cluster);
     assert_eq!(client.get("/drip").text(), "drip".repeat(8));
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n");
-    for _ in 0..8 {
-        std::thread::sleep(Duration::from_millis(300));
+    for pause in [300, 2000, 300, 300, 1500, 300, 300, 0] {
         client.send("x");
+        std::thread::sleep(Duration::from_millis(pause));
     }
     assert_eq!(client.answer("POST").text(), "8");
 }

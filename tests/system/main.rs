@@ -14,6 +14,7 @@ mod hung;
 mod interrupted;
 mod limits;
 mod memory;
+mod metrics;
 mod plain;
 mod proxied;
 mod reload;
