@@ -17,6 +17,7 @@ mod memory;
 mod plain;
 mod proxied;
 mod reload;
+mod runtimes;
 mod sessions;
 mod strangers;
 mod survival;
