@@ -10,13 +10,18 @@ use std::time::Duration;
 /// of several the last counts, a fragment is no part of it. Engine.IO's own ids need no decoding; for an app that makes
 /// its ids itself (`generateId`) see [`decode`].
 pub fn session(target: &str) -> Option<&str> {
+    parameter(target, "sid")
+}
+
+/// The same for any parameter: the value as it stands there.
+pub fn parameter<'t>(target: &'t str, wanted: &str) -> Option<&'t str> {
     let target = target.split_once('#').map_or(target, |(target, _fragment)| target);
     let (_path, query) = target.split_once('?')?;
     query
         .split('&')
         .filter_map(|parameter| {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            (decode(name) == "sid").then_some(value)
+            (decode(name) == wanted).then_some(value)
         })
         .next_back()
         .filter(|value| !value.is_empty())
