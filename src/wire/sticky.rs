@@ -8,6 +8,7 @@ use super::head::Head;
 use hyper::HeaderMap;
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 /// Longer values are known by their hash: what clients choose must not fill the memory.
 const LONGEST: usize = 128;
@@ -25,7 +26,7 @@ pub enum Key {
 
 /// A kind, its name and a value in one text; those of different kinds and names are different.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Kept(Box<str>);
+pub struct Kept(Arc<str>);
 
 /// Where a key is looked for.
 #[derive(Debug, Clone)]
@@ -112,6 +113,12 @@ impl Kept {
             four => four,
         };
         Self::new('a', "", address.to_string().as_bytes())
+    }
+
+    /// Whether it is the value of this header field.
+    pub fn is_of_header(&self, name: &str) -> bool {
+        let rest = self.0.strip_prefix(['h', 'H']).and_then(|rest| rest.strip_prefix(name));
+        rest.is_some_and(|rest| rest.starts_with(' '))
     }
 
     pub fn as_str(&self) -> &str {
