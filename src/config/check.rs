@@ -15,6 +15,7 @@ use super::report::{Level, Problem, Problems, Report};
 use super::restart::read_restart;
 use super::router::{self, FIELDS, RouterSettings};
 use super::schedule::read_schedule;
+use super::sticky::{Kind, Sticky};
 use super::stop::read_stop;
 use super::value::{self, Listen, Wrong};
 use super::watch::read_watch;
@@ -246,18 +247,25 @@ fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings,
     let mut ready = top.take_table("ready", problems);
     let mut health = top.take_table("health", problems);
     let mut grace = None;
+    let mut sticky = None;
     for field in &FIELDS {
         let item = match field.table {
             router::Table::Router => table.take(field.key),
             router::Table::Ready => ready.take(field.key.trim_start_matches("ready_")),
             router::Table::Health => health.take(field.key.trim_start_matches("health_")),
             router::Table::Top => None,
+            router::Table::File => top.take(field.key),
         };
         let Some(item) = item else { continue };
         read_field(&item, field, &mut settings, problems);
         if field.key == "ready_grace" {
             grace = Some(item);
+        } else if field.key == "sticky" {
+            sticky = Some(item);
         }
+    }
+    if let Some(item) = sticky {
+        check_sticky(&item, &settings, problems);
     }
     let timeout = ready.take("timeout").and_then(|item| item.read(problems, value::positive_span));
     let timeout = timeout.unwrap_or(Duration::from_secs(60));
@@ -280,15 +288,38 @@ fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings,
 
 /// One setting; a list is read element by element, so that each mistake has its place, and then as a whole.
 fn read_field(item: &Item<'_>, field: &router::Field, settings: &mut RouterSettings, problems: &mut Problems) {
-    if field.key != "trusted_proxies" {
-        item.read(problems, |text| field.read(settings, text));
-        return;
+    let one: fn(&str) -> Result<String, Wrong> = match field.key {
+        "trusted_proxies" => |text| Networks::read(text).map(|networks| networks.to_string()),
+        "sticky" => |text| Sticky::read(text).map(|sticky| sticky.to_string()),
+        _ => {
+            item.read(problems, |text| field.read(settings, text));
+            return;
+        }
+    };
+    let elements = item.elements();
+    let good: Vec<_> = elements.iter().filter_map(|element| element.read(problems, one)).collect();
+    if good.len() == elements.len() || field.key != "sticky" {
+        item.check(problems, field.read(settings, &good.join(",")));
     }
-    let mut good = Vec::new();
-    for element in item.elements() {
-        good.extend(element.read(problems, |text| Networks::read(text).map(|networks| networks.to_string())));
+}
+
+/// Whether there is a place where these keys can be read.
+fn check_sticky(item: &Item<'_>, settings: &RouterSettings, problems: &mut Problems) {
+    let unread = |kind: &&Kind| **kind != Kind::Address;
+    let kinds = settings.sticky.kinds();
+    if let (router::Protocol::Tcp, Some(kind)) = (settings.protocol, kinds.iter().find(unread)) {
+        problems.error(
+            item.span.clone(),
+            format!("sticky: with router.protocol = \"tcp\" nothing is read, and \"{kind}\" cannot be found"),
+            "write \"address\" or \"none\", or remove router.protocol",
+        );
+    } else if let (router::Shared::Never, Some(kind)) = (settings.shared, settings.sticky.needs_requests()) {
+        problems.error(
+            item.span.clone(),
+            format!("sticky: \"{kind}\" needs requests that are routed one by one, and router.shared is \"never\""),
+            "remove router.shared",
+        );
     }
-    item.check(problems, field.read(settings, &good.join(",")));
 }
 
 fn read_reload(top: &mut Table<'_>, problems: &mut Problems) -> Reload {

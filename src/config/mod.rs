@@ -17,6 +17,7 @@ pub mod report;
 pub mod restart;
 pub mod router;
 mod schedule;
+pub mod sticky;
 mod stop;
 pub mod value;
 mod watch;

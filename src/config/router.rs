@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::networks::Networks;
+use super::sticky::{Sticky, read_cookie_name};
 use super::value::{self, Wrong};
 
 /// What `[router]`, `[ready]` and `[health]` say, with defaults filled in.
@@ -43,6 +44,12 @@ pub struct RouterSettings {
     pub health_timeout: Duration,
     /// Force a serialization; `None`: by the runtime's version.
     pub serialization: Option<Serialization>,
+    /// What makes a client come back to its worker.
+    pub sticky: Sticky,
+    /// The name of the router's cookie; `None`: by the app's name.
+    pub cookie: Option<String>,
+    /// How long a key that no worker has registered is remembered without a request that carries it.
+    pub key_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +113,9 @@ impl Default for RouterSettings {
             ready_grace: Duration::from_secs(3),
             health_timeout: Duration::from_secs(60),
             serialization: None,
+            sticky: Sticky::default(),
+            cookie: None,
+            key_timeout: Duration::from_secs(3600),
         }
     }
 }
@@ -134,6 +144,8 @@ pub enum Table {
     Health,
     /// None: it comes from the key `workers`.
     Top,
+    /// None: it is a key of the file itself.
+    File,
 }
 
 impl Field {
@@ -154,7 +166,7 @@ impl Field {
 }
 
 /// Every setting of the router.
-pub const FIELDS: [Field; 17] = [
+pub const FIELDS: [Field; 20] = [
     Field {
         key: "workers",
         table: Table::Top,
@@ -262,6 +274,24 @@ pub const FIELDS: [Field; 17] = [
             Ok(())
         },
         write: |settings| settings.serialization.map_or("auto".to_owned(), |it| name_of(it, &SERIALIZATIONS)),
+    },
+    Field {
+        key: "sticky",
+        table: Table::File,
+        read: |settings, text| put(&mut settings.sticky, Sticky::read(text)),
+        write: |settings| settings.sticky.to_string(),
+    },
+    Field {
+        key: "cookie",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.cookie, read_cookie_name(text).map(Some)),
+        write: |settings| settings.cookie.clone().unwrap_or_default(),
+    },
+    Field {
+        key: "key_timeout",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.key_timeout, span(text, Duration::from_secs(1))),
+        write: |settings| write_span(settings.key_timeout),
     },
 ];
 
@@ -396,9 +426,11 @@ mod tests {
             prop::sample::select(vec!["", "unix", "10.0.0.0/8,fd00::/8", "127.0.0.0/8,::1,unix"]),
             prop::sample::select(READY_ONS.map(|it| it.1).to_vec()),
             prop::option::of(prop::sample::select(SERIALIZATIONS.map(|it| it.1).to_vec())),
+            prop::sample::select(vec!["none", "engine.io", "cookie", "engine.io,header:a,query:B,address"]),
+            prop::option::of("[a-z_-]{1,9}"),
         );
         let sizes = (1024..=1usize << 20, 1..=60_000usize, 65_536..usize::MAX, 65_536..=u32::MAX as usize);
-        let times = (spans(1000), spans(0), spans(0), spans(0), spans(1_000_000), spans(1_000_000));
+        let times = (spans(1000), spans(0), spans(0), spans(0), spans(1_000_000), spans(1_000_000), spans(1_000_000));
         (1..u32::MAX, choices, sizes, times).prop_map(|(workers, choices, sizes, times)| RouterSettings {
             workers,
             balance: choices.0,
@@ -417,6 +449,9 @@ mod tests {
             ready_grace: times.3,
             health_timeout: times.4,
             keepalive_timeout: times.5,
+            sticky: Sticky::read(choices.6).unwrap(),
+            cookie: choices.7,
+            key_timeout: times.6,
         })
     }
 

@@ -7,17 +7,19 @@ use super::search::{Search, manner};
 use super::{Router, proxy};
 use crate::config::router::Protocol;
 use crate::system::activation::Address;
-use crate::wire::engine;
+use crate::system::stream;
 use crate::wire::head::Head;
+use crate::wire::sticky::Key;
 use futures_util::FutureExt;
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use tokio::sync::oneshot;
 
 /// What the connection is about.
 struct Request {
-    session: Option<String>,
+    session: Option<Key>,
     tls: bool,
     head: Option<Head>,
 }
@@ -60,13 +62,15 @@ pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) 
 async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) -> Result<Fate, Refusal> {
     let _place = Place::take(router)?;
     let request = match router.settings.protocol {
-        Protocol::Tcp => Request { session: None, tls: false, head: None },
+        Protocol::Tcp => Request { session: router.key_unseen(peer_of(&client.socket)), tls: false, head: None },
         Protocol::Http => match read_request(router, &client.socket).await? {
             Some(request) => request,
             None => return Ok(Fate::Settled),
         },
     };
-    if let Some(peer) = request.head.and_then(|head| proxy::is_for(router, &client.socket, &head)) {
+    if let Some(peer) =
+        request.head.and_then(|head| proxy::is_for(router, &client.socket, &head, request.session.as_ref()))
+    {
         return Ok(Fate::Shared(peer));
     }
     let mut search = Search::new(router, request.session, address);
@@ -114,7 +118,7 @@ async fn read_request(router: &Rc<Router>, client: &Rc<OwnedFd>) -> Result<Optio
     let (evict, evicted) = oneshot::channel();
     let silent = Silent::enter(router, evict);
     let sight = tokio::select! {
-        sight = peek::sight(client, router.settings.head_limit, &begun) => sight,
+        sight = peek::sight(client, router.settings.head_limit, &router.stick.wanted, &begun) => sight,
         () = tokio::time::sleep(router.settings.head_timeout) => {
             return if begun.get() { Err(Refusal::HeadTimeout) } else { Ok(None) };
         }
@@ -124,16 +128,21 @@ async fn read_request(router: &Rc<Router>, client: &Rc<OwnedFd>) -> Result<Optio
     drop(silent);
     match sight {
         Ok(Sight::Head(head)) => {
-            let session = engine::session(&head.target).map(|raw| engine::decode(raw).into_owned());
+            let session = router.key_of(&head.target, &head, peer_of(client));
             Ok(Some(Request { session, tls: false, head: Some(head) }))
         }
-        Ok(Sight::Tls) => Ok(Some(Request { session: None, tls: true, head: None })),
+        Ok(Sight::Tls) => Ok(Some(Request { session: router.key_unseen(peer_of(client)), tls: true, head: None })),
         Ok(Sight::Bad(reason)) => Err(Refusal::Malformed(reason)),
         Ok(Sight::TooLong) => Err(Refusal::HeadTooLong),
         Ok(Sight::Ended(true)) => Err(Refusal::Malformed("the request head ends in the middle")),
         // The connection is gone; there is nobody to tell.
         Ok(Sight::Ended(false)) | Err(_) => Ok(None),
     }
+}
+
+/// Who is at the other end, where anybody asks.
+fn peer_of(client: &OwnedFd) -> impl Fn() -> Option<IpAddr> {
+    move || stream::peer(client).map(|address| address.ip())
 }
 
 /// A place among the connections that wait; given back when dropped.

@@ -2,7 +2,7 @@
 //! messages to the relay.
 //!
 //! One thread, one runtime: [`table`] and [`balance`] decide, [`link`] is a worker's channel, [`peek`] and [`handover`] a
-//! client's connection, `proxy` one that is routed request by request, [`record`] and `memory` what survives this process,
+//! client's connection, `proxy` one that is routed request by request, `sticky` what makes a client come back, [`record`] and `memory` what survives this process,
 //! [`refuse`] what the router says itself, [`meet`] how a worker comes in, [`ends`] how it ended, [`control`] what the
 //! operator asks. [`Router`] ties them together; [`run`] is the loop, `service` its
 //! place in systemd.
@@ -26,6 +26,7 @@ mod search;
 mod serve;
 mod server;
 mod service;
+mod sticky;
 pub mod table;
 
 use crate::config::router::RouterSettings;
@@ -36,6 +37,7 @@ use crate::wire::Encoding;
 use crate::wire::channel::{Cutter, Frame};
 use crate::wire::cluster::{AddressType, FromWorker, Query, Sockname, ToWorker};
 use crate::wire::message::{Message, MessageError};
+use crate::wire::sticky::Key;
 use bytes::Bytes;
 use link::{Client, Link, Pumped};
 use memory::Memory;
@@ -83,6 +85,7 @@ pub struct Router {
     drained: Notify,
     waiting: Cell<usize>,
     proxy: proxy::Proxy,
+    stick: sticky::Stick,
     /// Connections that are being served, in the order of their arrival.
     clients: RefCell<BTreeMap<u64, Rc<Client>>>,
     silent: RefCell<BTreeMap<u64, oneshot::Sender<()>>>,
@@ -114,6 +117,7 @@ impl Router {
         });
         let seed = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |elapsed| u64::from(elapsed.subsec_nanos()) | 1);
         let wanted = settings.workers;
+        let stick = sticky::Stick::new(app, &settings);
         let mut table = Table::default();
         table.set_wanted(wanted);
         Rc::new(Self {
@@ -131,6 +135,7 @@ impl Router {
             drained: Notify::new(),
             waiting: Cell::new(0),
             proxy: proxy::Proxy::default(),
+            stick,
             clients: RefCell::default(),
             silent: RefCell::default(),
             arrivals: Cell::new(0),
@@ -514,7 +519,7 @@ impl Router {
         }
     }
 
-    fn choose(&self, session: Option<&str>, tried: &[WorkerId], address: &Address) -> Choice {
+    fn choose(&self, key: Option<&Key>, tried: &[WorkerId], address: &Address) -> Choice {
         // xorshift64 (Marsaglia 2003): even enough to spread connections.
         let mut random = self.random.get();
         random ^= random << 13;
@@ -524,7 +529,7 @@ impl Router {
         let mut table = self.table.borrow_mut();
         let balance = self.settings.balance;
         let suits = |worker: &Worker| worker.servers.iter().any(|server| server::is_at(server, address));
-        table.choose(session, tried, suits, balance, self.now(), random)
+        table.choose_by(key, tried, suits, balance, self.now(), random)
     }
 
     /// Whether one of these workers has not left.

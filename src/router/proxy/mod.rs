@@ -1,7 +1,8 @@
 //! Connections that are routed request by request: behind a reverse proxy the requests of one connection are different
 //! clients', and each goes to the worker of its own session.
 //!
-//! `client` serves one such connection, `exchange` one request of it and `body` what flows with that; `upstream` makes
+//! `client` serves one such connection, `exchange` one request of it, `keys` where that
+//! belongs and `body` what flows with it; `upstream` makes
 //! and keeps the connections to the workers, `gate` watches what the client sends, `tunnel` joins connections that have
 //! switched to another protocol.
 
@@ -9,6 +10,7 @@ mod body;
 mod client;
 mod exchange;
 mod gate;
+mod keys;
 mod tunnel;
 mod upstream;
 
@@ -21,6 +23,7 @@ use crate::config::router::Shared;
 use crate::system::stream;
 use crate::wire::engine::Opened;
 use crate::wire::head::Head;
+use crate::wire::sticky::Key;
 use client::Conn;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -67,10 +70,11 @@ pub(super) struct Peer {
 /// Whether a connection that begins with this head is routed request by request; then who it is.
 ///
 /// A reverse proxy uses a connection for nothing else once it has switched protocols, so one that begins with that is
-/// handed over; but not with what a stranger says of itself.
-pub(super) fn is_for(router: &Router, client: &OwnedFd, head: &Head) -> Option<Peer> {
+/// handed over; but not with what a stranger says of itself. `key`: what the head says of where it belongs.
+pub(super) fn is_for(router: &Router, client: &OwnedFd, head: &Head, key: Option<&Key>) -> Option<Peer> {
     let RouterSettings { shared, trusted_proxies, .. } = &router.settings;
-    if *shared == Shared::Never || (*shared == Shared::Auto && !head.forwarded) {
+    let keyed = router.reads_requests(head, key);
+    if *shared == Shared::Never || (*shared == Shared::Auto && !head.forwarded && !keyed) {
         return None;
     }
     let address = stream::peer(client).map(|address| address.ip());
@@ -79,7 +83,7 @@ pub(super) fn is_for(router: &Router, client: &OwnedFd, head: &Head) -> Option<P
         Shared::Always => !head.websocket || (head.forwarded && !peer.trusted),
         _ => !head.websocket && peer.trusted,
     };
-    wanted.then_some(peer)
+    (wanted || keyed).then_some(peer)
 }
 
 impl Router {
@@ -142,6 +146,7 @@ impl Router {
             loop {
                 tokio::time::sleep(SWEEP).await;
                 router.proxy.pool.sweep();
+                router.forget_idle_keys();
                 let over = router.table.borrow_mut().forget_silent(router.now());
                 if !over.is_empty() {
                     over.into_iter().for_each(|(id, sid)| router.note(&Record::Close { id, sid }));

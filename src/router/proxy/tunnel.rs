@@ -1,15 +1,17 @@
 //! Two connections that have switched to another protocol, joined: what comes from one goes to the other.
 
 use crate::router::Router;
+use crate::router::sticky::Hold;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::rc::Rc;
 use tokio::io::copy_bidirectional;
 
-/// Joins them once both have switched, until both have ended or the router does.
-pub(super) fn join(router: &Rc<Router>, client: OnUpgrade, worker: OnUpgrade) {
+/// Joins them once both have switched, until both have ended or the router does. `hold`: of the request's key.
+pub(super) fn join(router: &Rc<Router>, client: OnUpgrade, worker: OnUpgrade, hold: Option<Hold>) {
     let tunnel = Tunnel::enter(router);
     tokio::task::spawn_local(async move {
+        let _hold = hold;
         let joined = async {
             // What either has sent already comes first.
             let (client, worker) = (client.await?, worker.await?);
