@@ -227,7 +227,7 @@ fn respond(
         let worker = hyper::upgrade::on(&mut response);
         forward::strip(response.headers_mut(), true);
         conn.gate.decide(true);
-        tunnel::join(&conn.router, client, worker);
+        tunnel::join(&conn.router, upstream.id, client, worker);
         return Ok(response.map(|_| Answer::Own(None, None)));
     }
     conn.gate.decide(false);
