@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::environment::{read_environment, read_environment_files};
-use super::exec::{guess_runtime, read_exec};
+use super::exec::read_exec;
 use super::file::{Item, Table};
 use super::limits::read_limits;
 use super::networks::Networks;
@@ -14,6 +14,7 @@ use super::pass::{read_pass_through, service_key, socket_key};
 use super::report::{Level, Problem, Problems, Report};
 use super::restart::read_restart;
 use super::router::{self, FIELDS, RouterSettings};
+use super::runtime::{Beside, check_runtime, read_runtime};
 use super::schedule::read_schedule;
 use super::sticky::{Kind, Sticky};
 use super::stop::read_stop;
@@ -47,12 +48,15 @@ pub fn parse(name: &str, source: &Path, text: &str, scope: Scope) -> Report {
 fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problems: &mut Problems) -> Option<App> {
     let directory_item = top.take("directory");
     let directory = directory_item.as_ref().and_then(|item| read_directory(item, problems));
-    let exec = read_exec(top.take("exec"), directory.is_some() || scope == Scope::User, problems);
+    let exec_item = top.take("exec");
+    let exec_span = exec_item.as_ref().map_or(0..0, |item| item.span.clone());
+    let exec = read_exec(exec_item, directory.is_some() || scope == Scope::User, problems);
     let user = top.take("user").and_then(|item| read_account(&item, scope, problems));
     let group = top.take("group").and_then(|item| read_account(&item, scope, problems));
     let workers = top.take("workers").and_then(|item| read_workers(&item, problems)).unwrap_or(Workers::Count(1));
     let listen = top.take("listen").map(|item| read_listen(&item, scope, problems)).unwrap_or_default();
-    let runtime = top.take("runtime").and_then(|item| read_runtime(&item, problems));
+    let runtime =
+        top.take("runtime").map(|item| read_runtime(&item, problems).map(|runtime| (runtime, item.span.clone())));
     let start_item = top.take("start");
     let start = start_item.as_ref().and_then(|item| read_start(item, problems)).unwrap_or(Start::Boot);
     if let (Start::Demand, true, Some(item)) = (start, listen.is_empty(), &start_item) {
@@ -75,12 +79,20 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
     // One that is wrong has been told of.
     let base = directory.as_deref().or(directory_item.map(|_| Path::new("/")));
     let watch = read_watch(&mut top, base, problems);
+    let notifies = settings.ready_on == router::ReadyOn::Notify;
+    let service_key = |key: &str| if notifies && key == "WatchdogSec" { None } else { service_key(key) };
     let service = read_pass_through(&mut top, "service", service_key, problems);
     let socket = read_pass_through(&mut top, "socket", socket_key, problems);
     top.finish(problems);
 
     let exec = exec?;
-    let runtime = runtime.unwrap_or_else(|| guess_runtime(&exec));
+    let beside = Beside { exec: &exec, exec_span, settings: &settings, stop: &stop, environment: &environment };
+    let runtime = match runtime {
+        // What is wrong has been told.
+        Some(None) => Runtime::Node,
+        Some(written) => check_runtime(written, &beside, problems),
+        None => check_runtime(None, &beside, problems),
+    };
     Some(App {
         name: name.to_owned(),
         source: source.to_owned(),
@@ -217,15 +229,6 @@ fn read_listen(item: &Item<'_>, scope: Scope, problems: &mut Problems) -> Vec<Li
         listen.push(address);
     }
     listen
-}
-
-fn read_runtime(item: &Item<'_>, problems: &mut Problems) -> Option<Runtime> {
-    item.read(problems, |text| match text {
-        "node" => Ok(Runtime::Node),
-        "bun" => Ok(Runtime::Bun),
-        "deno" => Ok(Runtime::Deno),
-        _ => Err(Wrong::new(format!("there is no runtime `{text}`"), "write \"node\", \"bun\" or \"deno\"")),
-    })
 }
 
 fn read_start(item: &Item<'_>, problems: &mut Problems) -> Option<Start> {

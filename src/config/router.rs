@@ -50,6 +50,8 @@ pub struct RouterSettings {
     pub cookie: Option<String>,
     /// How long a key that no worker has registered is remembered without a request that carries it.
     pub key_timeout: Duration,
+    /// What a worker without a channel is asked, until it says yes: a path; empty: nothing in particular.
+    pub ready_http: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +85,8 @@ pub enum ReadyOn {
     Message,
     /// `listening` only.
     Listening,
+    /// Its word to systemd: READY=1, sd_notify(3).
+    Notify,
 }
 
 /// Of Node's IPC channel.
@@ -116,6 +120,7 @@ impl Default for RouterSettings {
             sticky: Sticky::default(),
             cookie: None,
             key_timeout: Duration::from_secs(3600),
+            ready_http: String::new(),
         }
     }
 }
@@ -166,7 +171,7 @@ impl Field {
 }
 
 /// Every setting of the router.
-pub const FIELDS: [Field; 20] = [
+pub const FIELDS: [Field; 21] = [
     Field {
         key: "workers",
         table: Table::Top,
@@ -293,14 +298,24 @@ pub const FIELDS: [Field; 20] = [
         read: |settings, text| put(&mut settings.key_timeout, span(text, Duration::from_secs(1))),
         write: |settings| write_span(settings.key_timeout),
     },
+    Field {
+        key: "ready_http",
+        table: Table::Ready,
+        read: |settings, text| put(&mut settings.ready_http, path(text)),
+        write: |settings| settings.ready_http.clone(),
+    },
 ];
 
 const BALANCES: [(&str, Balance); 3] =
     [("least-loaded", Balance::LeastLoaded), ("round-robin", Balance::RoundRobin), ("random", Balance::Random)];
 const PROTOCOLS: [(&str, Protocol); 2] = [("http", Protocol::Http), ("tcp", Protocol::Tcp)];
 const SHAREDS: [(&str, Shared); 3] = [("auto", Shared::Auto), ("always", Shared::Always), ("never", Shared::Never)];
-const READY_ONS: [(&str, ReadyOn); 3] =
-    [("auto", ReadyOn::Auto), ("message", ReadyOn::Message), ("listening", ReadyOn::Listening)];
+const READY_ONS: [(&str, ReadyOn); 4] = [
+    ("auto", ReadyOn::Auto),
+    ("message", ReadyOn::Message),
+    ("listening", ReadyOn::Listening),
+    ("notify", ReadyOn::Notify),
+];
 const SERIALIZATIONS: [(&str, Serialization); 2] =
     [("json", Serialization::Json), ("advanced", Serialization::Advanced)];
 
@@ -349,6 +364,15 @@ fn size(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
             },
         )),
     }
+}
+
+/// A request's target in origin form; or nothing.
+fn path(text: &str) -> Result<String, Wrong> {
+    let fits = text.is_empty() || (text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'));
+    if !fits || text.len() > 1000 {
+        return Err(Wrong::new(format!("`{text}` is not a path that can be asked for"), "write one such as \"/health\""));
+    }
+    Ok(text.to_owned())
 }
 
 fn span(text: &str, least: Duration) -> Result<Duration, Wrong> {
@@ -428,6 +452,7 @@ mod tests {
             prop::option::of(prop::sample::select(SERIALIZATIONS.map(|it| it.1).to_vec())),
             prop::sample::select(vec!["none", "engine.io", "cookie", "engine.io,header:a,query:B,address"]),
             prop::option::of("[a-z_-]{1,9}"),
+            "(/[!-\"$-~]{0,12})?",
         );
         let sizes = (1024..=1usize << 20, 1..=60_000usize, 65_536..usize::MAX, 65_536..=u32::MAX as usize);
         let times = (spans(1000), spans(0), spans(0), spans(0), spans(1_000_000), spans(1_000_000), spans(1_000_000));
@@ -439,6 +464,7 @@ mod tests {
             trusted_proxies: Networks::read(choices.3).unwrap(),
             ready_on: choices.4,
             serialization: choices.5,
+            ready_http: choices.8,
             head_limit: sizes.0,
             waiting_limit: sizes.1,
             queue_limit: sizes.2,

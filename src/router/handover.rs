@@ -3,8 +3,9 @@
 use super::link::{Client, Outcome};
 use super::peek::{self, Sight};
 use super::refuse::{Refusal, refuse};
-use super::search::{Search, manner};
-use super::{Router, proxy};
+use super::search::{Search, Way, way};
+use super::table::WorkerId;
+use super::{Router, outside, proxy};
 use crate::config::router::Protocol;
 use crate::system::activation::Address;
 use crate::system::stream;
@@ -30,6 +31,8 @@ enum Fate {
     Settled,
     /// It is to be routed request by request.
     Shared(proxy::Peer),
+    /// It is to be joined with this connection to a worker.
+    Joined(WorkerId, OwnedFd),
 }
 
 /// Begins to serve one connection, to its end or handover. `client` is non-blocking; `address` is where it was accepted.
@@ -45,6 +48,7 @@ pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) 
         match served {
             Ok(Fate::Settled) => {}
             Ok(Fate::Shared(peer)) => Box::pin(proxy::serve(router, client, address, peer)).await,
+            Ok(Fate::Joined(id, worker)) => Box::pin(proxy::pass(&router, id, client, worker)).await,
             Err(refusal) => {
                 router.count_refusal(refusal);
                 tracing::debug!(%address, reason = refusal.reason(), "refused a connection");
@@ -76,12 +80,23 @@ async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) 
     let mut search = Search::new(router, request.session, address);
     loop {
         let id = search.choose(router).await?;
+        let manner = match way(router, id, address, request.tls) {
+            Some(Way::Hand(manner)) => manner,
+            Some(Way::Connect) if router.settings.protocol == Protocol::Http => {
+                return Ok(Fate::Shared(proxy::peer_of(router, &client.socket)));
+            }
+            Some(Way::Connect) => match outside::connect_to(router, id).await {
+                Some(worker) => return Ok(Fate::Joined(id, worker)),
+                None => {
+                    search.tried.push(id);
+                    continue;
+                }
+            },
+            None => return Err(Refusal::Malformed("TLS is not spoken on this port")),
+        };
         let Some(link) = router.link(id) else {
             search.tried.push(id);
             continue;
-        };
-        let Some(manner) = manner(router, id, address, request.tls) else {
-            return Err(Refusal::Malformed("TLS is not spoken on this port"));
         };
         let new = search.session.is_none();
         let first = router.table.borrow_mut().handing(id, new, router.now());

@@ -16,6 +16,7 @@ pub mod health;
 mod link;
 mod meet;
 mod memory;
+mod outside;
 mod peek;
 mod proxy;
 pub mod record;
@@ -265,14 +266,19 @@ impl Router {
     fn detach(self: &Rc<Self>, link: &Link, reason: Option<String>) {
         link.close();
         self.links.borrow_mut().remove(&link.id);
-        self.leave_worker(link.id);
-        let Some(worker) = self.table.borrow_mut().detach(link.id) else {
+        self.memory.drop_worker(link.id);
+        self.depart(link.id, reason);
+    }
+
+    /// A worker is gone, or as good as gone: `reason`.
+    fn depart(self: &Rc<Self>, id: WorkerId, reason: Option<String>) {
+        self.leave_worker(id);
+        let Some(worker) = self.table.borrow_mut().detach(id) else {
             return;
         };
-        self.note(&Record::Gone { id: link.id });
-        self.memory.drop_worker(link.id);
+        self.note(&Record::Gone { id });
         self.last_departure.set(Some(Instant::now()));
-        self.announce_departure(link.id);
+        self.announce_departure(id);
         let (slot, pid, phase) = (&worker.slot, worker.pid, worker.phase.as_str());
         match reason {
             Some(reason) => {

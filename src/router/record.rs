@@ -3,7 +3,7 @@
 //! A line is written by one call, so a process that is killed leaves whole lines and perhaps the beginning of one. Records
 //! say how things are, not what changed: reading one twice, or the same again, does no harm.
 
-use super::table::{Phase, Server, WorkerId};
+use super::table::{Phase, Place, Server, WorkerId};
 use crate::wire::adapter::Dialect;
 use crate::wire::hello::WireEncoding;
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,9 @@ pub struct WorkerRecord {
     pub touched: bool,
     pub encoding: WireEncoding,
     pub servers: Vec<Server>,
+    /// Where the router connects to it; then the encoding says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -249,6 +252,7 @@ mod tests {
                 touched: true,
                 encoding: WireEncoding::Advanced,
                 servers: Vec::new(),
+                place: (pid % 2 == 0).then_some(Place::Port(4000)),
             })),
             id.clone().prop_map(|id| Record::Gone { id }),
             (id.clone(), "[a-e]").prop_map(|(id, sid)| Record::Open { id, sid }),

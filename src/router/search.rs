@@ -97,14 +97,26 @@ impl<'a> Search<'a> {
     }
 }
 
+/// How a connection gets to a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Way {
+    /// It is handed over.
+    Hand(Manner),
+    /// The worker has no channel: the router makes a connection to it.
+    Connect,
+}
+
 /// How this worker takes a connection to `address`; `None`: it cannot.
-pub(super) fn manner(router: &Router, id: WorkerId, address: &Address, tls: bool) -> Option<Manner> {
+pub(super) fn way(router: &Router, id: WorkerId, address: &Address, tls: bool) -> Option<Way> {
     let table = router.table.borrow();
     let worker = table.worker(id)?;
+    if worker.place.is_some() {
+        return (!tls).then_some(Way::Connect);
+    }
     match server::pick(&worker.servers, address, &router.public, tls, worker.sticky) {
         Some(server) if tls && server.query.ticket_keys.is_none() => None,
-        Some(server) => Some(Manner::Server(server.key.clone())),
+        Some(server) => Some(Way::Hand(Manner::Server(server.key.clone()))),
         None if tls => None,
-        None => Some(Manner::Sticky),
+        None => Some(Way::Hand(Manner::Sticky)),
     }
 }

@@ -13,6 +13,7 @@ use crate::config::router::{Balance, ReadyOn};
 use crate::wire::cluster::Query;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::relay::hub::WorkerId;
@@ -47,6 +48,14 @@ impl Phase {
 pub struct Server {
     pub key: String,
     pub query: Query,
+}
+
+/// Where a worker without a channel takes connections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    Path(PathBuf),
+    /// Of 127.0.0.1.
+    Port(u16),
 }
 
 #[derive(Debug)]
@@ -87,6 +96,10 @@ pub struct Worker {
     pub stood: bool,
     /// It is being stopped.
     pub ordered: bool,
+    /// Where the router connects to it; `None`: it has a channel.
+    pub place: Option<Place>,
+    /// Connections that have switched protocols and pass through the router.
+    pub tunnels: usize,
 }
 
 impl Worker {
@@ -97,7 +110,7 @@ impl Worker {
         let waits = self.unacknowledged.front().map_or(Duration::ZERO, |at| now.saturating_sub(*at));
         // By powers of two: on a busy machine everybody is late, and one that is blocked far more so.
         let stuck = (waits.as_millis() / STUCK.as_millis()).checked_ilog2().map_or(0, |power| power + 1);
-        let sessions = self.sessions.len() + self.keys + self.expected.len();
+        let sessions = self.sessions.len() + self.keys + self.expected.len() + self.tunnels;
         Load { stuck, pending: self.pending + self.unanswered, sessions, turn: self.turn }
     }
 }
@@ -112,6 +125,10 @@ pub enum Sign {
     Adapter,
     /// Nothing came for the grace time after `online`, and the event loop turns.
     Silence,
+    /// It took a connection of the router's, and answered as it should.
+    Answer,
+    /// It told systemd.
+    Notified,
 }
 
 /// Where a connection may go.
@@ -178,6 +195,8 @@ impl Table {
             alone: false,
             stood: false,
             ordered: false,
+            place: None,
+            tunnels: 0,
         };
         self.workers.entry(id).or_insert(worker)
     }
@@ -206,6 +225,7 @@ impl Table {
         worker.alone = known.alone;
         worker.stood = known.stood || known.phase != Phase::Starting;
         worker.ordered = known.ordered;
+        worker.place.clone_from(&known.place);
         worker.handed = known.handed;
         worker.servers.clone_from(&known.servers);
         // By the other process, perhaps just before it ended: this one's clock begins here.
@@ -286,6 +306,9 @@ impl Table {
         let counts = match rule {
             // One that has asked for a server will say `listening`; its silence means that it is not there yet.
             ReadyOn::Auto => sign != Sign::Silence || (worker.online && worker.servers.is_empty() && !worker.alone),
+            ReadyOn::Notify => sign == Sign::Notified,
+            // The only word of a worker without a channel.
+            _ if sign == Sign::Answer => true,
             ReadyOn::Message => sign == Sign::Word,
             ReadyOn::Listening => sign == Sign::Listening,
         };

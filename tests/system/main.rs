@@ -12,6 +12,7 @@ mod harness;
 mod heads;
 mod hung;
 mod interrupted;
+mod languages;
 mod limits;
 mod memory;
 mod plain;

@@ -226,7 +226,7 @@ fn respond(
         forward::strip(response.headers_mut(), true);
         asked.stay.answered(&conn.router, upstream.id, StatusCode::SWITCHING_PROTOCOLS, response.headers_mut());
         conn.gate.decide(true);
-        tunnel::join(&conn.router, client, worker, flight.hold.take());
+        tunnel::join(&conn.router, upstream.id, client, worker, flight.hold.take());
         return Ok(response.map(|_| Answer::Own(None, None)));
     }
     conn.gate.decide(false);

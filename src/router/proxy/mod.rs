@@ -15,10 +15,11 @@ mod tunnel;
 mod upstream;
 
 pub(super) use client::serve;
+pub(super) use tunnel::pass;
 
 use super::record::Record;
 use super::table::WorkerId;
-use super::{Router, RouterSettings};
+use super::Router;
 use crate::config::router::Shared;
 use crate::system::stream;
 use crate::wire::engine::Opened;
@@ -67,18 +68,27 @@ pub(super) struct Peer {
     trusted: bool,
 }
 
+/// Who is at the other end.
+pub(super) fn peer_of(router: &Router, client: &OwnedFd) -> Peer {
+    let address = stream::peer(client).map(|address| address.ip());
+    Peer { address, trusted: router.settings.trusted_proxies.contain(address) }
+}
+
 /// Whether a connection that begins with this head is routed request by request; then who it is.
 ///
 /// A reverse proxy uses a connection for nothing else once it has switched protocols, so one that begins with that is
-/// handed over; but not with what a stranger says of itself. `key`: what the head says of where it belongs.
+/// handed over; but not with what a stranger says of itself. Where workers have no channel nothing is handed over. `key`:
+/// what the head says of where it belongs.
 pub(super) fn is_for(router: &Router, client: &OwnedFd, head: &Head, key: Option<&Key>) -> Option<Peer> {
-    let RouterSettings { shared, trusted_proxies, .. } = &router.settings;
+    if router.has_outsiders() {
+        return Some(peer_of(router, client));
+    }
+    let shared = &router.settings.shared;
     let keyed = router.reads_requests(head, key);
     if *shared == Shared::Never || (*shared == Shared::Auto && !head.forwarded && !keyed) {
         return None;
     }
-    let address = stream::peer(client).map(|address| address.ip());
-    let peer = Peer { address, trusted: trusted_proxies.contain(address) };
+    let peer = peer_of(router, client);
     let wanted = match shared {
         Shared::Always => !head.websocket || (head.forwarded && !peer.trusted),
         _ => !head.websocket && peer.trusted,

@@ -45,6 +45,21 @@ impl Table {
         }
     }
 
+    /// A connection to a worker has switched protocols: it counts as what was expected of it.
+    pub fn enter_tunnel(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.tunnels += 1;
+            worker.expected.pop_front();
+        }
+    }
+
+    /// It has ended.
+    pub fn leave_tunnel(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.tunnels = worker.tunnels.saturating_sub(1);
+        }
+    }
+
     /// A worker's answer opened a session; says whether that is news. A session that somebody has stays where it is: an
     /// app that repeats what clients say must not move the sessions of others.
     pub fn learn(&mut self, id: WorkerId, session: &str, lifetime: Duration, now: Duration) -> bool {
