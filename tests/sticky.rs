@@ -1,9 +1,13 @@
 //! Clients come back to their workers by other things than the sid of Engine.IO.
 
+use crate::behind::Front;
 use crate::kept::{Answer, Kept};
 use crate::support::{Cluster, POLLING, signal};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Tells who answers and what it was asked. `/open` begins a session as MCP does, `/visit` counts the visits of a login.
@@ -370,5 +374,104 @@ fn handshakes_of_jsonp_are_learnt() {
             }
         }
         assert_eq!(workers.len(), 3);
+    }
+}
+
+/// What a client of `tests/apps` saw.
+fn drive(client: &str, url: &str, flags: &[&str]) -> Value {
+    let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps").join(client);
+    let output = Command::new("node").arg(client).arg(url).args(flags).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    let seen = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
+    let seen: Value = seen.unwrap_or_else(|| panic!("{text}\n{error}"));
+    println!("{seen}");
+    assert_eq!(seen["errors"].as_array().map(Vec::len), Some(0), "{seen}\n{error}");
+    seen
+}
+
+/// Where an app is asked: directly, behind nginx that keeps its connections and behind one that does not.
+fn ways(app: SocketAddr) -> Vec<(SocketAddr, Option<Front>)> {
+    let fronts = [Front::nginx(app, 16), Front::nginx(app, 0)].into_iter().flatten();
+    [(app, None)].into_iter().chain(fronts.map(|front| (front.address, Some(front)))).collect()
+}
+
+/// The real SDK: sessions that live in one worker's memory, each with requests and a stream of its own.
+#[test]
+fn sessions_of_mcp() {
+    let Some(cluster) = Cluster::start("mcp/server.js", 3, "sticky = \"header:Mcp-Session-Id\"") else { return };
+    for (address, _front) in ways(cluster.address) {
+        let seen = drive("mcp/client.js", &format!("http://{address}/mcp"), &["--sessions", "50"]);
+        for (what, count) in [("sessions", 50), ("heard", 50), ("closed", 50), ("moved", 0), ("lost", 0)] {
+            assert_eq!(seen[what], count, "{what}: {seen}");
+        }
+        let workers = seen["workers"].as_object().unwrap();
+        assert!(workers.len() == 3 && workers.values().all(|count| count.as_u64() > Some(5)), "{seen}");
+    }
+}
+
+/// The real SockJS: by cookies as in a browser, and by addresses.
+#[test]
+fn sessions_of_sockjs() {
+    for (sticky, flags) in [("cookie", &["--cookies"][..]), ("address", &[])] {
+        let Some(cluster) = Cluster::start("sockjs/server.js", 3, &format!("sticky = {sticky:?}")) else { return };
+        for (address, _front) in ways(cluster.address) {
+            let seen = drive("sockjs/client.js", &format!("http://{address}"), flags);
+            for (what, count) in [("opened", 30), ("echoed", 30), ("moved", 0)] {
+                assert_eq!(seen[what], count, "{sticky}, {what}: {seen}");
+            }
+            assert_eq!(seen["workers"].as_object().map(serde_json::Map::len), Some(3), "{sticky}: {seen}");
+        }
+    }
+}
+
+/// A login as apps without any store keep it.
+const LOGIN: &str = "
+    const logins = new Map();
+    require('http').createServer((q, r) => {
+      const id = /login=([0-9a-f-]+)/.exec(q.headers.cookie || '')?.[1];
+      if (q.url === '/login') {
+        const fresh = require('crypto').randomUUID();
+        logins.set(fresh, 0);
+        r.setHeader('Set-Cookie', ['login=' + fresh + '; Path=/', 'theme=dark']);
+        return r.end('welcome');
+      }
+      if (!logins.has(id)) return r.writeHead(401).end('who are you?');
+      logins.set(id, logins.get(id) + 1);
+      r.end(JSON.stringify({ worker: process.env.NODE_APP_INSTANCE, visits: logins.get(id), cookie: q.headers.cookie }));
+    }).listen(3000);
+";
+
+#[test]
+fn logins_in_a_workers_memory() {
+    let cluster = Cluster::script(LOGIN, 3, "sticky = \"cookie\"").until_ready(3);
+    for (address, front) in ways(cluster.address) {
+        let client = || match &front {
+            Some(front) => front.client(),
+            None => Kept::new(&cluster),
+        };
+        let users: Vec<String> = (0..20)
+            .map(|_| {
+                let answer = ask(&mut client(), "POST", "/login", "Content-Length: 0\r\n");
+                let set = answer.head.lines().filter_map(|line| line.split_once(": "));
+                let set = set.filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
+                let set: Vec<_> = set.map(|(_, value)| value.split(';').next().unwrap()).collect();
+                assert!(set.len() == 3 && set[2].starts_with("appctl-app="), "{answer:?}");
+                set.join("; ")
+            })
+            .collect();
+        let mut workers = BTreeSet::new();
+        for visit in 1..=4 {
+            for user in &users {
+                let answer = ask(&mut client(), "GET", "/", &format!("Cookie: {user}\r\n"));
+                assert_eq!(answer.status, 200, "{address}, visit {visit}");
+                let seen = answer.json();
+                assert_eq!(seen["visits"], visit, "{address}: {seen}");
+                // Behind a proxy the app never sees the router's own.
+                assert!(front.is_none() || !seen["cookie"].as_str().unwrap().contains("appctl"), "{seen}");
+                workers.insert(seen["worker"].to_string());
+            }
+        }
+        assert_eq!(workers.len(), 3, "{address}");
     }
 }

@@ -18,6 +18,7 @@ mod plain;
 mod proxied;
 mod reload;
 mod sessions;
+mod sticky;
 mod strangers;
 mod survival;
 mod timers;

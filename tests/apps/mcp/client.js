@@ -2,7 +2,8 @@
 //
 //   node client.js URL [--sessions N] [--rounds N] [--hold]
 //
-// Prints one line of JSON. With --hold it prints {"open":N} first and takes the second half of the notes when it reads a line.
+// Prints one line of JSON. With --hold it prints {"open":N} first and takes the second half of the notes when it reads a line;
+// what is not an answer is not waited for then: nobody sends it again after a stream broke.
 const { Client } = require("@modelcontextprotocol/sdk/client/index.js");
 const { StreamableHTTPClientTransport } = require("@modelcontextprotocol/sdk/client/streamableHttp.js");
 const { LoggingMessageNotificationSchema } = require("@modelcontextprotocol/sdk/types.js");
@@ -11,6 +12,7 @@ const [url, ...flags] = process.argv.slice(2);
 const option = (name, other) => (flags.includes(name) ? Number(flags[flags.indexOf(name) + 1]) : other);
 const count = option("--sessions", 50);
 const rounds = option("--rounds", 4);
+const holds = flags.includes("--hold");
 const PATIENCE = 60_000;
 
 const result = { sessions: 0, workers: {}, moved: 0, lost: 0, heard: 0, closed: 0, errors: [] };
@@ -41,7 +43,7 @@ async function take(session, from, to) {
 async function close(session) {
   if ((await call(session, "notes", {})) !== JSON.stringify(session.said)) result.lost++;
   const until = Date.now() + PATIENCE;
-  while (session.heard.size < session.said.length && Date.now() < until) await new Promise((go) => setTimeout(go, 20));
+  while (!holds && session.heard.size < session.said.length && Date.now() < until) await new Promise((go) => setTimeout(go, 20));
   if (session.said.every((text) => session.heard.has(`noted ${text}`))) result.heard++;
   for (const worker of session.workers) result.workers[worker] = (result.workers[worker] || 0) + 1;
   if (session.workers.size !== 1) result.moved++;
@@ -67,7 +69,7 @@ async function close(session) {
   for (const session of sessions) session.id = session.transport.sessionId;
   const half = rounds >> 1;
   await Promise.all(sessions.map((session) => take(session, 0, half)));
-  if (flags.includes("--hold")) {
+  if (holds) {
     console.log(JSON.stringify({ open: sessions.length }));
     await new Promise((resolve) => process.stdin.once("data", resolve));
   }
