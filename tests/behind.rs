@@ -10,15 +10,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 /// A reverse proxy before a cluster; ended when dropped.
-struct Front {
+pub(crate) struct Front {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     _files: tempfile::TempDir,
 }
 
 impl Front {
     /// nginx. `kept`: how many connections to the app it keeps; 0: it closes each after one request, as it does by default.
-    fn nginx(app: impl std::fmt::Display, kept: usize) -> Option<Self> {
+    pub(crate) fn nginx(app: impl std::fmt::Display, kept: usize) -> Option<Self> {
         let (keep, otherwise) = if kept > 0 { (format!("keepalive {kept};"), "") } else { (String::new(), "close") };
         Self::start("nginx", |address, directory| {
             let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -100,7 +100,7 @@ impl Front {
         Some(Self { child, address, _files: files })
     }
 
-    fn client(&self) -> Kept {
+    pub(crate) fn client(&self) -> Kept {
         Kept::over(TcpStream::connect(self.address).unwrap())
     }
 

@@ -16,6 +16,7 @@ mod readme;
 mod requests;
 mod runtimes;
 mod starting;
+mod sticky;
 mod support;
 mod tls;
 mod walls;

@@ -20,6 +20,7 @@ mod proxied;
 mod reload;
 mod runtimes;
 mod sessions;
+mod sticky;
 mod strangers;
 mod survival;
 mod timers;

@@ -68,8 +68,7 @@ async fn exchange(conn: &Rc<Conn>, request: Request<Incoming>) -> Result<Respons
     let mut spare: Option<Parts> = None;
     let mut fresh = false;
     for _ in 0..TRIES {
-        let mut upstream = reach(router, &mut search, fresh).await?;
-        let mut flight = Flight::begin(conn, upstream.id, search.session.as_ref());
+        let (mut upstream, mut flight) = reach(conn, &mut search, fresh).await?;
         if again && !fresh {
             spare = Some(request.into_parts()).map(|(parts, _)| parts);
             request = copy(spare.as_ref());

@@ -4,7 +4,8 @@
 //! The former are real TCP over loopback, not Unix sockets: to the app the router is a reverse proxy at 127.0.0.1, which is
 //! what `trust proxy = loopback` and the like expect. At a Unix socket there is no address at all.
 
-use super::body::Upload;
+use super::body::{Flight, Upload};
+use super::client::Conn;
 use crate::router::Router;
 use crate::router::handover::Place;
 use crate::router::link::{Client, Manner, Outcome};
@@ -114,8 +115,14 @@ fn keep(router: &Router, mut upstream: Upstream) {
     }
 }
 
-/// A connection to the worker that the search finds. `fresh`: not one that was used before.
-pub(super) async fn reach(router: &Rc<Router>, search: &mut Search<'_>, fresh: bool) -> Result<Upstream, Refusal> {
+/// A connection to the worker that the search finds. `fresh`: not one that was used before. The request counts from the
+/// choice on: others are chosen for while a connection is made.
+pub(super) async fn reach(
+    conn: &Rc<Conn>,
+    search: &mut Search<'_>,
+    fresh: bool,
+) -> Result<(Upstream, Flight), Refusal> {
+    let router = &conn.router;
     let _place = Place::take(router)?;
     let new = search.session.is_none();
     loop {
@@ -124,12 +131,13 @@ pub(super) async fn reach(router: &Rc<Router>, search: &mut Search<'_>, fresh: b
             search.tried.push(id);
             continue;
         };
+        let flight = Flight::begin(conn, id, search.session.as_ref());
         if !fresh && let Some(upstream) = router.proxy.pool.take(id, &way) {
             router.table.borrow_mut().asked(id, new, router.now());
-            return Ok(upstream);
+            return Ok((upstream, flight));
         }
         match open(router, id, way, new).await {
-            Ok(Some(upstream)) => return Ok(upstream),
+            Ok(Some(upstream)) => return Ok((upstream, flight)),
             Ok(None) => search.tried.push(id),
             Err(error) => {
                 tracing::error!(APP = router.app, %error, "cannot connect to a worker: {error}");

@@ -23,11 +23,15 @@ impl Table {
         }
     }
 
-    /// A request was given to a worker. `new`: it names no session, so that its worker need not be patient with it.
+    /// A request is going to a worker. `new`: it names no session, so that its worker need not be patient with it.
     pub fn begin(&mut self, id: WorkerId, new: bool) {
+        self.turns += u64::from(new);
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.in_flight += 1;
             worker.unanswered += usize::from(new);
+            if new {
+                worker.turn = self.turns;
+            }
         }
     }
 
