@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::listen::ListenOptions;
 use super::networks::Networks;
 use super::value::{self, Wrong};
 
@@ -43,6 +44,8 @@ pub struct RouterSettings {
     pub health_timeout: Duration,
     /// Force a serialization; `None`: by the runtime's version.
     pub serialization: Option<Serialization>,
+    /// Addresses with TLS or the PROXY protocol.
+    pub listen: ListenOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +109,7 @@ impl Default for RouterSettings {
             ready_grace: Duration::from_secs(3),
             health_timeout: Duration::from_secs(60),
             serialization: None,
+            listen: ListenOptions::default(),
         }
     }
 }
@@ -132,7 +136,7 @@ pub enum Table {
     Ready,
     /// `[health]`, without the prefix `health_`.
     Health,
-    /// None: it comes from the key `workers`.
+    /// None: it comes from the keys `workers` and `listen`.
     Top,
 }
 
@@ -154,7 +158,7 @@ impl Field {
 }
 
 /// Every setting of the router.
-pub const FIELDS: [Field; 17] = [
+pub const FIELDS: [Field; 18] = [
     Field {
         key: "workers",
         table: Table::Top,
@@ -262,6 +266,12 @@ pub const FIELDS: [Field; 17] = [
             Ok(())
         },
         write: |settings| settings.serialization.map_or("auto".to_owned(), |it| name_of(it, &SERIALIZATIONS)),
+    },
+    Field {
+        key: "listen",
+        table: Table::Top,
+        read: |settings, text| put(&mut settings.listen, ListenOptions::read(text)),
+        write: |settings| settings.listen.to_string(),
     },
 ];
 
@@ -417,6 +427,7 @@ mod tests {
             ready_grace: times.3,
             health_timeout: times.4,
             keepalive_timeout: times.5,
+            listen: ListenOptions::default(),
         })
     }
 

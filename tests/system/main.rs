@@ -3,6 +3,7 @@
 //! `APPCTL_TEST_TREE=PATH` boots another distribution's tree instead of this machine's own root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod address;
 mod boxed;
 mod commands;
 mod death;
@@ -13,10 +14,15 @@ mod heads;
 mod hung;
 mod interrupted;
 mod limits;
+// The other tests need more of it.
+#[allow(dead_code)]
+#[path = "../secure.rs"]
+mod made;
 mod memory;
 mod plain;
 mod proxied;
 mod reload;
+mod secure;
 mod sessions;
 mod strangers;
 mod survival;

@@ -3,16 +3,20 @@
 //!
 //! `client` serves one such connection, `exchange` one request of it and `body` what flows with that; `upstream` makes
 //! and keeps the connections to the workers, `gate` watches what the client sends, `tunnel` joins connections that have
-//! switched to another protocol.
+//! switched to another protocol. `door` is what comes before the first request at addresses with TLS or the PROXY
+//! protocol, whose connections all pass here, and `transport` what their bytes go through.
 
 mod body;
 mod client;
+mod door;
 mod exchange;
 mod gate;
+mod transport;
 mod tunnel;
 mod upstream;
 
 pub(super) use client::serve;
+pub(super) use door::enter;
 
 use super::record::Record;
 use super::table::WorkerId;
@@ -62,6 +66,8 @@ pub(super) struct Peer {
     /// `None`: a Unix socket.
     address: Option<IpAddr>,
     trusted: bool,
+    /// It came by TLS.
+    https: bool,
 }
 
 /// Whether a connection that begins with this head is routed request by request; then who it is.
@@ -74,7 +80,7 @@ pub(super) fn is_for(router: &Router, client: &OwnedFd, head: &Head) -> Option<P
         return None;
     }
     let address = stream::peer(client).map(|address| address.ip());
-    let peer = Peer { address, trusted: trusted_proxies.contain(address) };
+    let peer = Peer { address, trusted: trusted_proxies.contain(address), https: false };
     let wanted = match shared {
         Shared::Always => !head.websocket || (head.forwarded && !peer.trusted),
         _ => !head.websocket && peer.trusted,
