@@ -141,6 +141,7 @@ async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
         tracing::info!("{} serves on {}", options.name, listener.address());
     }
     let router = Router::new(&options.name, options.settings.clone(), &public);
+    router.load_certificates(None);
     router.set_abort(Box::new(|pid| {
         if let Err(error) = kill(Pid::from_raw(pid), Signal::SIGABRT) {
             tracing::error!("cannot abort pid {pid} [{error}]");

@@ -15,6 +15,8 @@ mod proxy;
 mod readme;
 mod requests;
 mod runtimes;
+#[allow(dead_code)]
+mod secure;
 mod starting;
 mod sticky;
 mod support;

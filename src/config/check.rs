@@ -9,11 +9,12 @@ use super::environment::{read_environment, read_environment_files};
 use super::exec::read_exec;
 use super::file::{Item, Table};
 use super::limits::read_limits;
+use super::listen::{self, ListenOptions};
 use super::networks::Networks;
 use super::pass::{read_pass_through, service_key, socket_key};
 use super::report::{Level, Problem, Problems, Report};
 use super::restart::read_restart;
-use super::router::{self, FIELDS, RouterSettings};
+use super::router::{self, FIELDS, Protocol, RouterSettings};
 use super::runtime::{Beside, check_runtime, read_runtime};
 use super::schedule::read_schedule;
 use super::sticky::{Kind, Sticky};
@@ -54,7 +55,9 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
     let user = top.take("user").and_then(|item| read_account(&item, scope, problems));
     let group = top.take("group").and_then(|item| read_account(&item, scope, problems));
     let workers = top.take("workers").and_then(|item| read_workers(&item, problems)).unwrap_or(Workers::Count(1));
-    let listen = top.take("listen").map(|item| read_listen(&item, scope, problems)).unwrap_or_default();
+    let listen_item = top.take("listen");
+    let mut options = ListenOptions::default();
+    let listen = listen_item.as_ref().map(|item| read_listen(item, scope, &mut options, problems)).unwrap_or_default();
     let runtime =
         top.take("runtime").map(|item| read_runtime(&item, problems).map(|runtime| (runtime, item.span.clone())));
     let start_item = top.take("start");
@@ -70,7 +73,15 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
         top.take("environment_files").map(|item| read_environment_files(&item, directory.as_deref(), problems));
     let (environment, profile, profiles) = read_environment(&mut top, problems);
     let drain = top.take("drain").and_then(|item| item.read(problems, value::read_span));
-    let (settings, ready_timeout) = read_router(&mut top, problems);
+    let (mut settings, ready_timeout) = read_router(&mut top, problems);
+    if let (Protocol::Tcp, false, Some(item)) = (settings.protocol, options.0.is_empty(), &listen_item) {
+        problems.error(
+            item.span.clone(),
+            "listen: with router.protocol = \"tcp\" the router reads nothing, so neither tls nor proxy_protocol",
+            "remove them, and let the app do that; or remove protocol",
+        );
+    }
+    settings.listen = options;
     let stop = read_stop(&mut top, problems);
     let restart = read_restart(&mut top, problems);
     let reload = read_reload(&mut top, problems);
@@ -196,7 +207,7 @@ fn read_workers(item: &Item<'_>, problems: &mut Problems) -> Option<Workers> {
     })
 }
 
-fn read_listen(item: &Item<'_>, scope: Scope, problems: &mut Problems) -> Vec<Listen> {
+fn read_listen(item: &Item<'_>, scope: Scope, options: &mut ListenOptions, problems: &mut Problems) -> Vec<Listen> {
     let mut listen = Vec::new();
     let elements = item.elements();
     if elements.len() > LISTEN_MAX {
@@ -204,7 +215,7 @@ fn read_listen(item: &Item<'_>, scope: Scope, problems: &mut Problems) -> Vec<Li
         return listen;
     }
     for element in elements {
-        let Some(address) = element.read(problems, Listen::read) else { continue };
+        let Some(address) = listen::read_element(&element, options, problems) else { continue };
         if let Some(other) = listen.iter().find(|other| address.overlaps(other)) {
             let message = if *other == address {
                 format!("listen: `{address}` is there twice")

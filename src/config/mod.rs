@@ -11,6 +11,7 @@ mod environment;
 mod exec;
 mod file;
 mod limits;
+pub mod listen;
 pub mod networks;
 mod pass;
 pub mod report;

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::listen::ListenOptions;
 use super::networks::Networks;
 use super::sticky::{Sticky, read_cookie_name};
 use super::value::{self, Wrong};
@@ -52,6 +53,8 @@ pub struct RouterSettings {
     pub key_timeout: Duration,
     /// What a worker without a channel is asked, until it says yes: a path; empty: nothing in particular.
     pub ready_http: String,
+    /// Addresses with TLS or the PROXY protocol.
+    pub listen: ListenOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +124,7 @@ impl Default for RouterSettings {
             cookie: None,
             key_timeout: Duration::from_secs(3600),
             ready_http: String::new(),
+            listen: ListenOptions::default(),
         }
     }
 }
@@ -147,7 +151,7 @@ pub enum Table {
     Ready,
     /// `[health]`, without the prefix `health_`.
     Health,
-    /// None: it comes from the key `workers`.
+    /// None: it comes from the keys `workers` and `listen`.
     Top,
     /// None: it is a key of the file itself.
     File,
@@ -171,7 +175,7 @@ impl Field {
 }
 
 /// Every setting of the router.
-pub const FIELDS: [Field; 21] = [
+pub const FIELDS: [Field; 22] = [
     Field {
         key: "workers",
         table: Table::Top,
@@ -303,6 +307,12 @@ pub const FIELDS: [Field; 21] = [
         table: Table::Ready,
         read: |settings, text| put(&mut settings.ready_http, path(text)),
         write: |settings| settings.ready_http.clone(),
+    },
+    Field {
+        key: "listen",
+        table: Table::Top,
+        read: |settings, text| put(&mut settings.listen, ListenOptions::read(text)),
+        write: |settings| settings.listen.to_string(),
     },
 ];
 
@@ -478,6 +488,7 @@ mod tests {
             sticky: Sticky::read(choices.6).unwrap(),
             cookie: choices.7,
             key_timeout: times.6,
+            listen: ListenOptions::default(),
         })
     }
 

@@ -37,6 +37,9 @@ enum Fate {
 
 /// Begins to serve one connection, to its end or handover. `client` is non-blocking; `address` is where it was accepted.
 pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) {
+    if let Some(door) = router.doors.at(&address) {
+        return proxy::enter(router, client, address, Rc::clone(door));
+    }
     let router = Rc::clone(router);
     let client = Rc::new(Client::new(client));
     let number = router.arrivals.get() + 1;
@@ -181,10 +184,10 @@ impl Drop for Place {
 }
 
 /// A connection whose head has not come: the first to go when places are short.
-struct Silent(Rc<Router>, u64);
+pub(super) struct Silent(Rc<Router>, u64);
 
 impl Silent {
-    fn enter(router: &Rc<Router>, evict: oneshot::Sender<()>) -> Self {
+    pub(super) fn enter(router: &Rc<Router>, evict: oneshot::Sender<()>) -> Self {
         let number = router.arrivals.get() + 1;
         router.arrivals.set(number);
         router.silent.borrow_mut().insert(number, evict);

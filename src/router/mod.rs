@@ -2,14 +2,18 @@
 //! messages to the relay.
 //!
 //! One thread, one runtime: [`table`] and [`balance`] decide, [`link`] is a worker's channel, [`peek`] and [`handover`] a
-//! client's connection, `proxy` one that is routed request by request, `sticky` what makes a client come back, [`record`] and `memory` what survives this process,
-//! [`refuse`] what the router says itself, [`meet`] how a worker comes in, [`ends`] how it ended, [`control`] what the
+//! client's connection, `proxy` one that is routed request by request, `sticky` what makes a client come back, [`record`]
+//! and `memory` what survives this process, [`refuse`] what the router says itself, `doors` addresses with TLS or the PROXY
+//! protocol and [`certificates`] what TLS is served with, [`meet`] how a worker comes in, [`ends`] how it ended, [`control`]
+//! what the
 //! operator asks. [`Router`] ties them together; [`run`] is the loop, `service` its
 //! place in systemd.
 
 pub mod balance;
+pub mod certificates;
 pub mod client;
 pub mod control;
+mod doors;
 pub mod ends;
 mod handover;
 pub mod health;
@@ -87,6 +91,7 @@ pub struct Router {
     waiting: Cell<usize>,
     proxy: proxy::Proxy,
     stick: sticky::Stick,
+    doors: doors::Doors,
     /// Connections that are being served, in the order of their arrival.
     clients: RefCell<BTreeMap<u64, Rc<Client>>>,
     silent: RefCell<BTreeMap<u64, oneshot::Sender<()>>>,
@@ -123,6 +128,7 @@ impl Router {
         table.set_wanted(wanted);
         Rc::new(Self {
             app: app.to_owned(),
+            doors: doors::Doors::new(&settings.listen),
             settings,
             table: RefCell::new(table),
             hub: RefCell::default(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::companions;
 use super::{UnitFile, argument, escape, specifiers, word};
+use crate::config::listen::MISSING;
 use crate::config::router::{Protocol, ReadyOn};
 use crate::config::value::{self, Listen, write_span};
 use crate::config::{App, Runtime, Scope, Start};
@@ -315,8 +316,21 @@ fn router(app: &App, names: &Names, workers: u32, companions: &[&str]) -> UnitFi
     if app.scope == Scope::System {
         unit.extend(template(SANDBOX));
         unit.set("Service", "User", user_name(&app.name, "-router"));
+        credentials(&mut unit, app);
     }
     unit
+}
+
+/// Certificates and keys, which root alone may read. A user's own router reads the files itself.
+fn credentials(unit: &mut UnitFile, app: &App) {
+    for (number, files) in app.router.listen.certificates().enumerate() {
+        for (kind, path) in [("cert", &files.cert), ("key", &files.key)] {
+            let path = specifiers(&path.display().to_string());
+            unit.add("Service", "LoadCredential", format!("tls{number}.{kind}:{path}"));
+            // In place of a file that is missing, which would keep the router from starting at all.
+            unit.add("Service", "SetCredential", format!("tls{number}.{kind}:{MISSING}"));
+        }
+    }
 }
 
 /// How long workers may take until all have drained and stopped.

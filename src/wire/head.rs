@@ -22,7 +22,8 @@ pub struct Head {
     pub target: String,
     /// `Upgrade: websocket`
     pub websocket: bool,
-    /// Carries a Forwarded, X-Forwarded-For or Via field: comes from a proxy.
+    /// Carries a field that speaks of the client (Forwarded, X-Forwarded-…, X-Real-IP) or Via: comes from a proxy, or from
+    /// somebody who would like to be taken for one.
     pub forwarded: bool,
     /// Those that were asked for, names in lower case.
     pub fields: Vec<(String, Vec<u8>)>,
@@ -82,7 +83,9 @@ fn parse<'a>(text: &'a [u8], start: usize, wanted: &[String], fields: &mut [http
     };
     let fields = || request.headers.iter();
     let forwarded = |field: &httparse::Header<'_>| {
-        ["forwarded", "x-forwarded-for", "via"].iter().any(|name| field.name.eq_ignore_ascii_case(name))
+        const PREFIX: &str = "x-forwarded-";
+        field.name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+            || ["forwarded", "x-real-ip", "via"].iter().any(|name| field.name.eq_ignore_ascii_case(name))
     };
     let websocket = |field: &httparse::Header<'_>| {
         field.name.eq_ignore_ascii_case("upgrade")
@@ -144,10 +147,12 @@ mod tests {
         assert!(upgrade.websocket && !upgrade.forwarded && upgrade.length == UPGRADE.len());
         let post = head(POST);
         assert_eq!((post.length, &*post.target), (POST.len() - 4, "http://a/x"));
-        for field in ["Forwarded: for=1", "x-forwarded-for: 1", "VIA: x"] {
+        for field in ["Forwarded: for=1", "x-forwarded-for: 1", "VIA: x", "X-Real-IP: 1", "X-FORWARDED-Proto: https"] {
             assert!(head(format!("GET / HTTP/1.1\r\n{field}\r\n\r\n").as_bytes()).forwarded, "{field}");
         }
-        for field in ["Upgrade: websocketx", "X-Upgrade: websocket", "Forwarded-For: 1"] {
+        for field in
+            ["Upgrade: websocketx", "X-Upgrade: websocket", "Forwarded-For: 1", "X-Forwarded: 1", "X-Real-IPs: 1"]
+        {
             let head = head(format!("GET / HTTP/1.1\r\n{field}\r\n\r\n").as_bytes());
             assert!(!head.websocket && !head.forwarded, "{field}");
         }

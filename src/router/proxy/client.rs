@@ -2,13 +2,14 @@
 
 use super::exchange::answer;
 use super::gate::{Gate, Guarded};
+use super::transport::Transport;
 use super::upstream::{BUFFER, FIELDS};
 use super::{Peer, Proxy};
 use crate::router::Router;
 use crate::router::link::Client;
 use crate::router::refuse::{Refusal, refuse};
 use crate::system::activation::Address;
-use crate::system::stream::{Glance, Stream};
+use crate::system::stream::Stream;
 use crate::wire::strict::Place;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -28,7 +29,6 @@ pub(super) struct Conn {
     pub(super) address: Rc<Address>,
     pub(super) peer: Peer,
     pub(super) gate: Gate,
-    pub(super) stream: Glance,
     /// Requests that were read, and whose answers are not over.
     pub(super) in_flight: Cell<usize>,
     pub(super) idle_since: Cell<Instant>,
@@ -47,20 +47,28 @@ enum End {
 /// Serves a client's connection to its end. Nothing has been read from it.
 pub(in crate::router) async fn serve(router: Rc<Router>, client: Rc<Client>, address: Rc<Address>, peer: Peer) {
     router.sweep();
-    if let Err(error) = try_serve(&router, client, address, peer).await {
+    let served = async {
+        let stream = Stream::new(socket_of(client)?)?;
+        serve_over(&router, Transport::Plain(stream), address, peer).await
+    };
+    if let Err(error) = served.await {
         tracing::debug!(APP = router.app, %error, "cannot serve a connection");
     }
 }
 
-async fn try_serve(router: &Rc<Router>, client: Rc<Client>, address: Rc<Address>, peer: Peer) -> io::Result<()> {
-    let stream = Stream::new(socket_of(client)?)?;
-    let (guarded, gate) = Guarded::new(stream.clone());
+/// The same where something came before the first request.
+pub(super) async fn serve_over(
+    router: &Rc<Router>,
+    transport: Transport,
+    address: Rc<Address>,
+    peer: Peer,
+) -> io::Result<()> {
+    let (guarded, gate) = Guarded::new(transport.clone());
     let conn = Rc::new(Conn {
         router: Rc::clone(router),
         address,
         peer,
         gate,
-        stream: stream.glance(),
         in_flight: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
         evict: Notify::new(),
@@ -102,10 +110,16 @@ async fn try_serve(router: &Rc<Router>, client: Rc<Client>, address: Rc<Address>
     drop(connection);
     router.count_refusal(Refusal::HeadTimeout);
     // Where something of an answer has not gone out yet, this would get into it.
-    if conn.gate.is_settled()
-        && let Some(socket) = stream.into_socket()
-    {
-        refuse(Rc::new(socket), Refusal::HeadTimeout).await;
+    if !conn.gate.is_settled() {
+        return Ok(());
+    }
+    match transport {
+        Transport::Plain(stream) => {
+            if let Some(socket) = stream.into_socket() {
+                refuse(Rc::new(socket), Refusal::HeadTimeout).await;
+            }
+        }
+        transport @ Transport::Tls(_) => transport.end_with(Refusal::HeadTimeout.response().as_bytes()).await,
     }
     Ok(())
 }

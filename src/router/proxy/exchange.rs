@@ -115,7 +115,7 @@ fn prepare(conn: &Rc<Conn>, mut request: Request<Incoming>) -> Result<(Asked, Re
     let bodiless = body.is_end_stream();
     let headers = request.headers_mut();
     forward::strip(headers, switching);
-    forward::tell_client(headers, conn.peer.address, conn.peer.trusted);
+    forward::tell_client(headers, conn.peer.address, conn.peer.trusted, conn.peer.https);
     stay.prepare(&conn.router, headers);
     if !headers.contains_key(HOST) {
         // HTTP/1.0 (RFC 9112 §3.2).
@@ -168,12 +168,10 @@ fn to_origin_form(request: &mut Request<Incoming>) -> Result<(), Refusal> {
 
 /// Interim answers (RFC 9110 §15.2): 100 asks the client for its body, by hyper; others go to it as they are.
 fn pass_informational(conn: &Rc<Conn>, request: &mut Request<Upload>, wanted: Option<Wanted>) {
-    let (gate, stream) = (conn.gate.clone(), conn.stream.clone());
+    let gate = conn.gate.clone();
     on_informational(request, move |response| {
         if response.status() != StatusCode::CONTINUE {
-            if let Some(stream) = stream.upgrade() {
-                gate.inform(&stream, &interim(response.status(), response.headers()));
-            }
+            gate.inform(&interim(response.status(), response.headers()));
         } else if let Some(wanted) = &wanted
             && let Some(want) = wanted.lock().unwrap_or_else(PoisonError::into_inner).take()
         {

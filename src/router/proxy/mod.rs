@@ -4,17 +4,21 @@
 //! `client` serves one such connection, `exchange` one request of it, `keys` where that
 //! belongs and `body` what flows with it; `upstream` makes
 //! and keeps the connections to the workers, `gate` watches what the client sends, `tunnel` joins connections that have
-//! switched to another protocol.
+//! switched to another protocol. `door` is what comes before the first request at addresses with TLS or the PROXY
+//! protocol, whose connections all pass here, and `transport` what their bytes go through.
 
 mod body;
 mod client;
+mod door;
 mod exchange;
 mod gate;
 mod keys;
+mod transport;
 mod tunnel;
 mod upstream;
 
 pub(super) use client::serve;
+pub(super) use door::enter;
 pub(super) use tunnel::pass;
 
 use super::record::Record;
@@ -66,12 +70,14 @@ pub(super) struct Peer {
     /// `None`: a Unix socket.
     address: Option<IpAddr>,
     trusted: bool,
+    /// It came by TLS.
+    https: bool,
 }
 
 /// Who is at the other end.
 pub(super) fn peer_of(router: &Router, client: &OwnedFd) -> Peer {
     let address = stream::peer(client).map(|address| address.ip());
-    Peer { address, trusted: router.settings.trusted_proxies.contain(address) }
+    Peer { address, trusted: router.settings.trusted_proxies.contain(address), https: false }
 }
 
 /// Whether a connection that begins with this head is routed request by request; then who it is.
