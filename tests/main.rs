@@ -19,7 +19,10 @@ mod proxy;
 mod readme;
 mod requests;
 mod runtimes;
+#[allow(dead_code)]
+mod secure;
 mod starting;
+mod sticky;
 mod support;
 mod tls;
 mod walls;

@@ -4,6 +4,7 @@
 
 pub mod apps;
 pub mod cat;
+mod certificates;
 pub mod check;
 
 mod conclude;

@@ -11,12 +11,15 @@ mod environment;
 mod exec;
 mod file;
 mod limits;
+pub mod listen;
 pub mod networks;
 mod pass;
 pub mod report;
 pub mod restart;
 pub mod router;
+mod runtime;
 mod schedule;
+pub mod sticky;
 mod stop;
 pub mod value;
 mod watch;
@@ -117,6 +120,19 @@ pub enum Runtime {
     Node,
     Bun,
     Deno,
+    /// Anything that takes a listening socket from systemd (`LISTEN_FDS`).
+    Socket,
+    /// Anything that listens on the port that `PORT` says.
+    Port,
+}
+
+impl Runtime {
+    pub const ALL: [Self; 5] = [Self::Node, Self::Bun, Self::Deno, Self::Socket, Self::Port];
+
+    /// Whether it speaks Node's channel. Without one the router connects to the worker, as a proxy does.
+    pub fn has_channel(self) -> bool {
+        !matches!(self, Self::Socket | Self::Port)
+    }
 }
 
 impl fmt::Display for Runtime {
@@ -125,6 +141,8 @@ impl fmt::Display for Runtime {
             Self::Node => "node",
             Self::Bun => "bun",
             Self::Deno => "deno",
+            Self::Socket => "socket",
+            Self::Port => "port",
         })
     }
 }

@@ -10,15 +10,18 @@
 //! | `POST /v1/workers/SLOT/index/INDEX` | 204: the next worker in that slot is on trial, and gets that index |
 //! | `POST /v1/workers/SLOT/admit` | 204: its trial is over, it gets all that is new |
 //! | `POST /v1/rollout/end` | 204: all workers are alike again |
+//! | `POST /v1/certificates` | 204: the body's certificates are served from now on; or 422, and why none of them is |
 //! | `POST /v1/stopping/PID` | 204: no new worker is let in from now on; or 409: that was the router before |
 //!
 //! systemd made the socket with mode 0600: who can connect may ask.
 
+use super::certificates::Material;
+use super::doors::CertificateStatus;
 use super::record::End;
 use super::table::Rank;
 use super::{Router, metrics};
 use crate::wire::hello::WireEncoding;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
@@ -30,6 +33,8 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// All certificates and keys of an app, bytes.
+const CERTIFICATES_LIMIT: usize = 8 << 20;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The router's state at one moment.
@@ -58,6 +63,12 @@ pub struct Status {
     pub tunnels: usize,
     /// Answered with an error by the router itself.
     pub refused: u64,
+    /// TLS handshakes that did not come to their end.
+    #[serde(default)]
+    pub handshakes_failed: u64,
+    /// What TLS is served with.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     pub workers: Vec<WorkerStatus>,
     /// The last end in every slot.
     #[serde(default)]
@@ -91,8 +102,13 @@ pub struct WorkerStatus {
     /// Requests that the router has passed on, and whose answers are not over.
     #[serde(default)]
     pub in_flight: usize,
-    pub encoding: WireEncoding,
-    /// Seconds since 1970 when its channel was opened.
+    /// Connections that have switched protocols and pass through the router.
+    #[serde(default)]
+    pub tunnels: usize,
+    /// Of its channel; `None`: it has none, the router connects to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<WireEncoding>,
+    /// Seconds since 1970 when it came to the router.
     pub since: u64,
 }
 
@@ -100,21 +116,20 @@ impl Router {
     pub fn status(&self) -> Status {
         let table = self.table.borrow();
         let links = self.links.borrow();
-        let workers = table.workers().filter_map(|worker| {
-            Some(WorkerStatus {
-                slot: worker.slot.clone(),
-                id: worker.id,
-                index: worker.index,
-                pid: worker.pid,
-                state: worker.phase.as_str().to_owned(),
-                trial: worker.rank == Rank::Trial,
-                sessions: worker.sessions.len(),
-                pending: worker.pending,
-                handed: worker.handed,
-                in_flight: worker.in_flight,
-                encoding: links.get(&worker.id)?.encoding.into(),
-                since: worker.since,
-            })
+        let workers = table.workers().map(|worker| WorkerStatus {
+            slot: worker.slot.clone(),
+            id: worker.id,
+            index: worker.index,
+            pid: worker.pid,
+            state: worker.phase.as_str().to_owned(),
+            trial: worker.rank == Rank::Trial,
+            sessions: worker.sessions.len(),
+            pending: worker.pending,
+            handed: worker.handed,
+            in_flight: worker.in_flight,
+            tunnels: worker.tunnels,
+            encoding: links.get(&worker.id).map(|link| link.encoding.into()),
+            since: worker.since,
         });
         Status {
             app: self.app.clone(),
@@ -129,6 +144,8 @@ impl Router {
             proxied: self.proxied(),
             tunnels: self.tunnels(),
             refused: self.refused.get(),
+            handshakes_failed: self.doors.failed.get(),
+            certificates: self.certificates(),
             workers: workers.collect(),
             ends: self.last_ends().into_iter().map(|(slot, end)| EndStatus { slot, end }).collect(),
         }
@@ -148,9 +165,11 @@ pub(super) async fn serve(router: &Rc<Router>, socket: UnixListener) {
         };
         let router = Rc::clone(router);
         tokio::task::spawn_local(async move {
-            let service = service_fn(|request| {
-                let answer = answer(&router, &request);
-                async { Ok::<_, Infallible>(answer) }
+            let service = service_fn(|request: Request<Incoming>| async {
+                Ok::<_, Infallible>(match (request.method(), request.uri().path()) {
+                    (&Method::POST, "/v1/certificates") => renew_certificates(&router, request.into_body()).await,
+                    _ => answer(&router, &request),
+                })
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -203,6 +222,23 @@ fn rollout(router: &Router, path: &str) -> StatusCode {
         _ => return StatusCode::NOT_FOUND,
     }
     StatusCode::NO_CONTENT
+}
+
+/// What `appctl rollout` and `appctl reload --certificates` have read as root. It is written down nowhere.
+async fn renew_certificates(router: &Router, body: Incoming) -> Response<Full<Bytes>> {
+    let body = Limited::new(body, CERTIFICATES_LIMIT).collect().await.map(Collected::to_bytes);
+    let Ok(all) = body.map_err(drop).and_then(|body| serde_json::from_slice::<Vec<Material>>(&body).map_err(drop))
+    else {
+        return empty(StatusCode::BAD_REQUEST);
+    };
+    match router.renew_certificates(&all) {
+        Ok(()) => empty(StatusCode::NO_CONTENT),
+        Err(error) => {
+            let mut response = Response::new(Full::from(error.to_string()));
+            *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+            response
+        }
+    }
 }
 
 fn json(value: &impl Serialize) -> Response<Full<Bytes>> {

@@ -4,21 +4,24 @@ use super::link::{Client, Outcome};
 use super::metrics::{Again, Closing};
 use super::peek::{self, Sight};
 use super::refuse::{Refusal, refuse};
-use super::search::{Search, manner};
-use super::{Router, access, addresses, proxy};
+use super::search::{Search, Way, way};
+use super::table::WorkerId;
+use super::{Router, access, addresses, outside, proxy};
 use crate::config::router::Protocol;
 use crate::system::activation::Address;
-use crate::wire::engine;
+use crate::system::stream;
 use crate::wire::head::Head;
+use crate::wire::sticky::Key;
 use futures_util::FutureExt;
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use tokio::sync::oneshot;
 
 /// What the connection is about.
 struct Request {
-    session: Option<String>,
+    session: Option<Key>,
     tls: bool,
     head: Option<Head>,
 }
@@ -29,6 +32,8 @@ enum Fate {
     Settled,
     /// It is to be routed request by request.
     Shared(proxy::Peer),
+    /// It is to be joined with this connection to a worker.
+    Joined(WorkerId, OwnedFd),
 }
 
 /// Begins to serve one connection, to its end or handover. `client` is non-blocking; `address` is where it was accepted.
@@ -36,8 +41,14 @@ pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) 
     let router = Rc::clone(router);
     router.metrics.accepted.count();
     let client = Client::new(client);
+    let door = router.doors.at(&address).cloned();
     if let Err(crowd) = addresses::enter(&router, &client) {
+        // Inside of TLS nobody would understand what we say.
+        let crowd = if door.as_ref().is_some_and(|door| door.has_tls()) { addresses::Crowd::Twice } else { crowd };
         return addresses::turn_away(&router, client, crowd);
+    }
+    if let Some(door) = door {
+        return proxy::enter(&router, client, address, door);
     }
     let client = Rc::new(client);
     let number = router.arrivals.get() + 1;
@@ -49,6 +60,7 @@ pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) 
         match served {
             Ok(Fate::Settled) => {}
             Ok(Fate::Shared(peer)) => Box::pin(proxy::serve(router, client, address, peer)).await,
+            Ok(Fate::Joined(id, worker)) => Box::pin(proxy::pass(&router, id, client, worker)).await,
             Err(refusal) => {
                 router.count_refusal(refusal);
                 router.log_refused(&client.socket, refusal);
@@ -67,25 +79,38 @@ pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) 
 async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) -> Result<Fate, Refusal> {
     let _place = Place::take(router)?;
     let request = match router.settings.protocol {
-        Protocol::Tcp => Request { session: None, tls: false, head: None },
+        Protocol::Tcp => Request { session: router.key_unseen(peer_of(&client.socket)), tls: false, head: None },
         Protocol::Http => match read_request(router, &client.socket).await? {
             Some(request) => request,
             None => return Ok(Fate::Settled),
         },
     };
-    if let Some(peer) = request.head.and_then(|head| proxy::is_for(router, &client.socket, &head)) {
+    if let Some(peer) =
+        request.head.and_then(|head| proxy::is_for(router, &client.socket, &head, request.session.as_ref()))
+    {
         return Ok(Fate::Shared(peer));
     }
     let mut search = Search::new(router, request.session, address);
     let asked = router.access.is_on().then(|| access::sight(&client.socket));
     loop {
         let id = search.choose(router).await?;
+        let manner = match way(router, id, address, request.tls) {
+            Some(Way::Hand(manner)) => manner,
+            Some(Way::Connect) if router.settings.protocol == Protocol::Http => {
+                return Ok(Fate::Shared(proxy::peer_of(router, &client.socket)));
+            }
+            Some(Way::Connect) => match outside::connect_to(router, id).await {
+                Some(worker) => return Ok(Fate::Joined(id, worker)),
+                None => {
+                    search.tried.push(id);
+                    continue;
+                }
+            },
+            None => return Err(Refusal::Malformed("TLS is not spoken on this port")),
+        };
         let Some(link) = router.link(id) else {
             search.tried.push(id);
             continue;
-        };
-        let Some(manner) = manner(router, id, address, request.tls) else {
-            return Err(Refusal::Malformed("TLS is not spoken on this port"));
         };
         let new = search.session.is_none();
         let begun = router.now();
@@ -127,7 +152,7 @@ async fn read_request(router: &Rc<Router>, client: &Rc<OwnedFd>) -> Result<Optio
     let (evict, evicted) = oneshot::channel();
     let silent = Silent::enter(router, evict);
     let sight = tokio::select! {
-        sight = peek::sight(client, router.settings.head_limit, &begun) => sight,
+        sight = peek::sight(client, router.settings.head_limit, &router.stick.wanted, &begun) => sight,
         () = tokio::time::sleep(router.settings.head_timeout) => {
             return if begun.get() { Err(Refusal::HeadTimeout) } else { Ok(router.closes(Closing::Silent)) };
         }
@@ -139,16 +164,21 @@ async fn read_request(router: &Rc<Router>, client: &Rc<OwnedFd>) -> Result<Optio
     drop(silent);
     match sight {
         Ok(Sight::Head(head)) => {
-            let session = engine::session(&head.target).map(|raw| engine::decode(raw).into_owned());
+            let session = router.key_of(&head.target, &head, peer_of(client));
             Ok(Some(Request { session, tls: false, head: Some(head) }))
         }
-        Ok(Sight::Tls) => Ok(Some(Request { session: None, tls: true, head: None })),
+        Ok(Sight::Tls) => Ok(Some(Request { session: router.key_unseen(peer_of(client)), tls: true, head: None })),
         Ok(Sight::Bad(reason)) => Err(Refusal::Malformed(reason)),
         Ok(Sight::TooLong) => Err(Refusal::HeadTooLong),
         Ok(Sight::Ended(true)) => Err(Refusal::Malformed("the request head ends in the middle")),
         // The connection is gone; there is nobody to tell.
         Ok(Sight::Ended(false)) | Err(_) => Ok(None),
     }
+}
+
+/// Who is at the other end, where anybody asks.
+fn peer_of(client: &OwnedFd) -> impl Fn() -> Option<IpAddr> {
+    move || stream::peer(client).map(|address| address.ip())
 }
 
 /// A place among the connections that wait; given back when dropped.
@@ -172,10 +202,10 @@ impl Drop for Place {
 }
 
 /// A connection whose head has not come: the first to go when places are short.
-struct Silent(Rc<Router>, u64);
+pub(super) struct Silent(Rc<Router>, u64);
 
 impl Silent {
-    fn enter(router: &Rc<Router>, evict: oneshot::Sender<()>) -> Self {
+    pub(super) fn enter(router: &Rc<Router>, evict: oneshot::Sender<()>) -> Self {
         let number = router.arrivals.get() + 1;
         router.arrivals.set(number);
         router.silent.borrow_mut().insert(number, evict);

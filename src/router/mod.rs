@@ -2,17 +2,20 @@
 //! messages to the relay.
 //!
 //! One thread, one runtime: [`table`] and [`balance`] decide, [`link`] is a worker's channel, [`peek`] and [`handover`] a
-//! client's connection, `proxy` one that is routed request by request, [`record`] and `memory` what survives this process,
-//! [`refuse`] what the router says itself, [`tally`] and `metrics` what it counts, `access` its log,
-//! `addresses` who has how many connections, [`meet`] how a worker comes in, [`ends`] how it ended, [`control`] what the
+//! client's connection, `proxy` one that is routed request by request, `sticky` what makes a client come back, [`record`]
+//! and `memory` what survives this process, [`refuse`] what the router says itself, [`tally`] and `metrics` what it counts,
+//! `access` its log, `addresses` who has how many connections, `doors` addresses with TLS or the PROXY protocol and
+//! [`certificates`] what TLS is served with, [`meet`] how a worker comes in, [`ends`] how it ended, [`control`] what the
 //! operator asks. [`Router`] ties them together; [`run`] is the loop, `service` its
 //! place in systemd.
 
 mod access;
 mod addresses;
 pub mod balance;
+pub mod certificates;
 pub mod client;
 pub mod control;
+mod doors;
 pub mod ends;
 mod handover;
 pub mod health;
@@ -20,6 +23,7 @@ mod link;
 mod meet;
 mod memory;
 mod metrics;
+mod outside;
 mod peek;
 mod proxy;
 pub mod record;
@@ -30,6 +34,7 @@ mod search;
 mod serve;
 mod server;
 mod service;
+mod sticky;
 pub mod table;
 pub mod tally;
 
@@ -41,6 +46,7 @@ use crate::wire::Encoding;
 use crate::wire::channel::{Cutter, Frame};
 use crate::wire::cluster::{AddressType, FromWorker, Query, Sockname, ToWorker};
 use crate::wire::message::{Message, MessageError};
+use crate::wire::sticky::Key;
 use bytes::Bytes;
 use link::{Client, Link, Pumped};
 use memory::Memory;
@@ -88,6 +94,8 @@ pub struct Router {
     drained: Notify,
     waiting: Cell<usize>,
     proxy: proxy::Proxy,
+    stick: sticky::Stick,
+    doors: doors::Doors,
     metrics: metrics::Metrics,
     access: access::Log,
     addresses: addresses::Addresses,
@@ -122,10 +130,12 @@ impl Router {
         });
         let seed = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |elapsed| u64::from(elapsed.subsec_nanos()) | 1);
         let wanted = settings.workers;
+        let stick = sticky::Stick::new(app, &settings);
         let mut table = Table::default();
         table.set_wanted(wanted);
         let router = Self {
             app: app.to_owned(),
+            doors: doors::Doors::new(&settings.listen),
             settings,
             table: RefCell::new(table),
             hub: RefCell::default(),
@@ -139,6 +149,7 @@ impl Router {
             drained: Notify::new(),
             waiting: Cell::new(0),
             proxy: proxy::Proxy::default(),
+            stick,
             metrics: metrics::Metrics::default(),
             access: access::Log::default(),
             addresses: addresses::Addresses::default(),
@@ -273,14 +284,19 @@ impl Router {
     fn detach(self: &Rc<Self>, link: &Link, reason: Option<String>) {
         link.close();
         self.links.borrow_mut().remove(&link.id);
-        self.leave_worker(link.id);
-        let Some(worker) = self.table.borrow_mut().detach(link.id) else {
+        self.memory.drop_worker(link.id);
+        self.depart(link.id, reason);
+    }
+
+    /// A worker is gone, or as good as gone: `reason`.
+    fn depart(self: &Rc<Self>, id: WorkerId, reason: Option<String>) {
+        self.leave_worker(id);
+        let Some(worker) = self.table.borrow_mut().detach(id) else {
             return;
         };
-        self.note(&Record::Gone { id: link.id });
-        self.memory.drop_worker(link.id);
+        self.note(&Record::Gone { id });
         self.last_departure.set(Some(Instant::now()));
-        self.announce_departure(link.id);
+        self.announce_departure(id);
         let (slot, pid, phase) = (&worker.slot, worker.pid, worker.phase.as_str());
         match reason {
             Some(reason) => {
@@ -529,7 +545,7 @@ impl Router {
         }
     }
 
-    fn choose(&self, session: Option<&str>, tried: &[WorkerId], address: &Address) -> Choice {
+    fn choose(&self, key: Option<&Key>, tried: &[WorkerId], address: &Address) -> Choice {
         // xorshift64 (Marsaglia 2003): even enough to spread connections.
         let mut random = self.random.get();
         random ^= random << 13;
@@ -539,7 +555,7 @@ impl Router {
         let mut table = self.table.borrow_mut();
         let balance = self.settings.balance;
         let suits = |worker: &Worker| worker.servers.iter().any(|server| server::is_at(server, address));
-        table.choose(session, tried, suits, balance, self.now(), random)
+        table.choose_by(key, tried, suits, balance, self.now(), random)
     }
 
     /// Whether one of these workers has not left.

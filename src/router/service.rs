@@ -86,6 +86,7 @@ async fn serve(
         if addresses.is_empty() { "nothing public".into() } else { addresses.join(", ") }
     );
     router.recover(&mut legacy);
+    router.load_certificates(legacy.certificates.take());
     router.serve_taken_over(legacy);
     tokio::task::spawn_local(report(Rc::clone(&router)));
     run(router, listeners, stop).await

@@ -9,7 +9,7 @@ use nix::sys::socket::{
 };
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -41,10 +41,18 @@ impl Stream {
         Glance(Arc::downgrade(&self.0))
     }
 
-    /// Sends what there is room for now.
-    pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        Ok(nix::sys::socket::send(self.0.as_raw_fd(), bytes, flags)?)
+    /// The next byte, which stays where it is. `None`: there is none any more.
+    pub async fn first(&self) -> io::Result<Option<u8>> {
+        loop {
+            let mut guard = self.0.readable().await?;
+            let mut byte = [0];
+            match recv(self.0.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+                Ok(count) => return Ok((count > 0).then_some(byte[0])),
+                Err(Errno::EAGAIN) => guard.clear_ready(),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// What was sent and the other end has not acknowledged (at a Unix socket: not read), bytes.
@@ -95,8 +103,14 @@ impl Stream {
     }
 }
 
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
+    }
+}
+
 impl Glance {
-    /// The socket, while it is open.
+    /// The stream, if it is still open.
     pub fn upgrade(&self) -> Option<Stream> {
         self.0.upgrade().map(Stream)
     }

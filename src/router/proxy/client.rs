@@ -3,6 +3,7 @@
 use super::exchange::answer;
 use super::gate::{Gate, Guarded};
 use super::limits::Limits;
+use super::transport::Transport;
 use super::upstream::{BUFFER, FIELDS};
 use super::{Peer, Proxy};
 use crate::router::Router;
@@ -59,22 +60,32 @@ enum End {
 /// Serves a client's connection to its end. Nothing has been read from it.
 pub(in crate::router) async fn serve(router: Rc<Router>, client: Rc<Client>, address: Rc<Address>, peer: Peer) {
     router.sweep();
-    if let Err(error) = try_serve(&router, client, address, peer).await {
+    let served = async {
+        let held = client.held.take();
+        let stream = Stream::new(socket_of(client)?)?;
+        serve_over(&router, Transport::Plain(stream), address, peer, held).await
+    };
+    if let Err(error) = served.await {
         tracing::debug!(APP = router.app, %error, "cannot serve a connection");
     }
 }
 
-async fn try_serve(router: &Rc<Router>, client: Rc<Client>, address: Rc<Address>, peer: Peer) -> io::Result<()> {
-    let held = client.held.take();
-    let stream = Stream::new(socket_of(client)?)?;
-    stream.keep_alive(KEEP_ALIVE)?;
-    let (guarded, gate) = Guarded::new(stream.clone());
+/// The same where something came before the first request. `held`: its place among those of its address.
+pub(super) async fn serve_over(
+    router: &Rc<Router>,
+    transport: Transport,
+    address: Rc<Address>,
+    peer: Peer,
+    held: Option<Rc<Held>>,
+) -> io::Result<()> {
+    transport.raw().keep_alive(KEEP_ALIVE)?;
+    let (guarded, gate) = Guarded::new(transport.clone());
     let conn = Rc::new(Conn {
         router: Rc::clone(router),
         address,
         peer,
         gate,
-        stream: stream.glance(),
+        stream: transport.raw().glance(),
         in_flight: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
         evict: Notify::new(),
@@ -116,24 +127,30 @@ async fn try_serve(router: &Rc<Router>, client: Rc<Client>, address: Rc<Address>
             () = conn.until_stalled() => {
                 router.metrics.closed(Closing::SlowReader);
                 // What the kernel has for it goes as well.
-                return stream.reset_on_close();
+                return transport.raw().reset_on_close();
             }
         }
     }
     drop(connection);
     router.count_refusal(Refusal::HeadTimeout);
     // Where something of an answer has not gone out yet, this would get into it.
-    if conn.gate.is_settled()
-        && let Some(socket) = stream.into_socket()
-    {
-        router.log_ended(conn.peer, Refusal::HeadTimeout);
-        refuse(Rc::new(socket), Refusal::HeadTimeout).await;
+    if !conn.gate.is_settled() {
+        return Ok(());
+    }
+    router.log_ended(conn.peer, Refusal::HeadTimeout);
+    match transport {
+        Transport::Plain(stream) => {
+            if let Some(socket) = stream.into_socket() {
+                refuse(Rc::new(socket), Refusal::HeadTimeout).await;
+            }
+        }
+        transport @ Transport::Tls(_) => transport.end_with(Refusal::HeadTimeout.response().as_bytes()).await,
     }
     Ok(())
 }
 
 /// The socket, and that alone.
-fn socket_of(client: Rc<Client>) -> io::Result<OwnedFd> {
+pub(super) fn socket_of(client: Rc<Client>) -> io::Result<OwnedFd> {
     match Rc::try_unwrap(client).map(|client| Rc::try_unwrap(client.socket)) {
         Ok(Ok(socket)) => Ok(socket),
         Ok(Err(shared)) => shared.try_clone(),

@@ -3,7 +3,7 @@
 //!
 //! A request that breaks the rules ends in a NUL, which no parser takes for HTTP: the answer is hyper's 400, in its turn.
 
-use crate::system::stream::Stream;
+use super::transport::Transport;
 use crate::wire::strict::{Guard, Place, Verdict};
 use bytes::{Buf, BytesMut};
 use std::io::{self, IoSlice};
@@ -19,7 +19,7 @@ const EXTRA_LIMIT: usize = 16 * 1024;
 /// The socket as hyper sees it.
 #[derive(Debug)]
 pub(super) struct Guarded {
-    stream: Stream,
+    stream: Transport,
     gate: Gate,
 }
 
@@ -42,10 +42,12 @@ struct Inner {
     stalled: bool,
     /// Goes out before anything else.
     extra: BytesMut,
+    /// Who writes.
+    writer: Option<Waker>,
 }
 
 impl Guarded {
-    pub(super) fn new(stream: Stream) -> (Self, Gate) {
+    pub(super) fn new(stream: Transport) -> (Self, Gate) {
         let gate = Gate(Arc::new(Mutex::new(Inner {
             guard: Guard::default(),
             wrong: None,
@@ -55,6 +57,7 @@ impl Guarded {
             settled: true,
             stalled: false,
             extra: BytesMut::new(),
+            writer: None,
         })));
         (Self { stream, gate: gate.clone() }, gate)
     }
@@ -99,13 +102,15 @@ impl Gate {
 
     /// An informational answer on its way to the client. It is left out where it would get between the parts of another
     /// answer, or where the client reads too slowly.
-    pub(super) fn inform(&self, stream: &Stream, text: &[u8]) {
+    pub(super) fn inform(&self, text: &[u8]) {
         let mut inner = self.lock();
         if !inner.settled || inner.extra.len() + text.len() > EXTRA_LIMIT {
             return;
         }
-        let sent = if inner.extra.is_empty() { stream.try_send(text).unwrap_or(0) } else { 0 };
-        inner.extra.extend_from_slice(&text[sent..]);
+        inner.extra.extend_from_slice(text);
+        if let Some(writer) = inner.writer.take() {
+            writer.wake();
+        }
     }
 }
 
@@ -167,6 +172,9 @@ impl Guarded {
     fn poll_extra(&mut self, cx: &mut Context<'_>, settled: bool) -> Poll<io::Result<()>> {
         let mut inner = self.gate.lock();
         inner.settled = settled;
+        if !inner.writer.as_ref().is_some_and(|writer| writer.will_wake(cx.waker())) {
+            inner.writer = Some(cx.waker().clone());
+        }
         while !inner.extra.is_empty() {
             let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &inner.extra))?;
             inner.extra.advance(sent);
@@ -202,7 +210,9 @@ impl AsyncWrite for Guarded {
 
     /// hyper asks for this when it has nothing left to write.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_extra(cx, true)
+        let this = self.get_mut();
+        ready!(this.poll_extra(cx, true))?;
+        Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
