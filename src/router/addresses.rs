@@ -38,17 +38,25 @@ pub(super) fn enter(router: &Rc<Router>, client: &Client) -> Result<(), Crowd> {
     if router.settings.address_limit == NO_LIMIT {
         return Ok(());
     }
-    match stream::peer(&client.socket).map(|peer| peer.ip()) {
-        Some(peer) if !router.settings.trusted_proxies.contain(Some(peer)) => {
+    let (held, crowd) = hold(router, stream::peer(&client.socket).map(|peer| peer.ip()));
+    *client.held.borrow_mut() = held;
+    crowd.map_or(Ok(()), Err)
+}
+
+/// A place for one more connection of an address, and whether that is one too many.
+pub(super) fn hold(router: &Rc<Router>, peer: Option<IpAddr>) -> (Option<Rc<Held>>, Option<Crowd>) {
+    let limit = router.settings.address_limit;
+    match peer {
+        Some(peer) if limit != NO_LIMIT && !router.settings.trusted_proxies.contain(Some(peer)) => {
             let (held, count) = Held::take(router, peer);
-            *client.held.borrow_mut() = Some(Rc::new(held));
-            match count.checked_sub(router.settings.address_limit) {
-                None | Some(0) => Ok(()),
-                Some(over) if over <= router.settings.address_limit => Err(Crowd::Full),
-                Some(_) => Err(Crowd::Twice),
-            }
+            let crowd = match count.checked_sub(limit) {
+                None | Some(0) => None,
+                Some(over) if over <= limit => Some(Crowd::Full),
+                Some(_) => Some(Crowd::Twice),
+            };
+            (Some(Rc::new(held)), crowd)
         }
-        _ => Ok(()),
+        _ => (None, None),
     }
 }
 

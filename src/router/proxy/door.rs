@@ -4,9 +4,11 @@ use super::Peer;
 use super::client::{serve_over, socket_of};
 use super::transport::Transport;
 use crate::router::Router;
+use crate::router::addresses::{self, Crowd};
 use crate::router::doors::Door;
 use crate::router::handover::{Place, Silent};
 use crate::router::link::Client as Incomer;
+use crate::router::metrics::Closing;
 use crate::router::refuse::{Refusal, refuse};
 use crate::system::activation::Address;
 use crate::system::stream::{Stream, peer};
@@ -55,7 +57,18 @@ async fn serve(router: &Rc<Router>, client: Incomer, address: Rc<Address>, door:
         Ok((transport, peer)) => {
             drop(stream);
             router.sweep();
-            serve_over(router, transport, address, peer, held).await
+            // Whom a trusted proxy speaks for is known only now.
+            let (held, crowd) = if held.is_some() { (held, None) } else { addresses::hold(router, peer.address) };
+            match crowd {
+                None => return serve_over(router, transport, address, peer, held).await,
+                Some(Crowd::Full) => {
+                    router.count_refusal(Refusal::AddressLimit);
+                    router.log_ended(peer, Refusal::AddressLimit);
+                    transport.end_with(Refusal::AddressLimit.response().as_bytes()).await;
+                }
+                Some(Crowd::Twice) => router.metrics.closed(Closing::Crowd),
+            }
+            Ok(())
         }
         Err(Ended::Gone(error)) => Err(error),
         Err(Ended::Refused(refusal)) => {
@@ -77,15 +90,18 @@ async fn begin(router: &Rc<Router>, stream: &Stream, door: &Door) -> Result<(Tra
     let (evict, evicted) = oneshot::channel();
     let _silent = Silent::enter(router, evict);
     let begun = Cell::new(false);
-    let late = || {
+    let late = |why: Closing| {
+        if !begun.get() {
+            router.metrics.closed(why);
+        }
         // Inside of a handshake no word of ours would be understood, and to who said nothing there is nothing to say.
         if door.has_tls() || !begun.get() { gone("it took too long") } else { Ended::Refused(Refusal::HeadTimeout) }
     };
     tokio::select! {
         entered = greet(router, stream, door, &begun) => entered,
-        () = tokio::time::sleep(router.settings.head_timeout) => Err(late()),
+        () = tokio::time::sleep(router.settings.head_timeout) => Err(late(Closing::Silent)),
         // Others wait who have something to say.
-        _ = evicted => Err(late()),
+        _ = evicted => Err(late(Closing::Evicted)),
     }
 }
 
