@@ -2,7 +2,7 @@
 
 use crate::kept::{Kept, SHARED};
 use crate::metrics::Metrics;
-use crate::support::{Cluster, PATIENCE, read_to_end};
+use crate::support::{Cluster, PATIENCE, free_address, read_to_end};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
@@ -288,6 +288,39 @@ fn too_many_connections_of_one_address() {
     assert!(without >= 10, "{without}");
     assert!(metrics.page()["appctl_closed_total{reason=address_limit}"] >= 10.0);
     assert_eq!(Kept::over(connect_from(2, &cluster)).get("/").status, 200);
+}
+
+/// A trusted proxy's connection counts for the client that it announces.
+#[test]
+fn whom_a_proxy_announces_is_who_counts() {
+    let files = tempfile::tempdir().unwrap();
+    let script = files.path().join("worker.js");
+    std::fs::write(&script, APP).unwrap();
+    let (metrics, line) = Metrics::new();
+    let address = free_address();
+    let mut cluster = Cluster::launch_text(&format!(
+        "exec = [\"node\", {script:?}]\nlisten = [{{ address = \"{address}\", proxy_protocol = true }}]\n\
+         [router]\n{line}\naddress_limit = 2\n"
+    ));
+    cluster.address = address;
+    let cluster = cluster.until_ready(1);
+    let open = |from: &str| {
+        let mut client = Kept::new(&cluster);
+        client.send(format!("PROXY TCP4 {from} 127.0.0.1 1234 80\r\n"));
+        client
+    };
+    let mut held: Vec<_> = (0..2).map(|_| open("203.0.113.5")).collect();
+    for client in &mut held {
+        assert_eq!(client.get("/").status, 200);
+    }
+    let mut refused = open("203.0.113.5");
+    assert_eq!(refused.get("/").status, 429);
+    assert_eq!(open("203.0.113.6").get("/").status, 200);
+    metrics.until("appctl_refused_total{reason=address_limit,code=429}", 1.0);
+    let mut bad = Kept::new(&cluster);
+    bad.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(bad.answer("GET").status, 400);
+    metrics.until("appctl_malformed_total{shape=proxy_protocol}", 1.0);
 }
 
 /// What is with a worker is seen no more.

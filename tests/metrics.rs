@@ -294,7 +294,7 @@ fn what_is_too_much_has_its_counter() {
     let (metrics, line) = Metrics::new();
     let more = format!("[router]\n{line}\nwaiting_limit = 1\nwait_timeout = \"5s\"\n[ready]\non = \"message\"");
     let mut cluster = Cluster::script(APP, 1, &more);
-    cluster.until("serves on");
+    cluster.until("the metrics of");
     let mut waiting = cluster.connect();
     waiting.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     metrics.until("appctl_connections{state=waiting}", 1.0);

@@ -64,7 +64,7 @@ async fn serve(router: &Rc<Router>, client: Incomer, address: Rc<Address>, door:
                 Some(Crowd::Full) => {
                     router.count_refusal(Refusal::AddressLimit);
                     router.log_ended(peer, Refusal::AddressLimit);
-                    transport.end_with(Refusal::AddressLimit.response().as_bytes()).await;
+                    transport.refuse(Refusal::AddressLimit).await;
                 }
                 Some(Crowd::Twice) => router.metrics.closed(Closing::Crowd),
             }
