@@ -170,7 +170,11 @@ impl Router {
         let metrics = &self.metrics;
         page.family("appctl_connections_total", Kind::Counter, "Connections accepted from clients.");
         page.sample(&[], metrics.accepted.get());
-        page.family("appctl_connections", Kind::Gauge, "Client connections that the router holds, by what they do.");
+        page.family(
+            "appctl_open_connections",
+            Kind::Gauge,
+            "Client connections that the router holds, by what they do.",
+        );
         page.sample(&[("state", "waiting")], self.waiting.get());
         page.sample(&[("state", "routed")], self.proxy_connections());
         page.sample(&[("state", "tunnel")], self.tunnels());
