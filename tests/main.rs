@@ -15,10 +15,10 @@ mod proxy;
 mod readme;
 mod requests;
 mod runtimes;
-#[allow(dead_code)]
 mod secure;
 mod starting;
 mod support;
+mod terminated;
 mod tls;
 mod walls;
 mod watch;
