@@ -432,6 +432,9 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?.into_std()?;
+    // As systemd's socket units have it. Connections inherit this; what comes to a worker by way of a message, and not of
+    // its own server, would be without.
+    nix::sys::socket::setsockopt(&listener, nix::sys::socket::sockopt::TcpNoDelay, &true)?;
     crate::system::sock::defer_accept(&listener, Duration::from_secs(1))?;
     Ok(Listener::Tcp(listener))
 }

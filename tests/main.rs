@@ -17,6 +17,7 @@ mod requests;
 mod runtimes;
 mod secure;
 mod starting;
+mod sticky;
 mod support;
 mod terminated;
 mod tls;

@@ -40,6 +40,9 @@ pub(super) enum Worker {
     },
     /// Wait until the router counts the worker as ready
     Ready {
+        /// It has told systemd that it is ready
+        #[arg(long)]
+        notified: bool,
         #[command(flatten)]
         worker: WorkerName,
     },
@@ -86,7 +89,7 @@ pub(super) enum Worker {
 }
 
 fn runtime(text: &str) -> Result<Runtime, String> {
-    [Runtime::Node, Runtime::Bun, Runtime::Deno]
+    Runtime::ALL
         .into_iter()
         .find(|runtime| runtime.to_string() == text)
         .ok_or_else(|| format!("`{text}` is no runtime"))
@@ -110,10 +113,10 @@ pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {
         Worker::Exec { runtime, worker, program } => {
             worker::exec::exec(&named(worker), *runtime, program).map(|never| match never {})
         }
-        Worker::Ready { worker } => {
+        Worker::Ready { notified, worker } => {
             let pid = std::env::var("MAINPID").ok().and_then(|pid| pid.parse().ok());
             match pid {
-                Some(pid) => worker::ready::ready(&named(worker), pid),
+                Some(pid) => worker::ready::ready(&named(worker), pid, *notified),
                 None => {
                     printer.error("MAINPID is not set: this is ExecStartPost= of a worker's unit");
                     return FAILED;

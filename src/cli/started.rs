@@ -4,6 +4,8 @@
 //! free one too, and all that a crash loop has stopped, whenever the router is started again.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -27,6 +29,9 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(name: &str, workers: u32, scope: Scope, printer: &Printer) -> Result<u8, Failure> {
     let names = names::units(scope, name);
+    if let Err(error) = open_slots(scope, name) {
+        printer.warning(&format!("the router will not reach workers by their sockets: {error}"));
+    }
     let starting = async {
         let systemd = Systemd::connect(apps::manager(scope)).await?;
         // Started again by systemd itself, after a crash: the workers are no concern of that.
@@ -61,6 +66,21 @@ pub(super) async fn run(name: &str, workers: u32, scope: Scope, printer: &Printe
         printer.error(&format!("the workers are not started: run appctl start {name}"));
     }
     Ok(DONE)
+}
+
+/// Makes the directory of the workers' sockets the router's own: nobody else may enter it. The router's user is known
+/// from now on only, if it is a dynamic one; in the user's scope it is the same as everywhere.
+fn open_slots(scope: Scope, name: &str) -> std::io::Result<()> {
+    let Some(directory) = place::slots(scope == Scope::User, name).filter(|_| scope == Scope::System) else {
+        return Ok(());
+    };
+    let main = std::env::var("MAINPID").map_err(std::io::Error::other)?;
+    let router = std::fs::metadata(Path::new("/proc").join(main))?;
+    match std::fs::DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    std::os::unix::fs::chown(&directory, Some(router.uid()), None)
 }
 
 /// Resolves when the router whose `ExecStartPost=` this is has ended.

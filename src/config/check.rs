@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::environment::{read_environment, read_environment_files};
-use super::exec::{guess_runtime, read_exec};
+use super::exec::read_exec;
 use super::file::{Item, Table};
 use super::limits::read_limits;
 use super::listen::{self, ListenOptions};
@@ -15,7 +15,9 @@ use super::pass::{read_pass_through, service_key, socket_key};
 use super::report::{Level, Problem, Problems, Report};
 use super::restart::read_restart;
 use super::router::{self, FIELDS, Protocol, RouterSettings};
+use super::runtime::{Beside, check_runtime, read_runtime};
 use super::schedule::read_schedule;
+use super::sticky::{Kind, Sticky};
 use super::stop::read_stop;
 use super::value::{self, Listen, Wrong};
 use super::watch::read_watch;
@@ -47,14 +49,17 @@ pub fn parse(name: &str, source: &Path, text: &str, scope: Scope) -> Report {
 fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problems: &mut Problems) -> Option<App> {
     let directory_item = top.take("directory");
     let directory = directory_item.as_ref().and_then(|item| read_directory(item, problems));
-    let exec = read_exec(top.take("exec"), directory.is_some() || scope == Scope::User, problems);
+    let exec_item = top.take("exec");
+    let exec_span = exec_item.as_ref().map_or(0..0, |item| item.span.clone());
+    let exec = read_exec(exec_item, directory.is_some() || scope == Scope::User, problems);
     let user = top.take("user").and_then(|item| read_account(&item, scope, problems));
     let group = top.take("group").and_then(|item| read_account(&item, scope, problems));
     let workers = top.take("workers").and_then(|item| read_workers(&item, problems)).unwrap_or(Workers::Count(1));
     let listen_item = top.take("listen");
     let mut options = ListenOptions::default();
     let listen = listen_item.as_ref().map(|item| read_listen(item, scope, &mut options, problems)).unwrap_or_default();
-    let runtime = top.take("runtime").and_then(|item| read_runtime(&item, problems));
+    let runtime =
+        top.take("runtime").map(|item| read_runtime(&item, problems).map(|runtime| (runtime, item.span.clone())));
     let start_item = top.take("start");
     let start = start_item.as_ref().and_then(|item| read_start(item, problems)).unwrap_or(Start::Boot);
     if let (Start::Demand, true, Some(item)) = (start, listen.is_empty(), &start_item) {
@@ -85,12 +90,20 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
     // One that is wrong has been told of.
     let base = directory.as_deref().or(directory_item.map(|_| Path::new("/")));
     let watch = read_watch(&mut top, base, problems);
+    let notifies = settings.ready_on == router::ReadyOn::Notify;
+    let service_key = |key: &str| if notifies && key == "WatchdogSec" { None } else { service_key(key) };
     let service = read_pass_through(&mut top, "service", service_key, problems);
     let socket = read_pass_through(&mut top, "socket", socket_key, problems);
     top.finish(problems);
 
     let exec = exec?;
-    let runtime = runtime.unwrap_or_else(|| guess_runtime(&exec));
+    let beside = Beside { exec: &exec, exec_span, settings: &settings, stop: &stop, environment: &environment };
+    let runtime = match runtime {
+        // What is wrong has been told.
+        Some(None) => Runtime::Node,
+        Some(written) => check_runtime(written, &beside, problems),
+        None => check_runtime(None, &beside, problems),
+    };
     Some(App {
         name: name.to_owned(),
         source: source.to_owned(),
@@ -229,15 +242,6 @@ fn read_listen(item: &Item<'_>, scope: Scope, options: &mut ListenOptions, probl
     listen
 }
 
-fn read_runtime(item: &Item<'_>, problems: &mut Problems) -> Option<Runtime> {
-    item.read(problems, |text| match text {
-        "node" => Ok(Runtime::Node),
-        "bun" => Ok(Runtime::Bun),
-        "deno" => Ok(Runtime::Deno),
-        _ => Err(Wrong::new(format!("there is no runtime `{text}`"), "write \"node\", \"bun\" or \"deno\"")),
-    })
-}
-
 fn read_start(item: &Item<'_>, problems: &mut Problems) -> Option<Start> {
     item.read(problems, |text| match text {
         "boot" => Ok(Start::Boot),
@@ -257,18 +261,25 @@ fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings,
     let mut ready = top.take_table("ready", problems);
     let mut health = top.take_table("health", problems);
     let mut grace = None;
+    let mut sticky = None;
     for field in &FIELDS {
         let item = match field.table {
             router::Table::Router => table.take(field.key),
             router::Table::Ready => ready.take(field.key.trim_start_matches("ready_")),
             router::Table::Health => health.take(field.key.trim_start_matches("health_")),
             router::Table::Top => None,
+            router::Table::File => top.take(field.key),
         };
         let Some(item) = item else { continue };
         read_field(&item, field, &mut settings, problems);
         if field.key == "ready_grace" {
             grace = Some(item);
+        } else if field.key == "sticky" {
+            sticky = Some(item);
         }
+    }
+    if let Some(item) = sticky {
+        check_sticky(&item, &settings, problems);
     }
     let timeout = ready.take("timeout").and_then(|item| item.read(problems, value::positive_span));
     let timeout = timeout.unwrap_or(Duration::from_secs(60));
@@ -291,15 +302,38 @@ fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings,
 
 /// One setting; a list is read element by element, so that each mistake has its place, and then as a whole.
 fn read_field(item: &Item<'_>, field: &router::Field, settings: &mut RouterSettings, problems: &mut Problems) {
-    if field.key != "trusted_proxies" {
-        item.read(problems, |text| field.read(settings, text));
-        return;
+    let one: fn(&str) -> Result<String, Wrong> = match field.key {
+        "trusted_proxies" => |text| Networks::read(text).map(|networks| networks.to_string()),
+        "sticky" => |text| Sticky::read(text).map(|sticky| sticky.to_string()),
+        _ => {
+            item.read(problems, |text| field.read(settings, text));
+            return;
+        }
+    };
+    let elements = item.elements();
+    let good: Vec<_> = elements.iter().filter_map(|element| element.read(problems, one)).collect();
+    if good.len() == elements.len() || field.key != "sticky" {
+        item.check(problems, field.read(settings, &good.join(",")));
     }
-    let mut good = Vec::new();
-    for element in item.elements() {
-        good.extend(element.read(problems, |text| Networks::read(text).map(|networks| networks.to_string())));
+}
+
+/// Whether there is a place where these keys can be read.
+fn check_sticky(item: &Item<'_>, settings: &RouterSettings, problems: &mut Problems) {
+    let unread = |kind: &&Kind| **kind != Kind::Address;
+    let kinds = settings.sticky.kinds();
+    if let (router::Protocol::Tcp, Some(kind)) = (settings.protocol, kinds.iter().find(unread)) {
+        problems.error(
+            item.span.clone(),
+            format!("sticky: with router.protocol = \"tcp\" nothing is read, and \"{kind}\" cannot be found"),
+            "write \"address\" or \"none\", or remove router.protocol",
+        );
+    } else if let (router::Shared::Never, Some(kind)) = (settings.shared, settings.sticky.needs_requests()) {
+        problems.error(
+            item.span.clone(),
+            format!("sticky: \"{kind}\" needs requests that are routed one by one, and router.shared is \"never\""),
+            "remove router.shared",
+        );
     }
-    item.check(problems, field.read(settings, &good.join(",")));
 }
 
 fn read_reload(top: &mut Table<'_>, problems: &mut Problems) -> Reload {

@@ -110,10 +110,26 @@ fn file_name(program: &str) -> &str {
 }
 
 pub(super) fn guess_runtime(exec: &[String]) -> Runtime {
-    let program = exec.iter().map(|word| file_name(word)).find(|word| *word != "env" && !word.starts_with('-'));
-    match program {
+    match program(exec) {
         Some("bun" | "bunx") => Runtime::Bun,
         Some("deno") => Runtime::Deno,
         _ => Runtime::Node,
     }
+}
+
+fn program(exec: &[String]) -> Option<&str> {
+    exec.iter().map(|word| file_name(word)).find(|word| *word != "env" && !word.starts_with('-'))
+}
+
+/// Programs, with or without a version behind their names, that certainly do not speak Node's channel.
+const OTHERS: [&str; 17] = [
+    "python", "uvicorn", "gunicorn", "hypercorn", "daphne", "granian", "ruby", "puma", "falcon", "bundle", "php", "perl",
+    "java", "dotnet", "go", "elixir", "beam.smp",
+];
+
+/// Nobody can tell from such a program where it listens.
+pub(super) fn speaks_no_channel(exec: &[String]) -> Option<&str> {
+    let program = program(exec)?;
+    let plain = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    OTHERS.contains(&plain).then_some(program)
 }

@@ -17,7 +17,9 @@ mod pass;
 pub mod report;
 pub mod restart;
 pub mod router;
+mod runtime;
 mod schedule;
+pub mod sticky;
 mod stop;
 pub mod value;
 mod watch;
@@ -111,6 +113,19 @@ pub enum Runtime {
     Node,
     Bun,
     Deno,
+    /// Anything that takes a listening socket from systemd (`LISTEN_FDS`).
+    Socket,
+    /// Anything that listens on the port that `PORT` says.
+    Port,
+}
+
+impl Runtime {
+    pub const ALL: [Self; 5] = [Self::Node, Self::Bun, Self::Deno, Self::Socket, Self::Port];
+
+    /// Whether it speaks Node's channel. Without one the router connects to the worker, as a proxy does.
+    pub fn has_channel(self) -> bool {
+        !matches!(self, Self::Socket | Self::Port)
+    }
 }
 
 impl fmt::Display for Runtime {
@@ -119,6 +134,8 @@ impl fmt::Display for Runtime {
             Self::Node => "node",
             Self::Bun => "bun",
             Self::Deno => "deno",
+            Self::Socket => "socket",
+            Self::Port => "port",
         })
     }
 }

@@ -5,8 +5,6 @@ use super::report::Problems;
 use super::value;
 
 /// What to do instead of passing a key through; `None`: it may be passed.
-pub(super) type Forbidden = fn(&str) -> Option<&'static str>;
-
 pub(super) fn service_key(key: &str) -> Option<&'static str> {
     Some(match key {
         "ExecStart" => "write the command with exec",
@@ -36,7 +34,7 @@ pub(super) fn service_key(key: &str) -> Option<&'static str> {
         "TasksMax" => "write tasks in [limits]",
         "LimitNOFILE" => "write files in [limits]",
         "Slice" | "Delegate" => "remove it: the router knows its workers by their place in the slice of the app",
-        "WatchdogSec" => "remove it: the worker cannot answer systemd's watchdog",
+        "WatchdogSec" => "it needs ready.on = \"notify\": the app itself must answer systemd's watchdog",
         "SyslogIdentifier" | "LogNamespace" => "remove it: `appctl logs` could not find the lines",
         _ if UNIT_KEYS.contains(&key) => "that key belongs into [Unit]: use `systemctl edit NAME@.service`",
         _ => return None,
@@ -75,7 +73,7 @@ const UNIT_KEYS: [&str; 14] = [
 pub(super) fn read_pass_through(
     top: &mut Table<'_>,
     name: &'static str,
-    forbidden: Forbidden,
+    forbidden: impl Fn(&str) -> Option<&'static str>,
     problems: &mut Problems,
 ) -> Vec<(String, String)> {
     let mut lines = Vec::new();

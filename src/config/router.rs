@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::listen::ListenOptions;
 use super::networks::Networks;
+use super::sticky::{Sticky, read_cookie_name};
 use super::value::{self, Wrong};
 
 /// What `[router]`, `[ready]` and `[health]` say, with defaults filled in.
@@ -44,6 +45,14 @@ pub struct RouterSettings {
     pub health_timeout: Duration,
     /// Force a serialization; `None`: by the runtime's version.
     pub serialization: Option<Serialization>,
+    /// What makes a client come back to its worker.
+    pub sticky: Sticky,
+    /// The name of the router's cookie; `None`: by the app's name.
+    pub cookie: Option<String>,
+    /// How long a key that no worker has registered is remembered without a request that carries it.
+    pub key_timeout: Duration,
+    /// What a worker without a channel is asked, until it says yes: a path; empty: nothing in particular.
+    pub ready_http: String,
     /// Addresses with TLS or the PROXY protocol.
     pub listen: ListenOptions,
 }
@@ -79,6 +88,8 @@ pub enum ReadyOn {
     Message,
     /// `listening` only.
     Listening,
+    /// Its word to systemd: READY=1, sd_notify(3).
+    Notify,
 }
 
 /// Of Node's IPC channel.
@@ -109,6 +120,10 @@ impl Default for RouterSettings {
             ready_grace: Duration::from_secs(3),
             health_timeout: Duration::from_secs(60),
             serialization: None,
+            sticky: Sticky::default(),
+            cookie: None,
+            key_timeout: Duration::from_secs(3600),
+            ready_http: String::new(),
             listen: ListenOptions::default(),
         }
     }
@@ -138,6 +153,8 @@ pub enum Table {
     Health,
     /// None: it comes from the keys `workers` and `listen`.
     Top,
+    /// None: it is a key of the file itself.
+    File,
 }
 
 impl Field {
@@ -158,7 +175,7 @@ impl Field {
 }
 
 /// Every setting of the router.
-pub const FIELDS: [Field; 18] = [
+pub const FIELDS: [Field; 22] = [
     Field {
         key: "workers",
         table: Table::Top,
@@ -268,6 +285,30 @@ pub const FIELDS: [Field; 18] = [
         write: |settings| settings.serialization.map_or("auto".to_owned(), |it| name_of(it, &SERIALIZATIONS)),
     },
     Field {
+        key: "sticky",
+        table: Table::File,
+        read: |settings, text| put(&mut settings.sticky, Sticky::read(text)),
+        write: |settings| settings.sticky.to_string(),
+    },
+    Field {
+        key: "cookie",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.cookie, read_cookie_name(text).map(Some)),
+        write: |settings| settings.cookie.clone().unwrap_or_default(),
+    },
+    Field {
+        key: "key_timeout",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.key_timeout, span(text, Duration::from_secs(1))),
+        write: |settings| write_span(settings.key_timeout),
+    },
+    Field {
+        key: "ready_http",
+        table: Table::Ready,
+        read: |settings, text| put(&mut settings.ready_http, path(text)),
+        write: |settings| settings.ready_http.clone(),
+    },
+    Field {
         key: "listen",
         table: Table::Top,
         read: |settings, text| put(&mut settings.listen, ListenOptions::read(text)),
@@ -279,8 +320,12 @@ const BALANCES: [(&str, Balance); 3] =
     [("least-loaded", Balance::LeastLoaded), ("round-robin", Balance::RoundRobin), ("random", Balance::Random)];
 const PROTOCOLS: [(&str, Protocol); 2] = [("http", Protocol::Http), ("tcp", Protocol::Tcp)];
 const SHAREDS: [(&str, Shared); 3] = [("auto", Shared::Auto), ("always", Shared::Always), ("never", Shared::Never)];
-const READY_ONS: [(&str, ReadyOn); 3] =
-    [("auto", ReadyOn::Auto), ("message", ReadyOn::Message), ("listening", ReadyOn::Listening)];
+const READY_ONS: [(&str, ReadyOn); 4] = [
+    ("auto", ReadyOn::Auto),
+    ("message", ReadyOn::Message),
+    ("listening", ReadyOn::Listening),
+    ("notify", ReadyOn::Notify),
+];
 const SERIALIZATIONS: [(&str, Serialization); 2] =
     [("json", Serialization::Json), ("advanced", Serialization::Advanced)];
 
@@ -329,6 +374,15 @@ fn size(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
             },
         )),
     }
+}
+
+/// A request's target in origin form; or nothing.
+fn path(text: &str) -> Result<String, Wrong> {
+    let fits = text.is_empty() || (text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'));
+    if !fits || text.len() > 1000 {
+        return Err(Wrong::new(format!("`{text}` is not a path that can be asked for"), "write one such as \"/health\""));
+    }
+    Ok(text.to_owned())
 }
 
 fn span(text: &str, least: Duration) -> Result<Duration, Wrong> {
@@ -406,9 +460,12 @@ mod tests {
             prop::sample::select(vec!["", "unix", "10.0.0.0/8,fd00::/8", "127.0.0.0/8,::1,unix"]),
             prop::sample::select(READY_ONS.map(|it| it.1).to_vec()),
             prop::option::of(prop::sample::select(SERIALIZATIONS.map(|it| it.1).to_vec())),
+            prop::sample::select(vec!["none", "engine.io", "cookie", "engine.io,header:a,query:B,address"]),
+            prop::option::of("[a-z_-]{1,9}"),
+            "(/[!-\"$-~]{0,12})?",
         );
         let sizes = (1024..=1usize << 20, 1..=60_000usize, 65_536..usize::MAX, 65_536..=u32::MAX as usize);
-        let times = (spans(1000), spans(0), spans(0), spans(0), spans(1_000_000), spans(1_000_000));
+        let times = (spans(1000), spans(0), spans(0), spans(0), spans(1_000_000), spans(1_000_000), spans(1_000_000));
         (1..u32::MAX, choices, sizes, times).prop_map(|(workers, choices, sizes, times)| RouterSettings {
             workers,
             balance: choices.0,
@@ -417,6 +474,7 @@ mod tests {
             trusted_proxies: Networks::read(choices.3).unwrap(),
             ready_on: choices.4,
             serialization: choices.5,
+            ready_http: choices.8,
             head_limit: sizes.0,
             waiting_limit: sizes.1,
             queue_limit: sizes.2,
@@ -427,6 +485,9 @@ mod tests {
             ready_grace: times.3,
             health_timeout: times.4,
             keepalive_timeout: times.5,
+            sticky: Sticky::read(choices.6).unwrap(),
+            cookie: choices.7,
+            key_timeout: times.6,
             listen: ListenOptions::default(),
         })
     }

@@ -98,8 +98,13 @@ pub struct WorkerStatus {
     /// Requests that the router has passed on, and whose answers are not over.
     #[serde(default)]
     pub in_flight: usize,
-    pub encoding: WireEncoding,
-    /// Seconds since 1970 when its channel was opened.
+    /// Connections that have switched protocols and pass through the router.
+    #[serde(default)]
+    pub tunnels: usize,
+    /// Of its channel; `None`: it has none, the router connects to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<WireEncoding>,
+    /// Seconds since 1970 when it came to the router.
     pub since: u64,
 }
 
@@ -107,8 +112,7 @@ impl Router {
     pub fn status(&self) -> Status {
         let table = self.table.borrow();
         let links = self.links.borrow();
-        let workers = table.workers().filter_map(|worker| {
-            Some(WorkerStatus {
+        let workers = table.workers().map(|worker| WorkerStatus {
                 slot: worker.slot.clone(),
                 id: worker.id,
                 index: worker.index,
@@ -119,9 +123,9 @@ impl Router {
                 pending: worker.pending,
                 handed: worker.handed,
                 in_flight: worker.in_flight,
-                encoding: links.get(&worker.id)?.encoding.into(),
+                tunnels: worker.tunnels,
+                encoding: links.get(&worker.id).map(|link| link.encoding.into()),
                 since: worker.since,
-            })
         });
         Status {
             app: self.app.clone(),

@@ -3,21 +3,24 @@
 use super::link::{Client, Outcome};
 use super::peek::{self, Sight};
 use super::refuse::{Refusal, refuse};
-use super::search::{Search, manner};
-use super::{Router, proxy};
+use super::search::{Search, Way, way};
+use super::table::WorkerId;
+use super::{Router, outside, proxy};
 use crate::config::router::Protocol;
 use crate::system::activation::Address;
-use crate::wire::engine;
+use crate::system::stream;
 use crate::wire::head::Head;
+use crate::wire::sticky::Key;
 use futures_util::FutureExt;
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use tokio::sync::oneshot;
 
 /// What the connection is about.
 struct Request {
-    session: Option<String>,
+    session: Option<Key>,
     tls: bool,
     head: Option<Head>,
 }
@@ -28,6 +31,8 @@ enum Fate {
     Settled,
     /// It is to be routed request by request.
     Shared(proxy::Peer),
+    /// It is to be joined with this connection to a worker.
+    Joined(WorkerId, OwnedFd),
 }
 
 /// Begins to serve one connection, to its end or handover. `client` is non-blocking; `address` is where it was accepted.
@@ -46,6 +51,7 @@ pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) 
         match served {
             Ok(Fate::Settled) => {}
             Ok(Fate::Shared(peer)) => Box::pin(proxy::serve(router, client, address, peer)).await,
+            Ok(Fate::Joined(id, worker)) => Box::pin(proxy::pass(&router, id, client, worker)).await,
             Err(refusal) => {
                 router.count_refusal(refusal);
                 tracing::debug!(%address, reason = refusal.reason(), "refused a connection");
@@ -63,24 +69,37 @@ pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) 
 async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) -> Result<Fate, Refusal> {
     let _place = Place::take(router)?;
     let request = match router.settings.protocol {
-        Protocol::Tcp => Request { session: None, tls: false, head: None },
+        Protocol::Tcp => Request { session: router.key_unseen(peer_of(&client.socket)), tls: false, head: None },
         Protocol::Http => match read_request(router, &client.socket).await? {
             Some(request) => request,
             None => return Ok(Fate::Settled),
         },
     };
-    if let Some(peer) = request.head.and_then(|head| proxy::is_for(router, &client.socket, &head)) {
+    if let Some(peer) =
+        request.head.and_then(|head| proxy::is_for(router, &client.socket, &head, request.session.as_ref()))
+    {
         return Ok(Fate::Shared(peer));
     }
     let mut search = Search::new(router, request.session, address);
     loop {
         let id = search.choose(router).await?;
+        let manner = match way(router, id, address, request.tls) {
+            Some(Way::Hand(manner)) => manner,
+            Some(Way::Connect) if router.settings.protocol == Protocol::Http => {
+                return Ok(Fate::Shared(proxy::peer_of(router, &client.socket)));
+            }
+            Some(Way::Connect) => match outside::connect_to(router, id).await {
+                Some(worker) => return Ok(Fate::Joined(id, worker)),
+                None => {
+                    search.tried.push(id);
+                    continue;
+                }
+            },
+            None => return Err(Refusal::Malformed("TLS is not spoken on this port")),
+        };
         let Some(link) = router.link(id) else {
             search.tried.push(id);
             continue;
-        };
-        let Some(manner) = manner(router, id, address, request.tls) else {
-            return Err(Refusal::Malformed("TLS is not spoken on this port"));
         };
         let new = search.session.is_none();
         let first = router.table.borrow_mut().handing(id, new, router.now());
@@ -117,7 +136,7 @@ async fn read_request(router: &Rc<Router>, client: &Rc<OwnedFd>) -> Result<Optio
     let (evict, evicted) = oneshot::channel();
     let silent = Silent::enter(router, evict);
     let sight = tokio::select! {
-        sight = peek::sight(client, router.settings.head_limit, &begun) => sight,
+        sight = peek::sight(client, router.settings.head_limit, &router.stick.wanted, &begun) => sight,
         () = tokio::time::sleep(router.settings.head_timeout) => {
             return if begun.get() { Err(Refusal::HeadTimeout) } else { Ok(None) };
         }
@@ -127,16 +146,21 @@ async fn read_request(router: &Rc<Router>, client: &Rc<OwnedFd>) -> Result<Optio
     drop(silent);
     match sight {
         Ok(Sight::Head(head)) => {
-            let session = engine::session(&head.target).map(|raw| engine::decode(raw).into_owned());
+            let session = router.key_of(&head.target, &head, peer_of(client));
             Ok(Some(Request { session, tls: false, head: Some(head) }))
         }
-        Ok(Sight::Tls) => Ok(Some(Request { session: None, tls: true, head: None })),
+        Ok(Sight::Tls) => Ok(Some(Request { session: router.key_unseen(peer_of(client)), tls: true, head: None })),
         Ok(Sight::Bad(reason)) => Err(Refusal::Malformed(reason)),
         Ok(Sight::TooLong) => Err(Refusal::HeadTooLong),
         Ok(Sight::Ended(true)) => Err(Refusal::Malformed("the request head ends in the middle")),
         // The connection is gone; there is nobody to tell.
         Ok(Sight::Ended(false)) | Err(_) => Ok(None),
     }
+}
+
+/// Who is at the other end, where anybody asks.
+fn peer_of(client: &OwnedFd) -> impl Fn() -> Option<IpAddr> {
+    move || stream::peer(client).map(|address| address.ip())
 }
 
 /// A place among the connections that wait; given back when dropped.

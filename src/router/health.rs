@@ -83,17 +83,21 @@ impl Router {
         *self.abort.borrow_mut() = Some(abort);
     }
 
-    fn abort(&self, id: WorkerId, silent: Duration) {
+    pub(super) fn abort(&self, id: WorkerId, silent: Duration) {
         let table = self.table.borrow();
         let Some(worker) = table.worker(id) else {
             return;
         };
         let (slot, pid) = (&worker.slot, worker.pid);
+        let why = match &worker.place {
+            Some(_) => format!("no answer to GET {} for", self.settings.ready_http),
+            None => "its event loop has stood still for".to_owned(),
+        };
         tracing::error!(
             APP = self.app,
             WORKER = slot,
             pid,
-            "worker {slot} (pid {pid}) hangs: its event loop has stood still for {:.1} s; aborting it",
+            "worker {slot} (pid {pid}) hangs: {why} {:.1} s; aborting it",
             silent.as_secs_f64()
         );
         self.note_hung(pid, silent);

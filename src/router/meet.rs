@@ -4,13 +4,14 @@
 //! the unit `APP@SLOT.service` in the app's slice is a stranger whatever it says.
 
 use super::Router;
-use super::table::{Phase, WorkerId};
+use super::table::{Phase, Place, Sign, WorkerId};
 use crate::config::router::Serialization;
 use crate::system::peer::{self, Peer};
 use crate::wire::Encoding;
-use crate::wire::hello::{Answer, Hello, LINE_LIMIT, line};
+use crate::wire::hello::{Answer, Hello, LINE_LIMIT, Reach, line};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ const MOST_AT_A_TIME: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
-enum MeetError {
+pub(super) enum MeetError {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("no hello within {} s", HELLO_TIMEOUT.as_secs())]
@@ -69,7 +70,11 @@ async fn meet(router: &Rc<Router>, mut stream: UnixStream, place: OwnedSemaphore
             let _kept = stream;
             return std::future::pending().await;
         }
-        Ok(Hello::Attach { slot, encoding }) => match attach(router, stream, &slot, agreed(router, encoding.into())) {
+        Ok(Hello::Attach { slot, reach: Some(reach), .. }) => {
+            let attached = attach_outside(router, &stream, &slot, reach);
+            answer(&mut stream, &attached.unwrap_or_else(|error| Answer::Refused { reason: error.to_string() })).await
+        }
+        Ok(Hello::Attach { slot, encoding, reach: None }) => match attach(router, stream, &slot, agreed(router, encoding.into())) {
             Ok(()) => return,
             Err(error) => {
                 tracing::error!(APP = router.app, WORKER = slot, %error, "cannot let worker {slot} in");
@@ -77,7 +82,13 @@ async fn meet(router: &Rc<Router>, mut stream: UnixStream, place: OwnedSemaphore
             }
         },
         Ok(Hello::Guard { slot }) => return router.keep_guard(&slot, stream).await,
-        Ok(Hello::Ready { slot, pid }) => answer(&mut stream, &ready(router, &slot, pid).await).await,
+        Ok(Hello::Ready { slot, pid, notified }) => {
+            let id = router.table.borrow().workers().find(|it| it.slot == slot && it.pid == pid).map(|it| it.id);
+            if let Some(id) = id.filter(|_| notified) {
+                router.sign(id, Sign::Notified);
+            }
+            answer(&mut stream, &ready(router, &slot, pid).await).await
+        }
         Ok(Hello::Drain { slot, within, message }) => {
             if let Some(id) = router.drain(&slot) {
                 tracing::info!(APP = router.app, WORKER = slot, "worker {slot} is draining");
@@ -127,14 +138,20 @@ async fn read_hello(stream: &mut UnixStream) -> Result<Hello, MeetError> {
 }
 
 fn check(router: &Router, peer: Peer, slot: &str) -> Result<(), MeetError> {
+    match stray(router, peer.pid, slot)? {
+        Some((found, wanted)) => Err(MeetError::Stranger { pid: peer.pid, uid: peer.uid, found, wanted }),
+        None => Ok(()),
+    }
+}
+
+/// `None`: the process is in the unit of that slot's worker. Else the control group that it is in, and that one's.
+pub(super) fn stray(router: &Router, pid: i32, slot: &str) -> Result<Option<(String, String)>, MeetError> {
     let own = peer::control_group(i32::try_from(std::process::id()).unwrap_or(0))?;
     let wanted = peer::worker_group(&own, &router.app, slot)
-        .ok_or_else(|| MeetError::Hello("the router itself is in no unit".into()))?;
-    let found = peer::control_group(peer.pid)?;
-    if found == wanted {
-        return Ok(());
-    }
-    Err(MeetError::Stranger { pid: peer.pid, uid: peer.uid, found, wanted })
+        .filter(|_| !slot.contains('/'))
+        .ok_or_else(|| MeetError::Hello("the router itself is in no unit, or that is no slot".into()))?;
+    let found = peer::control_group(pid)?;
+    Ok((found != wanted).then_some((found, wanted)))
 }
 
 /// The operator's choice, where the runtime has both.
@@ -154,6 +171,31 @@ fn attach(router: &Rc<Router>, stream: UnixStream, slot: &str, encoding: Encodin
     tracing::info!(APP = router.app, WORKER = slot, pid, "worker {slot} (pid {pid}) starts");
     router.serve_worker(id);
     Ok(())
+}
+
+/// The router connects to this worker. Its stream says nothing more.
+fn attach_outside(router: &Rc<Router>, stream: &UnixStream, slot: &str, reach: Reach) -> io::Result<Answer> {
+    let pid = peer::credentials(stream)?.pid;
+    let place = match reach {
+        Reach::Port(port) => Place::Port(port),
+        Reach::Socket => {
+            let channel = stream.local_addr()?;
+            let house = channel.as_pathname().and_then(Path::parent);
+            let house = house.ok_or_else(|| io::Error::other("the channel socket has no path"))?;
+            Place::Path(house.join("slots").join(slot))
+        }
+    };
+    let taken = |port| router.table.borrow().workers().any(|it| it.pid != pid && it.place == Some(Place::Port(port)));
+    if let Reach::Port(port) = reach
+        && taken(port)
+    {
+        return Ok(Answer::Again);
+    }
+    let id = router.attach_outside(slot, pid, place);
+    router.serve_outside(id);
+    tracing::info!(APP = router.app, WORKER = slot, pid, "worker {slot} (pid {pid}) starts");
+    let index = router.index_of(id).unwrap_or(0);
+    Ok(Answer::Attached { id, index, workers: router.wanted.get(), encoding: Encoding::Json.into() })
 }
 
 /// Answers when the slot's worker is ready, or is gone.
@@ -186,7 +228,7 @@ async fn drain(router: &Router, id: WorkerId, within: Duration) {
         let drained = router.drained.notified();
         tokio::pin!(drained);
         drained.as_mut().enable();
-        let busy = router.table.borrow().worker(id).map(|w| w.pending > 0 || w.in_flight > 0 || !w.sessions.is_empty());
+        let busy = router.table.borrow().worker(id).map(|w| w.pending > 0 || w.in_flight > 0 || w.tunnels > 0 || !w.sessions.is_empty());
         let Some(busy) = busy else { return };
         let quiet_in = quiet_at.saturating_sub(router.now());
         if !busy && quiet_in.is_zero() {

@@ -2,9 +2,10 @@
 //! messages to the relay.
 //!
 //! One thread, one runtime: [`table`] and [`balance`] decide, [`link`] is a worker's channel, [`peek`] and [`handover`] a
-//! client's connection, `proxy` one that is routed request by request, [`record`] and `memory` what survives this process,
-//! [`refuse`] what the router says itself, `doors` addresses with TLS or the PROXY protocol and [`certificates`] what TLS is
-//! served with, [`meet`] how a worker comes in, [`ends`] how it ended, [`control`] what the
+//! client's connection, `proxy` one that is routed request by request, `sticky` what makes a client come back, [`record`]
+//! and `memory` what survives this process, [`refuse`] what the router says itself, `doors` addresses with TLS or the PROXY
+//! protocol and [`certificates`] what TLS is served with, [`meet`] how a worker comes in, [`ends`] how it ended, [`control`]
+//! what the
 //! operator asks. [`Router`] ties them together; [`run`] is the loop, `service` its
 //! place in systemd.
 
@@ -19,6 +20,7 @@ pub mod health;
 mod link;
 mod meet;
 mod memory;
+mod outside;
 mod peek;
 mod proxy;
 pub mod record;
@@ -29,6 +31,7 @@ mod search;
 mod serve;
 mod server;
 mod service;
+mod sticky;
 pub mod table;
 
 use crate::config::router::RouterSettings;
@@ -39,6 +42,7 @@ use crate::wire::Encoding;
 use crate::wire::channel::{Cutter, Frame};
 use crate::wire::cluster::{AddressType, FromWorker, Query, Sockname, ToWorker};
 use crate::wire::message::{Message, MessageError};
+use crate::wire::sticky::Key;
 use bytes::Bytes;
 use link::{Client, Link, Pumped};
 use memory::Memory;
@@ -86,6 +90,7 @@ pub struct Router {
     drained: Notify,
     waiting: Cell<usize>,
     proxy: proxy::Proxy,
+    stick: sticky::Stick,
     doors: doors::Doors,
     /// Connections that are being served, in the order of their arrival.
     clients: RefCell<BTreeMap<u64, Rc<Client>>>,
@@ -118,6 +123,7 @@ impl Router {
         });
         let seed = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |elapsed| u64::from(elapsed.subsec_nanos()) | 1);
         let wanted = settings.workers;
+        let stick = sticky::Stick::new(app, &settings);
         let mut table = Table::default();
         table.set_wanted(wanted);
         Rc::new(Self {
@@ -136,6 +142,7 @@ impl Router {
             drained: Notify::new(),
             waiting: Cell::new(0),
             proxy: proxy::Proxy::default(),
+            stick,
             clients: RefCell::default(),
             silent: RefCell::default(),
             arrivals: Cell::new(0),
@@ -265,14 +272,19 @@ impl Router {
     fn detach(self: &Rc<Self>, link: &Link, reason: Option<String>) {
         link.close();
         self.links.borrow_mut().remove(&link.id);
-        self.leave_worker(link.id);
-        let Some(worker) = self.table.borrow_mut().detach(link.id) else {
+        self.memory.drop_worker(link.id);
+        self.depart(link.id, reason);
+    }
+
+    /// A worker is gone, or as good as gone: `reason`.
+    fn depart(self: &Rc<Self>, id: WorkerId, reason: Option<String>) {
+        self.leave_worker(id);
+        let Some(worker) = self.table.borrow_mut().detach(id) else {
             return;
         };
-        self.note(&Record::Gone { id: link.id });
-        self.memory.drop_worker(link.id);
+        self.note(&Record::Gone { id });
         self.last_departure.set(Some(Instant::now()));
-        self.announce_departure(link.id);
+        self.announce_departure(id);
         let (slot, pid, phase) = (&worker.slot, worker.pid, worker.phase.as_str());
         match reason {
             Some(reason) => {
@@ -519,7 +531,7 @@ impl Router {
         }
     }
 
-    fn choose(&self, session: Option<&str>, tried: &[WorkerId], address: &Address) -> Choice {
+    fn choose(&self, key: Option<&Key>, tried: &[WorkerId], address: &Address) -> Choice {
         // xorshift64 (Marsaglia 2003): even enough to spread connections.
         let mut random = self.random.get();
         random ^= random << 13;
@@ -529,7 +541,7 @@ impl Router {
         let mut table = self.table.borrow_mut();
         let balance = self.settings.balance;
         let suits = |worker: &Worker| worker.servers.iter().any(|server| server::is_at(server, address));
-        table.choose(session, tried, suits, balance, self.now(), random)
+        table.choose_by(key, tried, suits, balance, self.now(), random)
     }
 
     /// Whether one of these workers has not left.

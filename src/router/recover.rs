@@ -2,13 +2,14 @@
 
 use super::memory::{Legacy, forget_worker};
 use super::record::{Node, Picture, Record, WorkerRecord};
-use super::table::{Phase, WorkerId};
-use super::{Router, handover};
+use super::table::{Phase, Source, WorkerId};
+use super::{Router, handover, meet};
 use crate::relay::hub::News;
 use crate::system::activation::Address;
 use crate::system::notify;
 use crate::system::shared::Buffers;
 use crate::wire::adapter::Envelope;
+use crate::wire::hello::WireEncoding;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,7 +32,9 @@ impl Router {
         let mut gone = Vec::new();
         for worker in known.workers.values() {
             self.table.borrow_mut().restore(worker);
-            self.hub.borrow_mut().join(worker.id, worker.encoding.into());
+            if worker.place.is_none() {
+                self.hub.borrow_mut().join(worker.id, worker.encoding.into());
+            }
             for node in known.nodes.get(&worker.id).into_iter().flatten() {
                 let place = node.uid.clone().zip(node.nsp.clone());
                 self.hub.borrow_mut().restore(worker.id, node.dialect, place);
@@ -49,6 +52,7 @@ impl Router {
                 None => self.table.borrow_mut().open(*owner, sid),
             }
         }
+        self.restore_keys(known.secret.as_deref(), known.keys.into_iter());
         for id in gone {
             let worker = self.table.borrow_mut().detach(id);
             worker.iter().for_each(|worker| self.parted(worker));
@@ -59,7 +63,7 @@ impl Router {
         legacy.channels.keys().chain(legacy.buffers.keys()).for_each(|id| forget_worker(*id));
         self.memory.begin(&self.picture());
         legacy.logs.iter().for_each(|name| notify::forget(name));
-        let (workers, sessions) = (self.links.borrow().len(), self.table.borrow().sessions());
+        let (workers, sessions) = (self.table.borrow().workers().count(), self.table.borrow().sessions());
         if known.generation > 0 {
             tracing::info!(APP = self.app, workers, sessions, "took over {workers} workers and {sessions} sessions");
         }
@@ -100,6 +104,13 @@ impl Router {
     }
 
     fn take_over(self: &Rc<Self>, worker: &WorkerRecord, legacy: &mut Legacy) -> Result<(), String> {
+        if worker.place.is_some() {
+            return match meet::stray(self, worker.pid, &worker.slot) {
+                Ok(None) => Ok(()),
+                Ok(Some(_)) => Err("its process has ended".into()),
+                Err(error) => Err(error.to_string()),
+            };
+        }
         let channel = legacy.channels.remove(&worker.id).ok_or("its channel is closed")?;
         let buffers = legacy.buffers.remove(&worker.id).ok_or("its buffers are gone")?;
         let buffers = Buffers::open(buffers).map_err(|error| error.to_string())?;
@@ -122,6 +133,8 @@ impl Router {
                 self.await_silence(&link);
             }
         }
+        let table = self.table.borrow();
+        table.workers().filter(|worker| worker.place.is_some()).for_each(|worker| self.serve_outside(worker.id));
     }
 
     /// Resolves when the workers that were taken over take connections: accepted before that, one would wait in this
@@ -158,6 +171,10 @@ impl Router {
     fn worker_record(&self, id: WorkerId) -> Option<WorkerRecord> {
         let table = self.table.borrow();
         let worker = table.worker(id)?;
+        let encoding = match &worker.place {
+            Some(_) => WireEncoding::Json,
+            None => self.link(id)?.encoding.into(),
+        };
         Some(WorkerRecord {
             id,
             slot: worker.slot.clone(),
@@ -172,15 +189,16 @@ impl Router {
             since: worker.since,
             handed: worker.handed,
             touched: worker.touched.is_some(),
-            encoding: self.link(id)?.encoding.into(),
+            encoding,
             servers: worker.servers.clone(),
+            place: worker.place.clone(),
         })
     }
 
     /// All that the next router must know, as the beginning of a log.
     fn picture(&self) -> Picture {
-        let ids: Vec<_> = self.links.borrow().keys().copied().collect();
         let table = self.table.borrow();
+        let ids: Vec<_> = table.workers().map(|worker| worker.id).collect();
         let sessions =
             table.workers().flat_map(|worker| worker.sessions.iter().map(|sid| (sid.to_string(), worker.id)));
         let mut picture = Picture {
@@ -189,6 +207,11 @@ impl Router {
             workers: ids.iter().filter_map(|id| Some((*id, self.worker_record(*id)?))).collect(),
             sessions: sessions.collect(),
             learnt: table.learnt().map(|(_, sid, lifetime)| (sid.to_owned(), lifetime.as_secs())).collect(),
+            keys: table
+                .keys()
+                .map(|(id, key, source)| (key.as_str().to_owned(), (id, source == Source::Answer)))
+                .collect(),
+            secret: self.cookie_secret(),
             tickets: self.ticket_keys.borrow().clone().into_iter().collect(),
             ends: self.last_ends(),
             ..Picture::default()

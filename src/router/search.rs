@@ -2,9 +2,10 @@
 
 use super::link::Manner;
 use super::refuse::Refusal;
-use super::table::{Choice, WorkerId};
+use super::table::{Choice, Source, WorkerId};
 use super::{Router, server};
 use crate::system::activation::Address;
+use crate::wire::sticky::Key;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -17,7 +18,8 @@ const REFUSED_PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_
 
 /// The search for a worker that takes one connection.
 pub(super) struct Search<'a> {
-    pub(super) session: Option<String>,
+    /// What it says of where it belongs.
+    pub(super) session: Option<Key>,
     pub(super) address: &'a Address,
     /// Who has refused it.
     pub(super) tried: Vec<WorkerId>,
@@ -29,7 +31,7 @@ pub(super) struct Search<'a> {
 
 impl<'a> Search<'a> {
     /// `address` is where the connection was accepted.
-    pub(super) fn new(router: &Router, session: Option<String>, address: &'a Address) -> Self {
+    pub(super) fn new(router: &Router, session: Option<Key>, address: &'a Address) -> Self {
         let deadline = Instant::now() + router.settings.wait_timeout;
         let session_wait = router.settings.session_wait;
         Self { session, address, tried: Vec::new(), session_wait, pause: REFUSED_PAUSE[0], deadline }
@@ -42,7 +44,8 @@ impl<'a> Search<'a> {
 
     /// Waits for a worker: for the session's registration, or for anybody to become ready.
     pub(super) async fn choose(&mut self, router: &Rc<Router>) -> Result<WorkerId, Refusal> {
-        let mut registration = self.session.as_ref().map(|_| Instant::now() + self.session_wait);
+        let registered = matches!(self.session, Some(Key::Session(_)));
+        let mut registration = registered.then(|| Instant::now() + self.session_wait);
         let mut looked = false;
         loop {
             let changed = router.changed.notified();
@@ -50,11 +53,17 @@ impl<'a> Search<'a> {
             // From here on no change is missed.
             changed.as_mut().enable();
             // Past the registration's time any worker may answer, and it will say that it does not know the session.
-            let known = self.session.as_deref().filter(|_| registration.is_some());
+            let known = self.session.as_ref().filter(|_| registration.is_some() || !registered);
             let now = Instant::now();
             let mut again = false;
             let until = match router.choose(known, &self.tried, self.address) {
-                Choice::Worker(id) => return Ok(id),
+                Choice::Worker(id) => {
+                    if let Some(Key::Kept(key)) = &self.session {
+                        // Before anybody else comes with it.
+                        router.bind(key, id, Source::Request);
+                    }
+                    return Ok(id);
+                }
                 Choice::UnknownSession if !looked => {
                     // The worker answers its client first and tells us then; its word may be waiting in the channel.
                     looked = true;
@@ -88,14 +97,26 @@ impl<'a> Search<'a> {
     }
 }
 
+/// How a connection gets to a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Way {
+    /// It is handed over.
+    Hand(Manner),
+    /// The worker has no channel: the router makes a connection to it.
+    Connect,
+}
+
 /// How this worker takes a connection to `address`; `None`: it cannot.
-pub(super) fn manner(router: &Router, id: WorkerId, address: &Address, tls: bool) -> Option<Manner> {
+pub(super) fn way(router: &Router, id: WorkerId, address: &Address, tls: bool) -> Option<Way> {
     let table = router.table.borrow();
     let worker = table.worker(id)?;
+    if worker.place.is_some() {
+        return (!tls).then_some(Way::Connect);
+    }
     match server::pick(&worker.servers, address, &router.public, tls, worker.sticky) {
         Some(server) if tls && server.query.ticket_keys.is_none() => None,
-        Some(server) => Some(Manner::Server(server.key.clone())),
+        Some(server) => Some(Way::Hand(Manner::Server(server.key.clone()))),
         None if tls => None,
-        None => Some(Manner::Sticky),
+        None => Some(Way::Hand(Manner::Sticky)),
     }
 }

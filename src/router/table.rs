@@ -1,8 +1,10 @@
 //! Workers and sessions (pure): who is there, who has which session, who gets the next one.
 
+mod keys;
 mod proxied;
 mod rollout;
 
+pub use keys::Source;
 pub use rollout::Rank;
 
 use super::balance::{self, Load};
@@ -11,6 +13,7 @@ use crate::config::router::{Balance, ReadyOn};
 use crate::wire::cluster::Query;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::relay::hub::WorkerId;
@@ -19,7 +22,7 @@ pub use crate::relay::hub::WorkerId;
 const EXPECTATION: Duration = Duration::from_secs(10);
 /// A handover that is not acknowledged after so long: the worker's event loop does not turn.
 const STUCK: Duration = Duration::from_millis(100);
-/// Sessions of dead workers that are remembered, so that their clients get their 400 at once.
+/// Sessions that are over and are remembered, so that their clients get their 400 at once.
 const GONE_LIMIT: usize = 100_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +50,14 @@ pub struct Server {
     pub query: Query,
 }
 
+/// Where a worker without a channel takes connections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    Path(PathBuf),
+    /// Of 127.0.0.1.
+    Port(u16),
+}
+
 #[derive(Debug)]
 pub struct Worker {
     pub id: WorkerId,
@@ -58,6 +69,8 @@ pub struct Worker {
     pub since: u64,
     pub servers: Vec<Server>,
     pub sessions: HashSet<Box<str>>,
+    /// How many other keys are its own.
+    pub keys: usize,
     /// Handed over and not acknowledged.
     pub pending: usize,
     /// Handed over in all.
@@ -83,6 +96,10 @@ pub struct Worker {
     pub stood: bool,
     /// It is being stopped.
     pub ordered: bool,
+    /// Where the router connects to it; `None`: it has a channel.
+    pub place: Option<Place>,
+    /// Connections that have switched protocols and pass through the router.
+    pub tunnels: usize,
 }
 
 impl Worker {
@@ -93,7 +110,7 @@ impl Worker {
         let waits = self.unacknowledged.front().map_or(Duration::ZERO, |at| now.saturating_sub(*at));
         // By powers of two: on a busy machine everybody is late, and one that is blocked far more so.
         let stuck = (waits.as_millis() / STUCK.as_millis()).checked_ilog2().map_or(0, |power| power + 1);
-        let sessions = self.sessions.len() + self.expected.len();
+        let sessions = self.sessions.len() + self.keys + self.expected.len() + self.tunnels;
         Load { stuck, pending: self.pending + self.unanswered, sessions, turn: self.turn }
     }
 }
@@ -108,6 +125,10 @@ pub enum Sign {
     Adapter,
     /// Nothing came for the grace time after `online`, and the event loop turns.
     Silence,
+    /// It took a connection of the router's, and answered as it should.
+    Answer,
+    /// It told systemd.
+    Notified,
 }
 
 /// Where a connection may go.
@@ -126,7 +147,8 @@ pub struct Table {
     sessions: HashMap<Box<str>, WorkerId>,
     /// Those of them that no worker has registered.
     learnt: HashMap<Box<str>, proxied::Learnt>,
-    /// Sessions of workers that are gone, oldest first.
+    keys: keys::Keys,
+    /// Sessions that are over, or whose workers are gone, oldest first.
     gone: VecDeque<Box<str>>,
     gone_lookup: HashSet<Box<str>>,
     indices: HashMap<String, u32>,
@@ -158,6 +180,7 @@ impl Table {
             since,
             servers: Vec::new(),
             sessions: HashSet::new(),
+            keys: 0,
             pending: 0,
             handed: 0,
             in_flight: 0,
@@ -172,6 +195,8 @@ impl Table {
             alone: false,
             stood: false,
             ordered: false,
+            place: None,
+            tunnels: 0,
         };
         self.workers.entry(id).or_insert(worker)
     }
@@ -200,6 +225,7 @@ impl Table {
         worker.alone = known.alone;
         worker.stood = known.stood || known.phase != Phase::Starting;
         worker.ordered = known.ordered;
+        worker.place.clone_from(&known.place);
         worker.handed = known.handed;
         worker.servers.clone_from(&known.servers);
         // By the other process, perhaps just before it ended: this one's clock begins here.
@@ -221,7 +247,14 @@ impl Table {
         for session in std::mem::take(&mut worker.sessions) {
             self.sessions.remove(&session);
             self.learnt.remove(&session);
-            self.gone_lookup.insert(session.clone());
+            self.remember_gone(session);
+        }
+        self.keys.drop_worker(id);
+        Some(worker)
+    }
+
+    fn remember_gone(&mut self, session: Box<str>) {
+        if self.gone_lookup.insert(session.clone()) {
             self.gone.push_back(session);
         }
         while self.gone.len() > GONE_LIMIT {
@@ -229,7 +262,6 @@ impl Table {
                 self.gone_lookup.remove(&oldest);
             }
         }
-        Some(worker)
     }
 
     pub fn worker(&self, id: WorkerId) -> Option<&Worker> {
@@ -253,8 +285,9 @@ impl Table {
         self.workers.values().filter(|worker| worker.phase == phase).count()
     }
 
+    /// Sessions and other keys.
     pub fn sessions(&self) -> usize {
-        self.sessions.len()
+        self.sessions.len() + self.keys.len()
     }
 
     /// `online` came.
@@ -273,6 +306,9 @@ impl Table {
         let counts = match rule {
             // One that has asked for a server will say `listening`; its silence means that it is not there yet.
             ReadyOn::Auto => sign != Sign::Silence || (worker.online && worker.servers.is_empty() && !worker.alone),
+            ReadyOn::Notify => sign == Sign::Notified,
+            // The only word of a worker without a channel.
+            _ if sign == Sign::Answer => true,
             ReadyOn::Message => sign == Sign::Word,
             ReadyOn::Listening => sign == Sign::Listening,
         };
@@ -319,8 +355,10 @@ impl Table {
     /// A worker ended a session.
     pub fn close(&mut self, id: WorkerId, session: &str) {
         self.learnt.remove(session);
+        // Only one that was known: another's word may still be on its way.
         if self.sessions.get(session) == Some(&id) {
             self.sessions.remove(session);
+            self.remember_gone(session.into());
         }
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.sessions.remove(session);
@@ -343,7 +381,7 @@ impl Table {
                 Some(id) if !tried.contains(id) => return Choice::Worker(*id),
                 // Its worker lives and refused the connection: no other can serve it.
                 Some(_) => return Choice::Nobody,
-                // Its worker is gone: any other will say that the session is unknown.
+                // It is over, or its worker is gone: any will say that the session is unknown.
                 None if self.gone_lookup.contains(session) => {}
                 None => return Choice::UnknownSession,
             }
@@ -432,8 +470,25 @@ mod tests {
         assert_eq!(choose(&mut table, Some("abc")), Choice::Worker(2));
         table.drain("2");
         assert_eq!(choose(&mut table, Some("abc")), Choice::Worker(2));
-        table.close(2, "abc");
-        assert_eq!(choose(&mut table, Some("abc")), Choice::UnknownSession);
+    }
+
+    #[test]
+    fn what_was_open_and_is_closed_is_answered_by_anyone_at_once() {
+        let mut table = table(1);
+        table.close(1, "late");
+        assert_eq!(choose(&mut table, Some("late")), Choice::UnknownSession, "it may still be registered");
+        table.open(1, "late");
+        table.close(2, "late");
+        assert_eq!(choose(&mut table, Some("late")), Choice::Worker(1));
+        for _ in 0..3 {
+            table.close(1, "late");
+        }
+        assert_eq!(choose(&mut table, Some("late")), Choice::Worker(1), "whoever it is: there is only this one");
+        assert_eq!((table.sessions(), table.gone.len()), (0, 1));
+        // An app that makes its ids itself may use one again.
+        table.open(1, "late");
+        table.drain("1");
+        assert_eq!(choose(&mut table, Some("late")), Choice::Worker(1));
     }
 
     #[test]

@@ -5,11 +5,15 @@
 #![allow(unsafe_code)]
 
 use listenfd::ListenFd;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+
+/// SD_LISTEN_FDS_START
+const FIRST: i32 = 3;
 
 /// A listening stream socket of either family.
 #[derive(Debug)]
@@ -93,6 +97,24 @@ pub enum ActivationError {
     Environment(io::Error),
     #[error("descriptor {index} from systemd, named {name:?}: {source}")]
     Descriptor { index: usize, name: String, source: io::Error },
+}
+
+/// How many sockets systemd passed to this process (sd_listen_fds(3)), which stay where they are.
+pub fn passed() -> i32 {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<i32>().ok());
+    let ours = number("LISTEN_PID").is_some_and(|pid| u32::try_from(pid) == Ok(std::process::id()));
+    if ours { number("LISTEN_FDS").unwrap_or(0).clamp(0, 1024) } else { 0 }
+}
+
+/// Whether the first so many passed sockets stay open in what this process executes, its children included.
+pub fn pass_on(sockets: i32, open: bool) -> io::Result<()> {
+    let flags = if open { FdFlag::empty() } else { FdFlag::FD_CLOEXEC };
+    for number in FIRST..FIRST + sockets {
+        // SAFETY: systemd has put an open descriptor at each of these, and nothing here closes them.
+        let socket = unsafe { BorrowedFd::borrow_raw(number) };
+        fcntl(socket, FcntlArg::F_SETFD(flags))?;
+    }
+    Ok(())
 }
 
 /// Takes all sockets that systemd passed. Call it once, early: it owns the descriptors from then on.

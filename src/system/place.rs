@@ -15,6 +15,11 @@ pub fn channel(user: bool, app: &str) -> Option<PathBuf> {
     Some(runtime_directory(user)?.join("appctl").join(app).join("channel"))
 }
 
+/// The directory of the sockets where the router connects to workers, named by their slots.
+pub fn slots(user: bool, app: &str) -> Option<PathBuf> {
+    Some(runtime_directory(user)?.join("appctl").join(app).join("slots"))
+}
+
 /// Where the operator asks the router: `APP-control.socket`.
 pub fn control(user: bool, app: &str) -> Option<PathBuf> {
     Some(runtime_directory(user)?.join("appctl").join(app).join("control"))

@@ -87,6 +87,16 @@ pub fn tell_client(headers: &mut HeaderMap, peer: Option<IpAddr>, trusted: bool,
     }
 }
 
+/// Whether the client came by https, by what [`tell_client`] has let stand.
+pub fn came_by_https(headers: &HeaderMap) -> bool {
+    if let Some(told) = tokens(headers, &X_FORWARDED_PROTO).next() {
+        return told.eq_ignore_ascii_case(b"https");
+    }
+    let first = tokens(headers, &FORWARDED).next().unwrap_or_default();
+    let mut pairs = first.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    pairs.any(|pair| [&b"proto=https"[..], b"proto=\"https\""].iter().any(|it| pair.eq_ignore_ascii_case(it)))
+}
+
 fn speaks_of_client(name: &HeaderName) -> bool {
     *name == FORWARDED || *name == X_REAL_IP || name.as_str().starts_with(X_FORWARDED)
 }
@@ -226,6 +236,22 @@ mod tests {
         );
         tell_client(&mut headers, None, false, false);
         assert!(!headers.contains_key("x-forwarded-for"));
+    }
+
+    #[test]
+    fn how_the_client_came() {
+        for (lines, want) in [
+            (&["x-forwarded-proto: https"][..], true),
+            (&["x-forwarded-proto: HTTPS, http"], true),
+            (&["x-forwarded-proto: http, https"], false),
+            (&["forwarded: for=1.1.1.1;Proto=https, for=2.2.2.2;proto=http"], true),
+            (&["forwarded: proto=\"https\""], true),
+            (&["forwarded: for=1.1.1.1, proto=https"], false),
+            (&["x-forwarded-proto: http", "forwarded: proto=https"], false),
+            (&[], false),
+        ] {
+            assert_eq!(came_by_https(&map(lines)), want, "{lines:?}");
+        }
     }
 
     proptest! {

@@ -25,6 +25,8 @@ pub struct Head {
     /// Carries a field that speaks of the client (Forwarded, X-Forwarded-…, X-Real-IP) or Via: comes from a proxy, or from
     /// somebody who would like to be taken for one.
     pub forwarded: bool,
+    /// Those that were asked for, names in lower case.
+    pub fields: Vec<(String, Vec<u8>)>,
 }
 
 /// First byte of a TLS record that holds a handshake, then the major version.
@@ -43,6 +45,11 @@ const MOST_FIELDS: usize = 2000;
 /// (RFC 9112 §2.2). The worker's own parser is the judge of all else. Of what Node 20 to 24 serve, this refuses only what
 /// RFC 9112 does not allow: two spaces in a request line, and the versions 0.9 and 2.0.
 pub fn peek(bytes: &[u8]) -> Peeked {
+    peek_for(bytes, &[])
+}
+
+/// The same, and keeps the header fields with these names (in lower case).
+pub fn peek_for(bytes: &[u8], wanted: &[String]) -> Peeked {
     if TLS_HANDSHAKE.starts_with(bytes) {
         return if bytes == TLS_HANDSHAKE { Peeked::Tls } else { Peeked::Partial };
     }
@@ -58,15 +65,15 @@ pub fn peek(bytes: &[u8]) -> Peeked {
         return Peeked::Bad("no HTTP method");
     }
     let mut few = [httparse::EMPTY_HEADER; USUAL_FIELDS];
-    match parse(text, start, &mut few) {
+    match parse(text, start, wanted, &mut few) {
         Some(peeked) => peeked,
-        None => parse(text, start, &mut vec![httparse::EMPTY_HEADER; MOST_FIELDS])
+        None => parse(text, start, wanted, &mut vec![httparse::EMPTY_HEADER; MOST_FIELDS])
             .unwrap_or(Peeked::Bad("too many header fields")),
     }
 }
 
 /// `None` when `fields` are too few. `start`: bytes before `text`.
-fn parse<'a>(text: &'a [u8], start: usize, fields: &mut [httparse::Header<'a>]) -> Option<Peeked> {
+fn parse<'a>(text: &'a [u8], start: usize, wanted: &[String], fields: &mut [httparse::Header<'a>]) -> Option<Peeked> {
     let mut request = httparse::Request::new(fields);
     let length = match request.parse(text) {
         Ok(httparse::Status::Complete(length)) => length,
@@ -84,11 +91,14 @@ fn parse<'a>(text: &'a [u8], start: usize, fields: &mut [httparse::Header<'a>]) 
         field.name.eq_ignore_ascii_case("upgrade")
             && field.value.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"websocket"))
     };
+    let is_wanted = |field: &&httparse::Header<'_>| wanted.iter().any(|name| field.name.eq_ignore_ascii_case(name));
+    let keep = |field: &httparse::Header<'_>| (field.name.to_ascii_lowercase(), field.value.to_vec());
     Some(Peeked::Complete(Head {
         length: start + length,
         target: request.path.unwrap_or_default().to_owned(),
         websocket: fields().any(websocket),
         forwarded: fields().any(forwarded),
+        fields: if wanted.is_empty() { Vec::new() } else { fields().filter(is_wanted).map(keep).collect() },
     }))
 }
 
@@ -129,7 +139,8 @@ mod tests {
                 length: POLLING.len(),
                 target: "/socket.io/?EIO=4&transport=polling&sid=abc".to_owned(),
                 websocket: false,
-                forwarded: true
+                forwarded: true,
+                fields: Vec::new(),
             }
         );
         let upgrade = head(UPGRADE);
@@ -249,7 +260,7 @@ mod tests {
                 prop_assert_eq!(peek(&bytes[..end]), Peeked::Partial);
             }
             bytes.extend(body);
-            prop_assert_eq!(peek(&bytes), Peeked::Complete(Head { length, target, websocket, forwarded: false }));
+            prop_assert_eq!(peek(&bytes), Peeked::Complete(Head { length, target, websocket, forwarded: false, fields: Vec::new() }));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How a worker's unit and the router meet on the channel socket: one line of JSON each way.
 //!
-//! After [`Answer::Attached`] the same stream is Node's IPC channel; the other verbs end with the answer.
+//! After [`Answer::Attached`] the same stream is Node's IPC channel, unless the worker speaks none; the other verbs end
+//! with the answer.
 
 use super::Encoding;
 use serde::{Deserialize, Serialize};
@@ -12,17 +13,22 @@ pub const LINE_LIMIT: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "lowercase")]
 pub enum Hello {
-    /// This stream becomes the worker's channel.
+    /// This stream becomes the worker's channel. With `reach` there is none: the router connects to the worker.
     Attach {
         slot: String,
         /// What the worker's runtime speaks best.
         encoding: WireEncoding,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reach: Option<Reach>,
     },
     /// Answer when the slot's worker is ready, or is gone.
     Ready {
         slot: String,
         /// Its main process.
         pid: i32,
+        /// It has told systemd that it is ready.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        notified: bool,
     },
     /// Stay connected; the answer is an order.
     Guard { slot: String },
@@ -37,6 +43,16 @@ pub enum Hello {
     },
     /// The slot's worker has ended; answer when that is written down.
     Ended { slot: String, end: Ended },
+}
+
+/// Where a worker without a channel listens. Never an address of its own choice: the router connects to nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// The slot's own socket.
+    Socket,
+    /// A TCP port of this machine.
+    Port(u16),
 }
 
 /// How a worker ended, by systemd's word.
@@ -95,6 +111,8 @@ pub enum Answer {
         encoding: WireEncoding,
     },
     Done,
+    /// To a worker that attaches: another one has this port.
+    Again,
     /// To a guard: end your worker, it hangs.
     Abort,
     Refused {
@@ -154,9 +172,17 @@ mod tests {
 
     #[test]
     fn both_lines_read_back() {
-        let hello = Hello::Attach { slot: "3".into(), encoding: WireEncoding::Advanced };
+        let hello = Hello::Attach { slot: "3".into(), encoding: WireEncoding::Advanced, reach: None };
         let text = line(&hello).unwrap();
         assert_eq!(text, b"{\"verb\":\"attach\",\"slot\":\"3\",\"encoding\":\"advanced\"}\n");
+        assert_eq!(serde_json::from_slice::<Hello>(&text).unwrap(), hello);
+        let reach = Some(Reach::Port(4000));
+        let hello = Hello::Attach { slot: "3".into(), encoding: WireEncoding::Json, reach };
+        let text = line(&hello).unwrap();
+        assert_eq!(
+            text,
+            b"{\"verb\":\"attach\",\"slot\":\"3\",\"encoding\":\"json\",\"reach\":{\"port\":4000}}\n"
+        );
         assert_eq!(serde_json::from_slice::<Hello>(&text).unwrap(), hello);
         let answer = Answer::Refused { reason: "no".into() };
         assert_eq!(serde_json::from_slice::<Answer>(&line(&answer).unwrap()).unwrap(), answer);

@@ -42,6 +42,12 @@ pub fn variables(identity: &Identity<'_>) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// The same without what only Node's channel explains: a Node that finds it would look for the channel.
+pub fn without_channel<'a>(identity: &Identity<'a>) -> impl Iterator<Item = (&'static str, String)> + use<'a> {
+    let channel = ["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID"];
+    variables(identity).into_iter().filter(move |(name, _)| !channel.contains(name))
+}
+
 /// What a Node of this version speaks best: releases before 20 can hang on V8 frames (a length prefix split by a read).
 pub fn node_encoding(version: &str) -> Option<Encoding> {
     let major: u32 = version.trim().strip_prefix('v')?.split('.').next()?.parse().ok()?;

@@ -1,7 +1,8 @@
 //! ExecStart= of a worker: opens the channel and becomes the program, so that the unit's main process is the program.
+//! [`outside`] does it for programs that speak no channel.
 
 use super::environment::{CHANNEL, Identity, node_encoding, variables};
-use super::{Worker, WorkerError, guard};
+use super::{Worker, WorkerError, guard, outside};
 use crate::config::Runtime;
 use crate::system::process::place_at;
 use crate::wire::Encoding;
@@ -18,11 +19,14 @@ pub fn exec(worker: &Worker, runtime: Runtime, program: &[OsString]) -> Result<I
     let Some((executable, arguments)) = program.split_first() else {
         return Err(WorkerError::Program("no program is given".into()));
     };
-    if let Some(problem) = unfit(executable) {
+    if let Some(problem) = unfit(executable).filter(|_| runtime.has_channel()) {
         return Err(WorkerError::Program(problem));
     }
+    if !runtime.has_channel() {
+        return outside::exec(worker, runtime, (executable, arguments));
+    }
     let encoding = preferred(runtime, executable);
-    let hello = Hello::Attach { slot: worker.slot.clone(), encoding: encoding.into() };
+    let hello = Hello::Attach { slot: worker.slot.clone(), encoding: encoding.into(), reach: None };
     let (stream, answer) = loop {
         let mut stream = worker.call(&hello)?;
         match worker.answer(&mut stream) {
@@ -50,7 +54,7 @@ pub fn exec(worker: &Worker, runtime: Runtime, program: &[OsString]) -> Result<I
 pub fn preferred(runtime: Runtime, executable: &OsStr) -> Encoding {
     match runtime {
         Runtime::Bun => Encoding::Bun,
-        Runtime::Deno => Encoding::Json,
+        Runtime::Deno | Runtime::Socket | Runtime::Port => Encoding::Json,
         Runtime::Node => {
             // Anything but node itself is a launcher that will find node by PATH.
             let node = if is_named(executable, &["node", "nodejs"]) { executable } else { OsStr::new("node") };

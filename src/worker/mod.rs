@@ -1,6 +1,6 @@
 //! What runs inside a worker's unit, beside and before the program itself.
 //!
-//! [`exec`] is ExecStart= and becomes the program, [`ready`] is ExecStartPost=, [`drain`] is ExecStop=, [`ended`]
+//! [`exec`] is ExecStart= and becomes the program ([`outside`]: one without a channel), [`ready`] is ExecStartPost=, [`drain`] is ExecStop=, [`ended`]
 //! is ExecStopPost=; [`guard`] runs beside the program.
 
 pub mod drain;
@@ -8,6 +8,7 @@ pub mod ended;
 pub mod environment;
 pub mod exec;
 pub mod guard;
+pub mod outside;
 pub mod ready;
 
 use crate::system::place;

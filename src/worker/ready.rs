@@ -13,8 +13,8 @@ const SIGNAL_LAG: Duration = Duration::from_millis(100);
 /// Between the end of a process' channel and its own.
 const GOING: Duration = Duration::from_secs(1);
 
-/// Waits. `pid`: the worker's main process (`$MAINPID`).
-pub fn ready(worker: &Worker, pid: i32) -> Result<(), WorkerError> {
+/// Waits. `pid`: the worker's main process (`$MAINPID`); `notified`: it has told systemd that it is ready.
+pub fn ready(worker: &Worker, pid: i32, notified: bool) -> Result<(), WorkerError> {
     let main = match pidfd(pid) {
         Ok(main) => Some(main),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(WorkerError::Ended),
@@ -22,7 +22,7 @@ pub fn ready(worker: &Worker, pid: i32) -> Result<(), WorkerError> {
         Err(_) => None,
     };
     loop {
-        let mut stream = worker.call(&Hello::Ready { slot: worker.slot.clone(), pid })?;
+        let mut stream = worker.call(&Hello::Ready { slot: worker.slot.clone(), pid, notified })?;
         let answered = either_readable(&stream, main.as_ref().map(AsFd::as_fd)).map_err(|e| worker.silent(e))?;
         if !answered {
             // systemd signals both processes of a worker that is being stopped; ours may be about to come.

@@ -29,6 +29,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_appctl");
 pub(crate) const MANIFEST: &str = env!("CARGO_MANIFEST_DIR");
 
+/// Where `tests/run` puts what the apps that are not Node's need: `/srv/languages` in the box.
+pub(crate) const LANGUAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/languages");
+
 /// Names boxes uniquely within this process.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -104,6 +107,9 @@ impl Boxed {
         command.arg("--private-network").arg(format!("--bind-ro={BINARY}:/usr/bin/appctl"));
         command.arg(format!("--bind-ro={MANIFEST}/tests/apps:/srv/apps"));
         command.arg(format!("--bind-ro={}:/usr/local/bin/node", node.display()));
+        if Path::new(LANGUAGES).exists() {
+            command.arg(format!("--bind-ro={LANGUAGES}:/srv/languages"));
+        }
         let target = if options.multi_user { "multi-user.target" } else { "basic.target" };
         command.args(["--boot", &format!("systemd.unit={target}")]);
         let keeper = command.stdin(Stdio::piped()).stdout(Stdio::inherit()).spawn().unwrap();

@@ -13,6 +13,7 @@ mod harness;
 mod heads;
 mod hung;
 mod interrupted;
+mod languages;
 mod limits;
 // The other tests need more of it.
 #[allow(dead_code)]
@@ -22,8 +23,10 @@ mod memory;
 mod plain;
 mod proxied;
 mod reload;
+mod runtimes;
 mod secure;
 mod sessions;
+mod sticky;
 mod strangers;
 mod survival;
 mod timers;

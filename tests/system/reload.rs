@@ -47,8 +47,13 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn start(machine: &Boxed, more: &[&str]) -> Self {
+        Self::by(machine, "load.js", more)
+    }
+
+    /// By another driver that speaks the same.
+    pub(crate) fn by(machine: &Boxed, driver: &str, more: &[&str]) -> Self {
         let mut command = machine.command("node");
-        command.args(["/srv/apps/clients/load.js", "http://127.0.0.1:8080"]).args(more);
+        command.args([&format!("/srv/apps/clients/{driver}"), "http://127.0.0.1:8080"]).args(more);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let mut load = Self { child, stdin, stdout };

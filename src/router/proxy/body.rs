@@ -2,8 +2,10 @@
 
 use super::client::Conn;
 use super::upstream::{Upstream, give_back};
+use crate::router::sticky::Hold;
 use crate::router::table::WorkerId;
 use crate::wire::engine::{OPENING_LIMIT, Opening, opening};
+use crate::wire::sticky::Key;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::io;
@@ -61,12 +63,20 @@ pub(super) struct Flight {
     id: WorkerId,
     /// It names no session, and its answer has not begun.
     unanswered: bool,
+    /// Its key is not forgotten meanwhile.
+    pub(super) hold: Option<Hold>,
 }
 
 impl Flight {
-    pub(super) fn begin(conn: &Rc<Conn>, id: WorkerId, new: bool) -> Self {
+    /// `key`: what it says of where it belongs.
+    pub(super) fn begin(conn: &Rc<Conn>, id: WorkerId, key: Option<&Key>) -> Self {
+        let new = key.is_none();
         conn.router.table.borrow_mut().begin(id, new);
-        Self { conn: Rc::clone(conn), id, unanswered: new }
+        let hold = match key {
+            Some(Key::Kept(key)) => Some(Hold::new(&conn.router, key)),
+            _ => None,
+        };
+        Self { conn: Rc::clone(conn), id, unanswered: new, hold }
     }
 
     pub(super) fn answered(&mut self) {

@@ -125,7 +125,7 @@ pub(super) async fn serve_over(
 }
 
 /// The socket, and that alone.
-fn socket_of(client: Rc<Client>) -> io::Result<OwnedFd> {
+pub(super) fn socket_of(client: Rc<Client>) -> io::Result<OwnedFd> {
     match Rc::try_unwrap(client).map(|client| Rc::try_unwrap(client.socket)) {
         Ok(Ok(socket)) => Ok(socket),
         Ok(Err(shared)) => shared.try_clone(),

@@ -2,6 +2,7 @@
 
 use super::body::{Answer, Flight, Running, Turn, Upload, Wanted};
 use super::client::Conn;
+use super::keys::Stay;
 use super::tunnel;
 use super::upstream::{Upstream, reach};
 use crate::router::refuse::Refusal;
@@ -50,7 +51,7 @@ pub(super) async fn answer(conn: Rc<Conn>, request: Request<Incoming>) -> Result
 
 /// What is asked, apart from what goes on to the worker.
 struct Asked {
-    session: Option<String>,
+    stay: Stay,
     /// The answer may open a session.
     opens: bool,
     /// The client's side, where it asks to switch protocols.
@@ -60,16 +61,14 @@ struct Asked {
 
 async fn exchange(conn: &Rc<Conn>, request: Request<Incoming>) -> Result<Response<Answer>, Refusal> {
     let router = &conn.router;
-    let (mut asked, mut request) = prepare(conn, request)?;
-    let new = asked.session.is_none();
-    let mut search = Search::new(router, asked.session.take(), &conn.address);
+    let (asked, mut request) = prepare(conn, request)?;
+    let mut search = Search::new(router, asked.stay.key.clone(), &conn.address);
     // What may be asked twice, because it changes nothing or the same, and has no body that could be half sent.
     let again = request.body().is_end_stream() && is_idempotent(request.method());
     let mut spare: Option<Parts> = None;
     let mut fresh = false;
     for _ in 0..TRIES {
-        let mut upstream = reach(router, &mut search, fresh).await?;
-        let mut flight = Flight::begin(conn, upstream.id, new);
+        let (mut upstream, mut flight) = reach(conn, &mut search, fresh).await?;
         if again && !fresh {
             spare = Some(request.into_parts()).map(|(parts, _)| parts);
             request = copy(spare.as_ref());
@@ -106,11 +105,8 @@ fn prepare(conn: &Rc<Conn>, mut request: Request<Incoming>) -> Result<(Asked, Re
     }
     to_origin_form(&mut request)?;
     let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-    let session = engine::session(target).map(|raw| engine::decode(raw).into_owned());
+    let mut stay = Stay::read(conn, request.method(), target, request.headers());
     let opens = request.method() == Method::GET && engine::opens_session(target);
-    if let Some(session) = &session {
-        conn.router.table.borrow_mut().hear(session, conn.router.now());
-    }
     let newest = request.version() == Version::HTTP_11;
     let switching = newest && forward::wants_upgrade(request.headers());
     let client = hyper::upgrade::on(&mut request);
@@ -120,6 +116,7 @@ fn prepare(conn: &Rc<Conn>, mut request: Request<Incoming>) -> Result<(Asked, Re
     let headers = request.headers_mut();
     forward::strip(headers, switching);
     forward::tell_client(headers, conn.peer.address, conn.peer.trusted, conn.peer.https);
+    stay.prepare(&conn.router, headers);
     if !headers.contains_key(HOST) {
         // HTTP/1.0 (RFC 9112 §3.2).
         headers.insert(HOST, HeaderValue::from_static(""));
@@ -144,7 +141,7 @@ fn prepare(conn: &Rc<Conn>, mut request: Request<Incoming>) -> Result<(Asked, Re
     if newest {
         pass_informational(conn, &mut request, wanted.clone());
     }
-    Ok((Asked { session, opens, switching: switching.then_some(client), wanted }, request))
+    Ok((Asked { stay, opens, switching: switching.then_some(client), wanted }, request))
 }
 
 /// A target in absolute form counts, its Host does not (RFC 9112 §3.2.2).
@@ -216,7 +213,7 @@ fn respond(
     asked: Asked,
     mut response: Response<Incoming>,
     mut upstream: Upstream,
-    flight: Flight,
+    mut flight: Flight,
 ) -> Result<Response<Answer>, Refusal> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client) = asked.switching.filter(|_| forward::wants_upgrade(response.headers())) else {
@@ -224,11 +221,13 @@ fn respond(
         };
         let worker = hyper::upgrade::on(&mut response);
         forward::strip(response.headers_mut(), true);
+        asked.stay.answered(&conn.router, upstream.id, StatusCode::SWITCHING_PROTOCOLS, response.headers_mut());
         conn.gate.decide(true);
-        tunnel::join(&conn.router, client, worker);
+        tunnel::join(&conn.router, upstream.id, client, worker, flight.hold.take());
         return Ok(response.map(|_| Answer::Own(None, None)));
     }
     conn.gate.decide(false);
+    let status = response.status();
     let headers = response.headers_mut();
     let closes = forward::says_close(headers);
     if let Some(kept_for) = kept_for(headers) {
@@ -236,6 +235,7 @@ fn respond(
     }
     let plain = headers.get(CONTENT_ENCODING).is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
     forward::strip(headers, false);
+    asked.stay.answered(&conn.router, upstream.id, status, headers);
     let closes = closes || response.version() != Version::HTTP_11;
     *response.version_mut() = Version::HTTP_11;
     let looked_at = asked.opens && plain && response.status() == StatusCode::OK;

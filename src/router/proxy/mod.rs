@@ -1,7 +1,8 @@
 //! Connections that are routed request by request: behind a reverse proxy the requests of one connection are different
 //! clients', and each goes to the worker of its own session.
 //!
-//! `client` serves one such connection, `exchange` one request of it and `body` what flows with that; `upstream` makes
+//! `client` serves one such connection, `exchange` one request of it, `keys` where that
+//! belongs and `body` what flows with it; `upstream` makes
 //! and keeps the connections to the workers, `gate` watches what the client sends, `tunnel` joins connections that have
 //! switched to another protocol. `door` is what comes before the first request at addresses with TLS or the PROXY
 //! protocol, whose connections all pass here, and `transport` what their bytes go through.
@@ -11,20 +12,23 @@ mod client;
 mod door;
 mod exchange;
 mod gate;
+mod keys;
 mod transport;
 mod tunnel;
 mod upstream;
 
 pub(super) use client::serve;
 pub(super) use door::enter;
+pub(super) use tunnel::pass;
 
 use super::record::Record;
 use super::table::WorkerId;
-use super::{Router, RouterSettings};
+use super::Router;
 use crate::config::router::Shared;
 use crate::system::stream;
 use crate::wire::engine::Opened;
 use crate::wire::head::Head;
+use crate::wire::sticky::Key;
 use client::Conn;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -70,22 +74,32 @@ pub(super) struct Peer {
     https: bool,
 }
 
+/// Who is at the other end.
+pub(super) fn peer_of(router: &Router, client: &OwnedFd) -> Peer {
+    let address = stream::peer(client).map(|address| address.ip());
+    Peer { address, trusted: router.settings.trusted_proxies.contain(address), https: false }
+}
+
 /// Whether a connection that begins with this head is routed request by request; then who it is.
 ///
 /// A reverse proxy uses a connection for nothing else once it has switched protocols, so one that begins with that is
-/// handed over; but not with what a stranger says of itself.
-pub(super) fn is_for(router: &Router, client: &OwnedFd, head: &Head) -> Option<Peer> {
-    let RouterSettings { shared, trusted_proxies, .. } = &router.settings;
-    if *shared == Shared::Never || (*shared == Shared::Auto && !head.forwarded) {
+/// handed over; but not with what a stranger says of itself. Where workers have no channel nothing is handed over. `key`:
+/// what the head says of where it belongs.
+pub(super) fn is_for(router: &Router, client: &OwnedFd, head: &Head, key: Option<&Key>) -> Option<Peer> {
+    if router.has_outsiders() {
+        return Some(peer_of(router, client));
+    }
+    let shared = &router.settings.shared;
+    let keyed = router.reads_requests(head, key);
+    if *shared == Shared::Never || (*shared == Shared::Auto && !head.forwarded && !keyed) {
         return None;
     }
-    let address = stream::peer(client).map(|address| address.ip());
-    let peer = Peer { address, trusted: trusted_proxies.contain(address), https: false };
+    let peer = peer_of(router, client);
     let wanted = match shared {
         Shared::Always => !head.websocket || (head.forwarded && !peer.trusted),
         _ => !head.websocket && peer.trusted,
     };
-    wanted.then_some(peer)
+    (wanted || keyed).then_some(peer)
 }
 
 impl Router {
@@ -148,6 +162,7 @@ impl Router {
             loop {
                 tokio::time::sleep(SWEEP).await;
                 router.proxy.pool.sweep();
+                router.forget_idle_keys();
                 let over = router.table.borrow_mut().forget_silent(router.now());
                 if !over.is_empty() {
                     over.into_iter().for_each(|(id, sid)| router.note(&Record::Close { id, sid }));

@@ -1,15 +1,22 @@
 //! Two connections that have switched to another protocol, joined: what comes from one goes to the other.
 
+use super::client::socket_of;
 use crate::router::Router;
+use crate::router::link::Client;
+use crate::router::sticky::Hold;
+use crate::router::table::WorkerId;
+use crate::system::stream::Stream;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use tokio::io::copy_bidirectional;
 
-/// Joins them once both have switched, until both have ended or the router does.
-pub(super) fn join(router: &Rc<Router>, client: OnUpgrade, worker: OnUpgrade) {
-    let tunnel = Tunnel::enter(router);
+/// Joins them once both have switched, until both have ended or the router does. `hold`: of the request's key.
+pub(super) fn join(router: &Rc<Router>, id: WorkerId, client: OnUpgrade, worker: OnUpgrade, hold: Option<Hold>) {
+    let tunnel = Tunnel::enter(router, id);
     tokio::task::spawn_local(async move {
+        let _hold = hold;
         let joined = async {
             // What either has sent already comes first.
             let (client, worker) = (client.await?, worker.await?);
@@ -23,24 +30,44 @@ pub(super) fn join(router: &Rc<Router>, client: OnUpgrade, worker: OnUpgrade) {
             joined = joined => if let Err(error) = joined {
                 tracing::debug!(%error, "a connection ended while it switched protocols");
             },
-            () = tunnel.0.proxy.cut.cancelled() => {}
+            () = tunnel.router.proxy.cut.cancelled() => {}
         }
     });
 }
 
+/// Joins a client, of which nothing was read, with a connection to a worker, until both have ended or the router does.
+pub(in crate::router) async fn pass(router: &Rc<Router>, id: WorkerId, client: Rc<Client>, worker: OwnedFd) {
+    let tunnel = Tunnel::enter(router, id);
+    let joined = async {
+        let (mut client, mut worker) = (Stream::new(socket_of(client)?)?, Stream::new(worker)?);
+        copy_bidirectional(&mut client, &mut worker).await
+    };
+    tokio::select! {
+        joined = joined => if let Err(error) = joined {
+            tracing::debug!(%error, "a joined connection broke");
+        },
+        () = tunnel.router.proxy.cut.cancelled() => {}
+    }
+}
+
 /// Counted as long as it is there.
-struct Tunnel(Rc<Router>);
+struct Tunnel {
+    router: Rc<Router>,
+    id: WorkerId,
+}
 
 impl Tunnel {
-    fn enter(router: &Rc<Router>) -> Self {
+    fn enter(router: &Rc<Router>, id: WorkerId) -> Self {
         router.proxy.tunnels.set(router.proxy.tunnels.get() + 1);
-        Self(Rc::clone(router))
+        router.table.borrow_mut().enter_tunnel(id);
+        Self { router: Rc::clone(router), id }
     }
 }
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.0.proxy.tunnels.set(self.0.proxy.tunnels.get() - 1);
-        self.0.drained.notify_waiters();
+        self.router.proxy.tunnels.set(self.router.proxy.tunnels.get() - 1);
+        self.router.table.borrow_mut().leave_tunnel(self.id);
+        self.router.drained.notify_waiters();
     }
 }

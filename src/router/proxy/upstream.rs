@@ -1,14 +1,17 @@
-//! Connections to workers: made here, handed over like a client's, kept for as long as the worker keeps them.
+//! Connections to workers: made here, handed over like a client's, kept for as long as the worker keeps them. To workers
+//! without a channel they are made by connecting.
 //!
-//! They are real TCP over loopback, not Unix sockets: to the app the router is a reverse proxy at 127.0.0.1, which is
+//! The former are real TCP over loopback, not Unix sockets: to the app the router is a reverse proxy at 127.0.0.1, which is
 //! what `trust proxy = loopback` and the like expect. At a Unix socket there is no address at all.
 
-use super::body::Upload;
+use super::body::{Flight, Upload};
+use super::client::Conn;
 use crate::router::Router;
 use crate::router::handover::Place;
 use crate::router::link::{Client, Manner, Outcome};
+use crate::router::outside;
 use crate::router::refuse::Refusal;
-use crate::router::search::{Search, manner};
+use crate::router::search::{Search, Way, way};
 use crate::router::table::{Phase, WorkerId};
 use crate::system::sock::{accept, begin_connect, set_nonblocking, watch};
 use crate::system::stream::{Glance, Stream, peer};
@@ -31,6 +34,8 @@ use tokio::time::Instant;
 const KEPT: usize = 128;
 /// How long, unless the worker names a shorter time. Node closes after 5 s.
 const KEPT_FOR: Duration = Duration::from_secs(4);
+/// The same for a worker that is not Node: gunicorn closes after 2 s, others later.
+const KEPT_FOR_CONNECTED: Duration = Duration::from_secs(1);
 /// What hyper may hold of one connection, either way, bytes.
 pub(super) const BUFFER: usize = 128 * 1024;
 /// Header fields of a message, at the most.
@@ -43,7 +48,7 @@ const PAIR_TIME: Duration = Duration::from_secs(5);
 pub(super) struct Upstream {
     pub(super) id: WorkerId,
     pub(super) sender: SendRequest<Upload>,
-    manner: Manner,
+    way: Way,
     glance: Glance,
     /// How long the worker lets it be idle.
     pub(super) kept_for: Duration,
@@ -63,10 +68,10 @@ pub(super) struct Pool(RefCell<HashMap<WorkerId, Vec<Upstream>>>);
 
 impl Pool {
     /// The one that was used last.
-    fn take(&self, id: WorkerId, manner: &Manner) -> Option<Upstream> {
+    fn take(&self, id: WorkerId, way: &Way) -> Option<Upstream> {
         let mut pool = self.0.borrow_mut();
         let kept = pool.get_mut(&id)?;
-        while let Some(at) = kept.iter().rposition(|upstream| upstream.manner == *manner) {
+        while let Some(at) = kept.iter().rposition(|upstream| upstream.way == *way) {
             let upstream = kept.remove(at);
             if upstream.is_usable() {
                 return Some(upstream);
@@ -110,22 +115,29 @@ fn keep(router: &Router, mut upstream: Upstream) {
     }
 }
 
-/// A connection to the worker that the search finds. `fresh`: not one that was used before.
-pub(super) async fn reach(router: &Rc<Router>, search: &mut Search<'_>, fresh: bool) -> Result<Upstream, Refusal> {
+/// A connection to the worker that the search finds. `fresh`: not one that was used before. The request counts from the
+/// choice on: others are chosen for while a connection is made.
+pub(super) async fn reach(
+    conn: &Rc<Conn>,
+    search: &mut Search<'_>,
+    fresh: bool,
+) -> Result<(Upstream, Flight), Refusal> {
+    let router = &conn.router;
     let _place = Place::take(router)?;
     let new = search.session.is_none();
     loop {
         let id = search.choose(router).await?;
-        let Some(manner) = manner(router, id, search.address, false) else {
+        let Some(way) = way(router, id, search.address, false) else {
             search.tried.push(id);
             continue;
         };
-        if !fresh && let Some(upstream) = router.proxy.pool.take(id, &manner) {
+        let flight = Flight::begin(conn, id, search.session.as_ref());
+        if !fresh && let Some(upstream) = router.proxy.pool.take(id, &way) {
             router.table.borrow_mut().asked(id, new, router.now());
-            return Ok(upstream);
+            return Ok((upstream, flight));
         }
-        match open(router, id, manner, new).await {
-            Ok(Some(upstream)) => return Ok(upstream),
+        match open(router, id, way, new).await {
+            Ok(Some(upstream)) => return Ok((upstream, flight)),
             Ok(None) => search.tried.push(id),
             Err(error) => {
                 tracing::error!(APP = router.app, %error, "cannot connect to a worker: {error}");
@@ -136,11 +148,11 @@ pub(super) async fn reach(router: &Rc<Router>, search: &mut Search<'_>, fresh: b
 }
 
 /// A new connection. `None`: the worker did not take it. A caller that goes away leaves it to the next one.
-async fn open(router: &Rc<Router>, id: WorkerId, manner: Manner, new: bool) -> io::Result<Option<Upstream>> {
+async fn open(router: &Rc<Router>, id: WorkerId, way: Way, new: bool) -> io::Result<Option<Upstream>> {
     let (answer, answered) = oneshot::channel();
     let router = Rc::clone(router);
     tokio::task::spawn_local(async move {
-        let made = make(&router, id, manner, new).await;
+        let made = make(&router, id, way, new).await;
         if let Err(Ok(Some(unclaimed))) = answer.send(made) {
             give_back(&router, unclaimed);
         }
@@ -148,22 +160,18 @@ async fn open(router: &Rc<Router>, id: WorkerId, manner: Manner, new: bool) -> i
     answered.await.unwrap_or(Ok(None))
 }
 
-async fn make(router: &Rc<Router>, id: WorkerId, manner: Manner, new: bool) -> io::Result<Option<Upstream>> {
-    let (ours, theirs) = router.proxy.pairs.make().await?;
-    let Some(link) = router.link(id) else {
+async fn make(router: &Rc<Router>, id: WorkerId, way: Way, new: bool) -> io::Result<Option<Upstream>> {
+    let ours = match &way {
+        Way::Hand(manner) => hand(router, id, manner, new).await?,
+        Way::Connect => {
+            let ours = outside::connect_to(router, id).await;
+            router.table.borrow_mut().asked(id, new && ours.is_some(), router.now());
+            ours
+        }
+    };
+    let Some(ours) = ours else {
         return Ok(None);
     };
-    let first = router.table.borrow_mut().handing(id, new, router.now());
-    let outcome = link.hand(Rc::new(Client::new(theirs)), &manner);
-    if first {
-        router.remember(id);
-    }
-    let outcome = outcome.await;
-    router.table.borrow_mut().handed(id, outcome == Ok(Outcome::Taken));
-    router.drained.notify_waiters();
-    if outcome != Ok(Outcome::Taken) {
-        return Ok(None);
-    }
     let stream = Stream::new(ours)?;
     let glance = stream.glance();
     let handshake = http1::Builder::new()
@@ -179,7 +187,25 @@ async fn make(router: &Rc<Router>, id: WorkerId, manner: Manner, new: bool) -> i
             tracing::debug!(id, %error, "a connection to a worker ended early");
         }
     });
-    Ok(Some(Upstream { id, sender, manner, glance, kept_for: KEPT_FOR, since: Instant::now() }))
+    let kept_for = if way == Way::Connect { KEPT_FOR_CONNECTED } else { KEPT_FOR };
+    Ok(Some(Upstream { id, sender, way, glance, kept_for, since: Instant::now() }))
+}
+
+/// A pair of sockets whose other end is handed to a worker. `None`: it did not take that.
+async fn hand(router: &Rc<Router>, id: WorkerId, manner: &Manner, new: bool) -> io::Result<Option<OwnedFd>> {
+    let (ours, theirs) = router.proxy.pairs.make().await?;
+    let Some(link) = router.link(id) else {
+        return Ok(None);
+    };
+    let first = router.table.borrow_mut().handing(id, new, router.now());
+    let outcome = link.hand(Rc::new(Client::new(theirs)), manner);
+    if first {
+        router.remember(id);
+    }
+    let outcome = outcome.await;
+    router.table.borrow_mut().handed(id, outcome == Ok(Outcome::Taken));
+    router.drained.notify_waiters();
+    Ok((outcome == Ok(Outcome::Taken)).then_some(ours))
 }
 
 /// Makes pairs of connected TCP sockets, by a listener that is nobody else's.

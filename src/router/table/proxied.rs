@@ -23,11 +23,15 @@ impl Table {
         }
     }
 
-    /// A request was given to a worker. `new`: it names no session, so that its worker need not be patient with it.
+    /// A request is going to a worker. `new`: it names no session, so that its worker need not be patient with it.
     pub fn begin(&mut self, id: WorkerId, new: bool) {
+        self.turns += u64::from(new);
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.in_flight += 1;
             worker.unanswered += usize::from(new);
+            if new {
+                worker.turn = self.turns;
+            }
         }
     }
 
@@ -42,6 +46,21 @@ impl Table {
     pub fn end(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.in_flight = worker.in_flight.saturating_sub(1);
+        }
+    }
+
+    /// A connection to a worker has switched protocols: it counts as what was expected of it.
+    pub fn enter_tunnel(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.tunnels += 1;
+            worker.expected.pop_front();
+        }
+    }
+
+    /// It has ended.
+    pub fn leave_tunnel(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.tunnels = worker.tunnels.saturating_sub(1);
         }
     }
 
@@ -122,7 +141,7 @@ mod tests {
         assert_eq!(table.learnt().collect::<Vec<_>>(), [(2, "abc", MINUTE)]);
         let late = NOW + 2 * MINUTE + Duration::from_millis(1);
         assert_eq!(table.forget_silent(late), [(2, "abc".to_owned())]);
-        assert_eq!(choose(&mut table, Some("abc")), Choice::UnknownSession);
+        assert_eq!(choose(&mut table, Some("abc")), choose(&mut table, None), "anybody may say that it is over");
         assert_eq!((table.sessions(), table.worker(2).unwrap().sessions.len()), (0, 0));
     }
 
