@@ -321,7 +321,7 @@ fn read_field(item: &Item<'_>, field: &router::Field, settings: &mut RouterSetti
 fn check_sticky(item: &Item<'_>, settings: &RouterSettings, problems: &mut Problems) {
     let unread = |kind: &&Kind| **kind != Kind::Address;
     let kinds = settings.sticky.kinds();
-    if let (router::Protocol::Tcp, Some(kind)) = (settings.protocol, kinds.iter().find(unread)) {
+    if let (Protocol::Tcp, Some(kind)) = (settings.protocol, kinds.iter().find(unread)) {
         problems.error(
             item.span.clone(),
             format!("sticky: with router.protocol = \"tcp\" nothing is read, and \"{kind}\" cannot be found"),
