@@ -4,6 +4,8 @@ use crate::kept::Kept;
 use crate::proxy::ECHO;
 use crate::secure::{Made, Settings, make};
 use crate::support::{Cluster, PATIENCE, free_address, read_to_end, skip};
+use appctl::config::listen::CertificateFiles;
+use appctl::router::certificates::Material;
 use rustls::SignatureScheme;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -11,7 +13,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A cluster with TLS at one address, the PROXY protocol at another, and both at a third.
 struct Served {
@@ -362,4 +364,67 @@ fn without_a_header_there_is_no_service() {
     let seen: Value = serde_json::from_str(&client.get("/", "X-Forwarded-For: 198.51.100.6\r\n")).unwrap();
     assert_eq!(seen["headers"]["x-forwarded-for"], "127.0.0.1", "{seen}");
     strangers.cluster.stop();
+}
+
+/// What is wrong with files is told with the file and a remedy.
+#[test]
+fn files_that_cannot_be_served() {
+    let (Some(one), Some(two)) = (make(&["a.example"], "ec", 30), make(&["b.example"], "rsa:2048", 3)) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let put = |name: &str, text: &str| std::fs::write(path(name), text).unwrap();
+    let openssl = |arguments: &[&str]| {
+        assert!(
+            Command::new("openssl").current_dir(directory.path()).args(arguments).output().unwrap().status.success()
+        );
+    };
+    put("cert", &one.cert);
+    put("key", &one.key);
+    put("chain", &format!("{}{}", one.cert, two.cert));
+    put("turned", &format!("{}{}", two.cert, one.cert));
+    put("other", &two.cert);
+    put("garbage", "garbage");
+    put("broken", &one.cert.replace("END", "AND"));
+    put("empty", "");
+    openssl(&["x509", "-in", "cert", "-outform", "der", "-out", "der"]);
+    openssl(&["pkey", "-in", "key", "-aes128", "-passout", "pass:x", "-out", "locked"]);
+    openssl(&["genpkey", "-algorithm", "ED448", "-out", "strange"]);
+    openssl(&["genrsa", "-traditional", "-out", "small", "1024"]);
+    std::fs::create_dir(path("directory")).unwrap();
+    let read = |cert: &str, key: &str| {
+        let files = CertificateFiles { cert: path(cert), key: path(key) };
+        Material::read(&files).and_then(|material| material.check())
+    };
+    for (cert, key) in [("cert", "key"), ("chain", "key")] {
+        assert_eq!(read(cert, key).unwrap().facts.serial, one.serial, "{cert}");
+    }
+    for (cert, key, file, reason, remedy) in [
+        ("nowhere", "key", "nowhere", "not there", "put it there"),
+        ("cert", "nowhere", "nowhere", "not there", "put it there"),
+        ("directory", "key", "directory", "not a regular file", "path of a PEM file"),
+        ("garbage", "key", "garbage", "no PEM certificate", "BEGIN CERTIFICATE"),
+        ("empty", "key", "empty", "no PEM certificate", "BEGIN CERTIFICATE"),
+        ("broken", "key", "broken", "not PEM", "again"),
+        ("der", "key", "der", "not PEM", "openssl x509 -inform der"),
+        ("key", "cert", "key", "a key in it and no certificate", "exchange"),
+        ("cert", "cert", "cert", "a certificate in it and no key", "exchange"),
+        ("cert", "garbage", "garbage", "no PEM key", "PRIVATE KEY"),
+        ("cert", "locked", "locked", "encrypted", "openssl pkey"),
+        ("cert", "strange", "strange", "of this kind", "ECDSA"),
+        ("cert", "small", "small", "of this kind", "2048"),
+        ("other", "key", "other", "its key is not the one in", "that the certificate was made for"),
+        ("turned", "key", "turned", "its key is not the one in", "must be the first"),
+    ] {
+        let error = read(cert, key).unwrap_err();
+        assert_eq!(error.file, path(file), "{error}");
+        assert!(error.reason.contains(reason) && error.remedy.contains(remedy), "{cert} {key}: {error}");
+    }
+    // What is over, and what soon will be.
+    let now = i64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
+    put("rsa", &two.key);
+    let (far, near) = (read("cert", "key").unwrap(), read("other", "rsa").unwrap());
+    assert_eq!(far.warning(now), None);
+    assert!(near.warning(now + 3600).unwrap().contains("expires in 2 days"), "{near:?}");
+    assert!(far.warning(now + 40 * 86_400 + 3600).unwrap().contains("expired 10 days ago"), "{far:?}");
+    assert!(far.warning(now - 3 * 86_400).unwrap().contains("valid from"), "{far:?}");
 }
