@@ -140,6 +140,10 @@ async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
     for listener in &public {
         tracing::info!("{} serves on {}", options.name, listener.address());
     }
+    let metrics = options.settings.metrics.as_ref().map(bind).transpose()?;
+    if let Some(listener) = &metrics {
+        tracing::info!("the metrics of {} are on {}", options.name, listener.address());
+    }
     let router = Router::new(&options.name, options.settings.clone(), &public);
     router.load_certificates(None);
     router.set_abort(Box::new(|pid| {
@@ -148,7 +152,7 @@ async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
         }
     }));
     let stop = CancellationToken::new();
-    let listeners = Listeners { public, channel: None, control: None };
+    let listeners = Listeners { public, channel: None, control: None, metrics };
     let routing = tokio::task::spawn_local(run(Rc::clone(&router), listeners, stop.clone()));
 
     let house = Rc::new(House {
@@ -181,7 +185,7 @@ async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
     if let Ok(Err(error)) = routing.await {
         return Err(error.into());
     }
-    remove_paths(&house.options.listen);
+    remove_paths(house.options.listen.iter().chain(&house.options.settings.metrics));
     last?;
     let asked = house.stop.is_cancelled();
     Ok(if failed && !asked { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -448,7 +452,7 @@ fn bind_path(path: &Path) -> io::Result<Listener> {
     UnixListener::bind(path).map(Listener::Unix)
 }
 
-fn remove_paths(listen: &[Listen]) {
+fn remove_paths<'a>(listen: impl Iterator<Item = &'a Listen>) {
     for listen in listen {
         if let Listen::Path(path) = listen
             && let Err(error) = std::fs::remove_file(path)

@@ -73,7 +73,7 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
         top.take("environment_files").map(|item| read_environment_files(&item, directory.as_deref(), problems));
     let (environment, profile, profiles) = read_environment(&mut top, problems);
     let drain = top.take("drain").and_then(|item| item.read(problems, value::read_span));
-    let (mut settings, ready_timeout) = read_router(&mut top, problems);
+    let (mut settings, ready_timeout) = read_router(&mut top, &listen, problems);
     if let (Protocol::Tcp, false, Some(item)) = (settings.protocol, options.0.is_empty(), &listen_item) {
         problems.error(
             item.span.clone(),
@@ -255,13 +255,12 @@ fn read_start(item: &Item<'_>, problems: &mut Problems) -> Option<Start> {
 }
 
 /// `[router]`, `[ready]` and `[health]`; the time until a worker is ready is systemd's to hold.
-fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings, Duration) {
+fn read_router(top: &mut Table<'_>, listen: &[Listen], problems: &mut Problems) -> (RouterSettings, Duration) {
     let mut settings = RouterSettings::default();
     let mut table = top.take_table("router", problems);
     let mut ready = top.take_table("ready", problems);
     let mut health = top.take_table("health", problems);
-    let mut grace = None;
-    let mut sticky = None;
+    let (mut grace, mut metrics, mut sticky) = (None, None, None);
     for field in &FIELDS {
         let item = match field.table {
             router::Table::Router => table.take(field.key),
@@ -272,6 +271,9 @@ fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings,
         };
         let Some(item) = item else { continue };
         read_field(&item, field, &mut settings, problems);
+        if field.key == "metrics" {
+            metrics = Some(item.clone());
+        }
         if field.key == "ready_grace" {
             grace = Some(item);
         } else if field.key == "sticky" {
@@ -280,6 +282,15 @@ fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings,
     }
     if let Some(item) = sticky {
         check_sticky(&item, &settings, problems);
+    }
+    if let (Some(item), Some(address)) = (metrics, &settings.metrics)
+        && let Some(other) = listen.iter().find(|other| address.overlaps(other))
+    {
+        problems.error(
+            item.span,
+            format!("router.metrics: clients come in at `{other}`"),
+            "give the metrics an address of their own",
+        );
     }
     let timeout = ready.take("timeout").and_then(|item| item.read(problems, value::positive_span));
     let timeout = timeout.unwrap_or(Duration::from_secs(60));
@@ -302,6 +313,12 @@ fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings,
 
 /// One setting; a list is read element by element, so that each mistake has its place, and then as a whole.
 fn read_field(item: &Item<'_>, field: &router::Field, settings: &mut RouterSettings, problems: &mut Problems) {
+    if field.key == "access_log" {
+        if let Some(text) = item.scalar(["false", "true"], problems) {
+            item.check(problems, field.read(settings, &text.text));
+        }
+        return;
+    }
     let one: fn(&str) -> Result<String, Wrong> = match field.key {
         "trusted_proxies" => |text| Networks::read(text).map(|networks| networks.to_string()),
         "sticky" => |text| Sticky::read(text).map(|sticky| sticky.to_string()),

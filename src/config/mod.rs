@@ -89,6 +89,13 @@ pub struct App {
     pub socket: Vec<(String, String)>,
 }
 
+impl App {
+    /// All that its sockets are bound to, those of its own directory apart.
+    pub fn addresses(&self) -> impl Iterator<Item = &Listen> {
+        self.listen.iter().chain(&self.router.metrics)
+    }
+}
+
 /// `workers = 4 | "max" | "max-1"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workers {

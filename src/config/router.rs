@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::listen::ListenOptions;
 use super::networks::Networks;
 use super::sticky::{Sticky, read_cookie_name};
-use super::value::{self, Wrong};
+use super::value::{self, Listen, Wrong};
 
 /// What `[router]`, `[ready]` and `[health]` say, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +55,17 @@ pub struct RouterSettings {
     pub ready_http: String,
     /// Addresses with TLS or the PROXY protocol.
     pub listen: ListenOptions,
+    /// Between two pieces of the body of a request that is routed here.
+    pub body_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub send_timeout: Duration,
+    /// From a whole request to the head of its worker's answer.
+    pub answer_timeout: Duration,
+    /// Connections of one client's address that this process holds; `usize::MAX`: any number.
+    pub address_limit: usize,
+    pub access_log: bool,
+    /// Where the metrics are served, beside the control socket. (The router gets that socket ready-made.)
+    pub metrics: Option<Listen>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +136,14 @@ impl Default for RouterSettings {
             key_timeout: Duration::from_secs(3600),
             ready_http: String::new(),
             listen: ListenOptions::default(),
+            // As nginx has it.
+            body_timeout: Duration::from_secs(60),
+            send_timeout: Duration::from_secs(60),
+            // A long poll, an export: how long an answer may take is the app's own business.
+            answer_timeout: FOREVER,
+            address_limit: usize::MAX,
+            access_log: false,
+            metrics: None,
         }
     }
 }
@@ -175,7 +194,7 @@ impl Field {
 }
 
 /// Every setting of the router.
-pub const FIELDS: [Field; 22] = [
+pub const FIELDS: [Field; 28] = [
     Field {
         key: "workers",
         table: Table::Top,
@@ -314,6 +333,42 @@ pub const FIELDS: [Field; 22] = [
         read: |settings, text| put(&mut settings.listen, ListenOptions::read(text)),
         write: |settings| settings.listen.to_string(),
     },
+    Field {
+        key: "body_timeout",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.body_timeout, span(text, Duration::from_millis(1))),
+        write: |settings| write_span(settings.body_timeout),
+    },
+    Field {
+        key: "send_timeout",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.send_timeout, span(text, Duration::from_millis(1))),
+        write: |settings| write_span(settings.send_timeout),
+    },
+    Field {
+        key: "answer_timeout",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.answer_timeout, span(text, Duration::from_millis(1))),
+        write: |settings| write_span(settings.answer_timeout),
+    },
+    Field {
+        key: "address_limit",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.address_limit, limit(text, 60_000)),
+        write: |settings| write_limit(settings.address_limit),
+    },
+    Field {
+        key: "access_log",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.access_log, choice(text, &TRUTHS)),
+        write: |settings| name_of(settings.access_log, &TRUTHS),
+    },
+    Field {
+        key: "metrics",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.metrics, Listen::read(text).map(Some)),
+        write: |settings| settings.metrics.as_ref().map_or_else(String::new, Listen::to_string),
+    },
 ];
 
 const BALANCES: [(&str, Balance); 3] =
@@ -328,6 +383,8 @@ const READY_ONS: [(&str, ReadyOn); 4] = [
 ];
 const SERIALIZATIONS: [(&str, Serialization); 2] =
     [("json", Serialization::Json), ("advanced", Serialization::Advanced)];
+
+const TRUTHS: [(&str, bool); 2] = [("false", false), ("true", true)];
 
 fn put<T>(place: &mut T, value: Result<T, Wrong>) -> Result<(), Wrong> {
     *place = value?;
@@ -357,6 +414,15 @@ fn bounded(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
     }
 }
 
+/// A number from 1, or none.
+fn limit(text: &str, most: usize) -> Result<usize, Wrong> {
+    if text == "infinity" { Ok(usize::MAX) } else { bounded(text, 1, most) }
+}
+
+fn write_limit(limit: usize) -> String {
+    if limit == usize::MAX { "infinity".to_owned() } else { limit.to_string() }
+}
+
 fn size(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
     let bytes = value::read_size(text)?;
     match usize::try_from(bytes) {
@@ -378,9 +444,13 @@ fn size(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
 
 /// A request's target in origin form; or nothing.
 fn path(text: &str) -> Result<String, Wrong> {
-    let fits = text.is_empty() || (text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'));
+    let fits =
+        text.is_empty() || (text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'));
     if !fits || text.len() > 1000 {
-        return Err(Wrong::new(format!("`{text}` is not a path that can be asked for"), "write one such as \"/health\""));
+        return Err(Wrong::new(
+            format!("`{text}` is not a path that can be asked for"),
+            "write one such as \"/health\"",
+        ));
     }
     Ok(text.to_owned())
 }
@@ -463,9 +533,15 @@ mod tests {
             prop::sample::select(vec!["none", "engine.io", "cookie", "engine.io,header:a,query:B,address"]),
             prop::option::of("[a-z_-]{1,9}"),
             "(/[!-\"$-~]{0,12})?",
+            (
+                any::<bool>(),
+                prop::option::of(prop::sample::select(vec!["9100", "127.0.0.1:9100", "[::1]:9100", "/run/x.sock"])),
+                prop_oneof![1..=60_000usize, Just(usize::MAX)],
+            ),
         );
         let sizes = (1024..=1usize << 20, 1..=60_000usize, 65_536..usize::MAX, 65_536..=u32::MAX as usize);
-        let times = (spans(1000), spans(0), spans(0), spans(0), spans(1_000_000), spans(1_000_000), spans(1_000_000));
+        let limits = (spans(1000), spans(1000), spans(1000), spans(1_000_000));
+        let times = (spans(1000), spans(0), spans(0), spans(0), spans(1_000_000), spans(1_000_000), limits);
         (1..u32::MAX, choices, sizes, times).prop_map(|(workers, choices, sizes, times)| RouterSettings {
             workers,
             balance: choices.0,
@@ -487,8 +563,14 @@ mod tests {
             keepalive_timeout: times.5,
             sticky: Sticky::read(choices.6).unwrap(),
             cookie: choices.7,
-            key_timeout: times.6,
+            key_timeout: times.6.3,
             listen: ListenOptions::default(),
+            body_timeout: times.6.0,
+            send_timeout: times.6.1,
+            answer_timeout: times.6.2,
+            access_log: choices.9.0,
+            metrics: choices.9.1.map(|text| Listen::read(text).unwrap()),
+            address_limit: choices.9.2,
         })
     }
 

@@ -54,6 +54,12 @@ impl Control {
         serde_json::from_slice(&body).map_err(|error| ControlError::Answer(error.to_string()))
     }
 
+    /// Prometheus' text format.
+    pub async fn metrics(&self) -> Result<String, ControlError> {
+        let body = self.exchange(Method::GET, "/metrics").await?;
+        String::from_utf8(body.into()).map_err(|error| ControlError::Answer(error.to_string()))
+    }
+
     /// The app is being stopped: the router, if it is this process, takes no new workers from now on.
     pub async fn stopping(&self, router: u32) -> Result<(), ControlError> {
         self.exchange(Method::POST, &format!("/v1/stopping/{router}")).await.map(drop)

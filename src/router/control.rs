@@ -3,6 +3,7 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `GET /v1/status` | 200, [`Status`] |
+//! | `GET /metrics` | 200, Prometheus' text format |
 //! | `POST /v1/workers/SLOT/drain` | 204, or 404: no worker in that slot |
 //! | `POST /v1/wanted/WORKERS` | 204: so many workers are wanted |
 //! | `POST /v1/rollout/begin/WORKERS` | 204: the workers there are now are old; so many are wanted |
@@ -14,11 +15,11 @@
 //!
 //! systemd made the socket with mode 0600: who can connect may ask.
 
-use super::Router;
 use super::certificates::Material;
 use super::doors::CertificateStatus;
 use super::record::End;
 use super::table::Rank;
+use super::{Router, metrics};
 use crate::wire::hello::WireEncoding;
 use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -46,6 +47,9 @@ pub struct Status {
     /// The addresses where clients come in, as the kernel names them: `[::]:8080`, or a path.
     #[serde(default)]
     pub listening: Vec<String>,
+    /// Where the metrics are, if anywhere.
+    #[serde(default)]
+    pub metrics: Option<String>,
     pub sessions: usize,
     /// Connections that wait for their head, a worker or its acknowledgement.
     pub waiting: usize,
@@ -113,19 +117,19 @@ impl Router {
         let table = self.table.borrow();
         let links = self.links.borrow();
         let workers = table.workers().map(|worker| WorkerStatus {
-                slot: worker.slot.clone(),
-                id: worker.id,
-                index: worker.index,
-                pid: worker.pid,
-                state: worker.phase.as_str().to_owned(),
-                trial: worker.rank == Rank::Trial,
-                sessions: worker.sessions.len(),
-                pending: worker.pending,
-                handed: worker.handed,
-                in_flight: worker.in_flight,
-                tunnels: worker.tunnels,
-                encoding: links.get(&worker.id).map(|link| link.encoding.into()),
-                since: worker.since,
+            slot: worker.slot.clone(),
+            id: worker.id,
+            index: worker.index,
+            pid: worker.pid,
+            state: worker.phase.as_str().to_owned(),
+            trial: worker.rank == Rank::Trial,
+            sessions: worker.sessions.len(),
+            pending: worker.pending,
+            handed: worker.handed,
+            in_flight: worker.in_flight,
+            tunnels: worker.tunnels,
+            encoding: links.get(&worker.id).map(|link| link.encoding.into()),
+            since: worker.since,
         });
         Status {
             app: self.app.clone(),
@@ -133,6 +137,7 @@ impl Router {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             workers_wanted: self.wanted.get(),
             listening: self.public.iter().map(ToString::to_string).collect(),
+            metrics: self.metrics.address(),
             sessions: table.sessions(),
             waiting: self.waiting.get(),
             connections: self.handed.get(),
@@ -182,11 +187,12 @@ fn answer(router: &Router, request: &Request<Incoming>) -> Response<Full<Bytes>>
     let drained = path.strip_prefix("/v1/workers/").and_then(|rest| rest.strip_suffix("/drain"));
     match (request.method(), path, drained) {
         (&Method::GET, "/v1/status", _) => json(&router.status()),
+        (&Method::GET, "/metrics", _) => metrics::page(router),
         (&Method::POST, _, Some(slot)) => match router.drain(slot) {
             Some(_) => empty(StatusCode::NO_CONTENT),
             None => empty(StatusCode::NOT_FOUND),
         },
-        (_, "/v1/status", _) | (_, _, Some(_)) => empty(StatusCode::METHOD_NOT_ALLOWED),
+        (_, "/v1/status" | "/metrics", _) | (_, _, Some(_)) => empty(StatusCode::METHOD_NOT_ALLOWED),
         (&Method::POST, ..) => empty(rollout(router, path)),
         _ => empty(StatusCode::NOT_FOUND),
     }

@@ -1,11 +1,12 @@
 //! One client's connection, from accept to the worker that takes it.
 
 use super::link::{Client, Outcome};
+use super::metrics::{Again, Closing};
 use super::peek::{self, Sight};
 use super::refuse::{Refusal, refuse};
 use super::search::{Search, Way, way};
 use super::table::WorkerId;
-use super::{Router, outside, proxy};
+use super::{Router, access, addresses, outside, proxy};
 use crate::config::router::Protocol;
 use crate::system::activation::Address;
 use crate::system::stream;
@@ -37,11 +38,19 @@ enum Fate {
 
 /// Begins to serve one connection, to its end or handover. `client` is non-blocking; `address` is where it was accepted.
 pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) {
-    if let Some(door) = router.doors.at(&address) {
-        return proxy::enter(router, client, address, Rc::clone(door));
-    }
     let router = Rc::clone(router);
-    let client = Rc::new(Client::new(client));
+    router.metrics.accepted.count();
+    let client = Client::new(client);
+    let door = router.doors.at(&address).cloned();
+    if let Err(crowd) = addresses::enter(&router, &client) {
+        // Inside of TLS nobody would understand what we say.
+        let crowd = if door.as_ref().is_some_and(|door| door.has_tls()) { addresses::Crowd::Twice } else { crowd };
+        return addresses::turn_away(&router, client, crowd);
+    }
+    if let Some(door) = door {
+        return proxy::enter(&router, client, address, door);
+    }
+    let client = Rc::new(client);
     let number = router.arrivals.get() + 1;
     router.arrivals.set(number);
     router.clients.borrow_mut().insert(number, Rc::clone(&client));
@@ -54,6 +63,7 @@ pub(crate) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>) 
             Ok(Fate::Joined(id, worker)) => Box::pin(proxy::pass(&router, id, client, worker)).await,
             Err(refusal) => {
                 router.count_refusal(refusal);
+                router.log_refused(&client.socket, refusal);
                 tracing::debug!(%address, reason = refusal.reason(), "refused a connection");
                 refuse(Rc::clone(&client.socket), refusal).await;
             }
@@ -81,6 +91,7 @@ async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) 
         return Ok(Fate::Shared(peer));
     }
     let mut search = Search::new(router, request.session, address);
+    let asked = router.access.is_on().then(|| access::sight(&client.socket));
     loop {
         let id = search.choose(router).await?;
         let manner = match way(router, id, address, request.tls) {
@@ -102,25 +113,30 @@ async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) 
             continue;
         };
         let new = search.session.is_none();
-        let first = router.table.borrow_mut().handing(id, new, router.now());
+        let begun = router.now();
+        let first = router.table.borrow_mut().handing(id, new, begun);
         let outcome = link.hand(Rc::clone(client), &manner);
         if first {
             router.remember(id);
         }
         let outcome = outcome.await;
         router.table.borrow_mut().handed(id, outcome == Ok(Outcome::Taken));
+        router.count_handover(id, outcome.as_ref().ok().map(|it| *it == Outcome::Taken), begun);
         match outcome {
             Ok(Outcome::Taken) => {
+                router.log_handed(asked.as_ref(), id);
                 router.handed.set(router.handed.get() + 1);
                 router.drained.notify_waiters();
                 return Ok(Fate::Settled);
             }
             Ok(Outcome::Refused) => {
+                router.metrics.again(Again::Refused);
                 client.sent.set(false);
                 search.tried.push(id);
             }
             // The channel ended. What the worker has read from the socket is lost with it; unread, another can serve it.
             Err(_) if peek::unread(&client.socket) || matches!(router.settings.protocol, Protocol::Tcp) => {
+                router.metrics.again(Again::Gone);
                 client.sent.set(false);
                 search.tried.push(id);
             }
@@ -138,10 +154,12 @@ async fn read_request(router: &Rc<Router>, client: &Rc<OwnedFd>) -> Result<Optio
     let sight = tokio::select! {
         sight = peek::sight(client, router.settings.head_limit, &router.stick.wanted, &begun) => sight,
         () = tokio::time::sleep(router.settings.head_timeout) => {
-            return if begun.get() { Err(Refusal::HeadTimeout) } else { Ok(None) };
+            return if begun.get() { Err(Refusal::HeadTimeout) } else { Ok(router.closes(Closing::Silent)) };
         }
         // Others wait who have something to say.
-        _ = evicted => return if begun.get() { Err(Refusal::HeadTimeout) } else { Ok(None) },
+        _ = evicted => {
+            return if begun.get() { Err(Refusal::HeadTimeout) } else { Ok(router.closes(Closing::Evicted)) };
+        }
     };
     drop(silent);
     match sight {

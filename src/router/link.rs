@@ -21,6 +21,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
 
+use super::addresses::Held;
 use super::memory::Memory;
 use super::table::WorkerId;
 
@@ -40,11 +41,13 @@ pub(crate) struct Client {
     pub(crate) socket: Rc<OwnedFd>,
     /// It is in a worker's channel: another process must not serve it as well.
     pub(crate) sent: Cell<bool>,
+    /// Its place among the connections of its address.
+    pub(crate) held: RefCell<Option<Rc<Held>>>,
 }
 
 impl Client {
     pub(crate) fn new(socket: OwnedFd) -> Self {
-        Self { socket: Rc::new(socket), sent: Cell::new(false) }
+        Self { socket: Rc::new(socket), sent: Cell::new(false), held: RefCell::default() }
     }
 }
 
@@ -260,6 +263,11 @@ impl Link {
     /// Queues one of our own messages.
     pub(crate) fn send(&self, message: &ToWorker<'_>) {
         self.push(Parcel::Plain(encode(self.encoding, message)));
+    }
+
+    /// What is queued for the worker, bytes.
+    pub(crate) fn queued(&self) -> usize {
+        self.outbox.borrow().bytes
     }
 
     /// Queues a frame that is in this link's encoding already. `false`: the worker does not keep up; its queue is full.

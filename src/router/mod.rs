@@ -3,12 +3,14 @@
 //!
 //! One thread, one runtime: [`table`] and [`balance`] decide, [`link`] is a worker's channel, [`peek`] and [`handover`] a
 //! client's connection, `proxy` one that is routed request by request, `sticky` what makes a client come back, [`record`]
-//! and `memory` what survives this process, [`refuse`] what the router says itself, `doors` addresses with TLS or the PROXY
-//! protocol and [`certificates`] what TLS is served with, [`meet`] how a worker comes in, [`ends`] how it ended, [`control`]
-//! what the
+//! and `memory` what survives this process, [`refuse`] what the router says itself, [`tally`] and `metrics` what it counts,
+//! `access` its log, `addresses` who has how many connections, `doors` addresses with TLS or the PROXY protocol and
+//! [`certificates`] what TLS is served with, [`meet`] how a worker comes in, [`ends`] how it ended, [`control`] what the
 //! operator asks. [`Router`] ties them together; [`run`] is the loop, `service` its
 //! place in systemd.
 
+mod access;
+mod addresses;
 pub mod balance;
 pub mod certificates;
 pub mod client;
@@ -20,6 +22,7 @@ pub mod health;
 mod link;
 mod meet;
 mod memory;
+mod metrics;
 mod outside;
 mod peek;
 mod proxy;
@@ -33,6 +36,7 @@ mod server;
 mod service;
 mod sticky;
 pub mod table;
+pub mod tally;
 
 use crate::config::router::RouterSettings;
 use crate::relay::hub::{Hub, Notice};
@@ -92,6 +96,9 @@ pub struct Router {
     proxy: proxy::Proxy,
     stick: sticky::Stick,
     doors: doors::Doors,
+    metrics: metrics::Metrics,
+    access: access::Log,
+    addresses: addresses::Addresses,
     /// Connections that are being served, in the order of their arrival.
     clients: RefCell<BTreeMap<u64, Rc<Client>>>,
     silent: RefCell<BTreeMap<u64, oneshot::Sender<()>>>,
@@ -126,7 +133,7 @@ impl Router {
         let stick = sticky::Stick::new(app, &settings);
         let mut table = Table::default();
         table.set_wanted(wanted);
-        Rc::new(Self {
+        let router = Self {
             app: app.to_owned(),
             doors: doors::Doors::new(&settings.listen),
             settings,
@@ -143,6 +150,9 @@ impl Router {
             waiting: Cell::new(0),
             proxy: proxy::Proxy::default(),
             stick,
+            metrics: metrics::Metrics::default(),
+            access: access::Log::default(),
+            addresses: addresses::Addresses::default(),
             clients: RefCell::default(),
             silent: RefCell::default(),
             arrivals: Cell::new(0),
@@ -156,7 +166,9 @@ impl Router {
             wanted: Cell::new(wanted),
             rolling: watch::Sender::new(false),
             stopping: CancellationToken::new(),
-        })
+        };
+        router.open_access_log();
+        Rc::new(router)
     }
 
     /// Lets a worker in: from now on `stream` is its channel. Says its number.
@@ -341,6 +353,7 @@ impl Router {
                 if let Some(news) = news {
                     self.note(&recover::node_record(id, &envelope, news));
                 }
+                self.count_packet(id, true, frame.bytes.len());
                 // A packet that a killed router had read is lost rather than relayed twice; what it told is not.
                 link.consume();
                 let targets = self.hub.borrow().targets(id, &envelope);
@@ -363,6 +376,7 @@ impl Router {
         let Some(link) = self.link(target) else {
             return;
         };
+        self.count_packet(target, false, frame.len());
         if !link.forward(frame) {
             let table = self.table.borrow();
             let slot = table.worker(target).map_or("?", |worker| worker.slot.as_str());
@@ -562,8 +576,9 @@ impl Router {
         self.silent.borrow_mut().pop_first().is_some_and(|(_, evict)| evict.send(()).is_ok())
     }
 
-    fn count_refusal(&self, _refusal: Refusal) {
+    fn count_refusal(&self, refusal: Refusal) {
         self.refused.set(self.refused.get() + 1);
+        self.metrics.refused(refusal);
     }
 
     fn now(&self) -> Duration {

@@ -47,6 +47,7 @@ impl<'a> Search<'a> {
         let registered = matches!(self.session, Some(Key::Session(_)));
         let mut registration = registered.then(|| Instant::now() + self.session_wait);
         let mut looked = false;
+        let mut unknown = None;
         loop {
             let changed = router.changed.notified();
             tokio::pin!(changed);
@@ -58,6 +59,9 @@ impl<'a> Search<'a> {
             let mut again = false;
             let until = match router.choose(known, &self.tried, self.address) {
                 Choice::Worker(id) => {
+                    if let Some(since) = unknown {
+                        router.metrics.waited(now - since, known.is_some());
+                    }
                     if let Some(Key::Kept(key)) = &self.session {
                         // Before anybody else comes with it.
                         router.bind(key, id, Source::Request);
@@ -65,6 +69,7 @@ impl<'a> Search<'a> {
                     return Ok(id);
                 }
                 Choice::UnknownSession if !looked => {
+                    unknown = Some(now);
                     // The worker answers its client first and tells us then; its word may be waiting in the channel.
                     looked = true;
                     router.drain_channels();

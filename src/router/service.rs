@@ -42,7 +42,12 @@ pub fn main(app: &str, settings: RouterSettings, manager: Manager) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let listeners = Listeners { public: sockets.public, channel: sockets.channel, control: sockets.control };
+    let listeners = Listeners {
+        public: sockets.public,
+        channel: sockets.channel,
+        control: sockets.control,
+        metrics: sockets.metrics,
+    };
     let legacy = Legacy::sort(sockets.stored);
     match LocalSet::new().block_on(&runtime, serve((app, manager), settings, listeners, legacy)) {
         Ok(()) => ExitCode::SUCCESS,

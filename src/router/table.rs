@@ -9,11 +9,13 @@ pub use rollout::Rank;
 
 use super::balance::{self, Load};
 use super::record::WorkerRecord;
+use super::tally::Tally;
 use crate::config::router::{Balance, ReadyOn};
 use crate::wire::cluster::Query;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 pub use crate::relay::hub::WorkerId;
@@ -100,6 +102,8 @@ pub struct Worker {
     pub place: Option<Place>,
     /// Connections that have switched protocols and pass through the router.
     pub tunnels: usize,
+    /// Its slot's.
+    pub tally: Rc<Tally>,
 }
 
 impl Worker {
@@ -158,6 +162,8 @@ pub struct Table {
     wanted: u32,
     /// Slot → index, for workers that replace others.
     promised: HashMap<String, u32>,
+    /// By slot.
+    tallies: BTreeMap<String, Rc<Tally>>,
 }
 
 impl Table {
@@ -197,7 +203,9 @@ impl Table {
             ordered: false,
             place: None,
             tunnels: 0,
+            tally: Rc::clone(self.tallies.entry(slot.to_owned()).or_default()),
         };
+        worker.tally.attached.count();
         self.workers.entry(id).or_insert(worker)
     }
 
@@ -283,6 +291,11 @@ impl Table {
 
     pub fn count(&self, phase: Phase) -> usize {
         self.workers.values().filter(|worker| worker.phase == phase).count()
+    }
+
+    /// What the workers of each slot have done.
+    pub fn tallies(&self) -> impl Iterator<Item = (&str, &Tally)> {
+        self.tallies.iter().map(|(slot, tally)| (slot.as_str(), &**tally))
     }
 
     /// Sessions and other keys.

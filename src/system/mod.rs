@@ -17,6 +17,7 @@ pub mod place;
 pub mod process;
 pub mod scm;
 pub mod shared;
+pub mod sink;
 pub mod sock;
 pub mod stream;
 pub mod version;

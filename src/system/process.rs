@@ -21,6 +21,35 @@ pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// What this process uses.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    pub processor: std::time::Duration,
+    /// Bytes.
+    pub resident: u64,
+    /// How many are open.
+    pub descriptors: u64,
+}
+
+/// Asks the kernel what this process uses (proc_pid_status(5), getrusage(2)).
+pub fn usage() -> io::Result<Usage> {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let times = getrusage(UsageWho::RUSAGE_SELF)?;
+    let micros = [times.user_time(), times.system_time()].map(|time| time.tv_sec() * 1_000_000 + time.tv_usec());
+    let processor = std::time::Duration::from_micros(u64::try_from(micros.iter().sum::<i64>()).unwrap_or(0));
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let resident =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let resident = 1024 * resident.unwrap_or(0);
+    // Since Linux 6.2 the directory's size is the number; before, it is 0.
+    let descriptors = match std::fs::metadata("/proc/self/fd")?.len() {
+        // Its own among them.
+        0 => (std::fs::read_dir("/proc/self/fd")?.count() as u64).saturating_sub(1),
+        count => count,
+    };
+    Ok(Usage { processor, resident, descriptors })
+}
+
 /// The words that a process was started with. `None`: it is gone, or hidden.
 pub fn command_line(pid: u32) -> Option<Vec<String>> {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -61,6 +90,13 @@ pub fn either_readable(first: &impl AsFd, second: Option<BorrowedFd<'_>>) -> io:
 /// Waits until there is something to read, at most `within`; says whether there is.
 pub fn readable_within(descriptor: &impl AsFd, within: std::time::Duration) -> io::Result<bool> {
     let mut waiting = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
+    Ok(poll(&mut waiting, timeout)? > 0)
+}
+
+/// Waits until it can be written to, at most `within`; says whether it can. A pipe then takes PIPE_BUF bytes at once.
+pub fn writable_within(descriptor: &impl AsFd, within: std::time::Duration) -> io::Result<bool> {
+    let mut waiting = [PollFd::new(descriptor.as_fd(), PollFlags::POLLOUT)];
     let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
     Ok(poll(&mut waiting, timeout)? > 0)
 }

@@ -55,6 +55,34 @@ impl Stream {
         }
     }
 
+    /// What was sent and the other end has not acknowledged (at a Unix socket: not read), bytes.
+    pub fn unsent(&self) -> io::Result<usize> {
+        let mut count: libc::c_int = 0;
+        // SAFETY: the call writes one int, which lives until it returns.
+        Errno::result(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) })?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    /// When it closes, what was sent and not acknowledged is thrown away.
+    pub fn reset_on_close(&self) -> io::Result<()> {
+        setsockopt(self.0.get_ref(), sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
+        Ok(())
+    }
+
+    /// Asks a silent peer whether it is there: after so many seconds, then so often, and so many times in vain (tcp(7)).
+    /// Nothing at a Unix socket, where that is known.
+    pub fn keep_alive(&self, (idle, interval, probes): (u32, u32, u32)) -> io::Result<()> {
+        let socket = self.0.get_ref();
+        setsockopt(socket, sockopt::KeepAlive, &true)?;
+        let set = setsockopt(socket, sockopt::TcpKeepIdle, &idle)
+            .and_then(|()| setsockopt(socket, sockopt::TcpKeepInterval, &interval))
+            .and_then(|()| setsockopt(socket, sockopt::TcpKeepCount, &probes));
+        match set {
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOPROTOOPT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn poll_send(&self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.0.poll_write_ready(cx))?;
@@ -82,6 +110,11 @@ impl AsFd for Stream {
 }
 
 impl Glance {
+    /// The stream, if it is still open.
+    pub fn upgrade(&self) -> Option<Stream> {
+        self.0.upgrade().map(Stream)
+    }
+
     /// Whether the socket is open and its peer has neither said anything nor left.
     pub fn is_quiet(&self) -> bool {
         let Some(stream) = self.0.upgrade() else { return false };

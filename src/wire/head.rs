@@ -79,7 +79,7 @@ fn parse<'a>(text: &'a [u8], start: usize, wanted: &[String], fields: &mut [http
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Some(Peeked::Partial),
         Err(httparse::Error::TooManyHeaders) => return None,
-        Err(error) => return Some(Peeked::Bad(reason(error))),
+        Err(error) => return Some(Peeked::Bad(reason(error, text))),
     };
     let fields = || request.headers.iter();
     let forwarded = |field: &httparse::Header<'_>| {
@@ -102,8 +102,17 @@ fn parse<'a>(text: &'a [u8], start: usize, wanted: &[String], fields: &mut [http
     }))
 }
 
-fn reason(error: httparse::Error) -> &'static str {
+fn reason(error: httparse::Error, text: &[u8]) -> &'static str {
+    // Of what the parser stops at, this is worth a name of its own.
+    let end = text.windows(4).position(|four| four == b"\r\n\r\n").map_or(text.len(), |at| at + 4);
+    let head = &text[..end];
     match error {
+        _ if head.contains(&0) => "a NUL byte",
+        httparse::Error::HeaderName | httparse::Error::HeaderValue
+            if head.windows(2).any(|two| two == b"\n " || two == b"\n\t") =>
+        {
+            "a folded header line"
+        }
         httparse::Error::HeaderName => "a bad header name",
         httparse::Error::HeaderValue => "a bad header value",
         httparse::Error::NewLine => "a bad end of line",
@@ -117,6 +126,7 @@ fn reason(error: httparse::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::shape;
     use proptest::prelude::*;
 
     const POLLING: &[u8] = b"GET /socket.io/?EIO=4&transport=polling&sid=abc HTTP/1.1\r\nHost: a\r\nVia: 1.1 b\r\n\r\n";
@@ -199,7 +209,17 @@ mod tests {
             b"GET / HTTP/1.1\r\na: b\rc",
             b"abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz",
         ] {
-            assert!(matches!(peek(bytes), Peeked::Bad(_)), "{}", bytes.escape_ascii());
+            let Peeked::Bad(reason) = peek(bytes) else { panic!("{}", bytes.escape_ascii()) };
+            assert_ne!(shape::of(reason), shape::COUNT - 1, "{reason} is counted nowhere");
+        }
+    }
+
+    #[test]
+    fn some_mistakes_have_names() {
+        for (field, reason) in
+            [("a: b\0c", "a NUL byte"), ("a: b\r\n c: d", "a folded header line"), ("a : b", "a bad header name")]
+        {
+            assert_eq!(peek(format!("GET / HTTP/1.1\r\n{field}\r\n\r\n \0").as_bytes()), Peeked::Bad(reason));
         }
     }
 

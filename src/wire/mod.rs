@@ -7,6 +7,7 @@
 //! [`proxy_protocol`] is what a TCP proxy puts before a connection, [`certificate`] what a certificate says of itself, and
 //! [`hello`] how a worker and the router meet.
 
+pub mod access;
 pub mod adapter;
 pub mod certificate;
 pub mod channel;
@@ -19,6 +20,7 @@ pub mod hello;
 pub mod json;
 pub mod message;
 pub mod proxy_protocol;
+pub mod shape;
 pub mod sticky;
 pub mod strict;
 pub mod v8;

@@ -2,14 +2,17 @@
 
 use super::exchange::answer;
 use super::gate::{Gate, Guarded};
+use super::limits::Limits;
 use super::transport::Transport;
 use super::upstream::{BUFFER, FIELDS};
 use super::{Peer, Proxy};
 use crate::router::Router;
+use crate::router::addresses::Held;
 use crate::router::link::Client;
+use crate::router::metrics::Closing;
 use crate::router::refuse::{Refusal, refuse};
 use crate::system::activation::Address;
-use crate::system::stream::Stream;
+use crate::system::stream::{Glance, Stream};
 use crate::wire::strict::Place;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,6 +24,10 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+/// When a client that says nothing is asked whether it is there, how often after that, and how many times in vain: one
+/// whose machine or network is gone would hold a tunnel for ever.
+const KEEP_ALIVE: (u32, u32, u32) = (60, 15, 4);
+
 /// What a connection's requests share.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -29,10 +36,16 @@ pub(super) struct Conn {
     pub(super) address: Rc<Address>,
     pub(super) peer: Peer,
     pub(super) gate: Gate,
+    pub(super) stream: Glance,
     /// Requests that were read, and whose answers are not over.
     pub(super) in_flight: Cell<usize>,
     pub(super) idle_since: Cell<Instant>,
     evict: Notify,
+    pub(super) limits: Limits,
+    /// Its place among the connections of its address, which a tunnel keeps.
+    pub(super) held: Option<Rc<Held>>,
+    /// What was wrong with its requests is counted.
+    told: Cell<bool>,
 }
 
 /// Why a connection is to end.
@@ -48,30 +61,37 @@ enum End {
 pub(in crate::router) async fn serve(router: Rc<Router>, client: Rc<Client>, address: Rc<Address>, peer: Peer) {
     router.sweep();
     let served = async {
+        let held = client.held.take();
         let stream = Stream::new(socket_of(client)?)?;
-        serve_over(&router, Transport::Plain(stream), address, peer).await
+        serve_over(&router, Transport::Plain(stream), address, peer, held).await
     };
     if let Err(error) = served.await {
         tracing::debug!(APP = router.app, %error, "cannot serve a connection");
     }
 }
 
-/// The same where something came before the first request.
+/// The same where something came before the first request. `held`: its place among those of its address.
 pub(super) async fn serve_over(
     router: &Rc<Router>,
     transport: Transport,
     address: Rc<Address>,
     peer: Peer,
+    held: Option<Rc<Held>>,
 ) -> io::Result<()> {
+    transport.raw().keep_alive(KEEP_ALIVE)?;
     let (guarded, gate) = Guarded::new(transport.clone());
     let conn = Rc::new(Conn {
         router: Rc::clone(router),
         address,
         peer,
         gate,
+        stream: transport.raw().glance(),
         in_flight: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
         evict: Notify::new(),
+        limits: Limits::default(),
+        held,
+        told: Cell::new(false),
     });
     let _entry = Entry::enter(router, &conn);
     let serving = Rc::clone(&conn);
@@ -91,9 +111,7 @@ pub(super) async fn serve_over(
         tokio::select! {
             result = connection.as_mut() => {
                 if let Err(error) = result {
-                    if error.is_parse() {
-                        router.count_refusal(Refusal::Malformed("no request"));
-                    }
+                    conn.count_wrong(&error);
                     tracing::debug!(APP = router.app, %error, wrong = conn.gate.wrong(), "a connection ended early");
                 }
                 return Ok(());
@@ -105,6 +123,12 @@ pub(super) async fn serve_over(
                 }
                 End::HeadTimeout => break,
             },
+            // Also when it is to end: it cannot before all has gone out.
+            () = conn.until_stalled() => {
+                router.metrics.closed(Closing::SlowReader);
+                // What the kernel has for it goes as well.
+                return transport.raw().reset_on_close();
+            }
         }
     }
     drop(connection);
@@ -113,6 +137,7 @@ pub(super) async fn serve_over(
     if !conn.gate.is_settled() {
         return Ok(());
     }
+    router.log_ended(conn.peer, Refusal::HeadTimeout);
     match transport {
         Transport::Plain(stream) => {
             if let Some(socket) = stream.into_socket() {
@@ -138,8 +163,16 @@ impl Conn {
     /// stops.
     async fn until_over(&self) -> End {
         tokio::select! {
-            end = self.until_late() => end,
-            () = self.evict.notified() => End::Soon,
+            end = self.until_late() => {
+                if end == End::Soon {
+                    self.router.metrics.closed(Closing::Idle);
+                }
+                end
+            }
+            () = self.evict.notified() => {
+                self.router.metrics.closed(Closing::Evicted);
+                End::Soon
+            }
             () = self.router.proxy.closing.cancelled() => End::Soon,
         }
     }
@@ -165,8 +198,42 @@ impl Conn {
         }
     }
 
+    /// A request of it was no good: counts that, once.
+    pub(super) fn count_wrong(&self, error: &hyper::Error) {
+        let refusal = match self.gate.wrong() {
+            Some(reason) => Refusal::Malformed(reason),
+            None if error.is_parse_too_large() => Refusal::HeadTooLong,
+            None if error.is_parse() => Refusal::Malformed(reason(error)),
+            None => return,
+        };
+        if self.told.replace(true) {
+            return;
+        }
+        self.router.count_refusal(refusal);
+        self.router.log_ended(self.peer, refusal);
+    }
+
+    /// The same where it is the request's own answer that tells.
+    pub(super) fn is_told(&self, refusal: Refusal) -> bool {
+        let wrong = self.gate.wrong().is_some_and(|reason| refusal == Refusal::Malformed(reason));
+        wrong && self.told.replace(true)
+    }
+
     fn is_idle(&self) -> bool {
         self.in_flight.get() == 0 && self.gate.place().0 == Place::Between
+    }
+}
+
+/// What the parser stopped at, by its own words.
+fn reason(error: &hyper::Error) -> &'static str {
+    let words = error.to_string();
+    let about = |word: &str| words.contains(word);
+    if about("header") {
+        "a bad header field"
+    } else if about("version") {
+        "no HTTP/1 version"
+    } else {
+        "no request"
     }
 }
 

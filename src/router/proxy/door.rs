@@ -1,18 +1,18 @@
 //! Connections that begin with something else than a request: a header of the PROXY protocol, a TLS handshake, or both.
 
 use super::Peer;
-use super::client::serve_over;
+use super::client::{serve_over, socket_of};
 use super::transport::Transport;
 use crate::router::Router;
 use crate::router::doors::Door;
 use crate::router::handover::{Place, Silent};
+use crate::router::link::Client as Incomer;
 use crate::router::refuse::{Refusal, refuse};
 use crate::system::activation::Address;
 use crate::system::stream::{Stream, peer};
 use crate::wire::proxy_protocol::{self, Client, Header, Parsed};
 use std::cell::Cell;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
@@ -25,7 +25,7 @@ const PLAIN: Refusal = Refusal::Malformed("The plain HTTP request was sent to HT
 const STRANGER: Refusal = Refusal::Malformed("this address is for trusted proxies only");
 
 /// Begins to serve one connection to such an address.
-pub(in crate::router) fn enter(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>, door: Rc<Door>) {
+pub(in crate::router) fn enter(router: &Rc<Router>, client: Incomer, address: Rc<Address>, door: Rc<Door>) {
     let router = Rc::clone(router);
     tokio::task::spawn_local(async move {
         if let Err(error) = serve(&router, client, address, &door).await {
@@ -48,19 +48,21 @@ impl From<io::Error> for Ended {
     }
 }
 
-async fn serve(router: &Rc<Router>, client: OwnedFd, address: Rc<Address>, door: &Door) -> io::Result<()> {
-    let stream = Stream::new(client)?;
+async fn serve(router: &Rc<Router>, client: Incomer, address: Rc<Address>, door: &Door) -> io::Result<()> {
+    let held = client.held.take();
+    let stream = Stream::new(socket_of(Rc::new(client))?)?;
     match begin(router, &stream, door).await {
         Ok((transport, peer)) => {
             drop(stream);
             router.sweep();
-            serve_over(router, transport, address, peer).await
+            serve_over(router, transport, address, peer, held).await
         }
         Err(Ended::Gone(error)) => Err(error),
         Err(Ended::Refused(refusal)) => {
             router.count_refusal(refusal);
             tracing::debug!(APP = router.app, %address, reason = refusal.reason(), "refused a connection");
             if let Some(socket) = stream.into_socket() {
+                router.log_refused(&socket, refusal);
                 refuse(Rc::new(socket), refusal).await;
             }
             Ok(())

@@ -3,8 +3,11 @@
 use super::body::{Answer, Flight, Running, Turn, Upload, Wanted};
 use super::client::Conn;
 use super::keys::Stay;
+use super::limits::in_time;
 use super::tunnel;
 use super::upstream::{Upstream, reach};
+use crate::router::access::{self, By};
+use crate::router::metrics::Again;
 use crate::router::refuse::Refusal;
 use crate::router::search::Search;
 use crate::wire::{engine, forward};
@@ -31,9 +34,16 @@ const TRIES: usize = 3;
 
 /// Answers one request. Never fails: what cannot be served is told.
 pub(super) async fn answer(conn: Rc<Conn>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
-    let turn = Turn::begin(&conn);
+    let mut turn = Turn::begin(&conn);
+    if conn.router.access.is_on() {
+        turn.entry = Some(access::begin(&request, conn.peer));
+    }
     Ok(match exchange(&conn, request).await {
         Ok(mut response) => {
+            if let Some(pending) = &mut turn.entry {
+                let worker = response.extensions_mut().remove::<By>().and_then(|By(id)| conn.router.slot_of(id));
+                pending.answered(response.status(), worker, None);
+            }
             match response.body_mut() {
                 Answer::Own(_, place) => *place = Some(turn),
                 Answer::Worker(running) => running.turn = Some(turn),
@@ -42,7 +52,13 @@ pub(super) async fn answer(conn: Rc<Conn>, request: Request<Incoming>) -> Result
         }
         Err(refusal) => {
             conn.gate.decide(false);
-            conn.router.count_refusal(refusal);
+            conn.router.metrics.own.count(refusal.code().as_u16());
+            if !conn.is_told(refusal) {
+                conn.router.count_refusal(refusal);
+            }
+            if let Some(pending) = &mut turn.entry {
+                pending.answered(refusal.code(), None, Some(refusal.reason()));
+            }
             tracing::debug!(address = %conn.address, reason = refusal.reason(), "refused a request");
             own(refusal, turn)
         }
@@ -73,9 +89,11 @@ async fn exchange(conn: &Rc<Conn>, request: Request<Incoming>) -> Result<Respons
             spare = Some(request.into_parts()).map(|(parts, _)| parts);
             request = copy(spare.as_ref());
         }
-        match upstream.sender.try_send_request(request).await {
+        let sent = upstream.sender.try_send_request(request);
+        match in_time(conn, sent).await.ok_or(Refusal::AnswerTimeout)? {
             Ok(response) => {
                 flight.answered();
+                router.count_answer(upstream.id, response.status().as_u16());
                 return respond(conn, asked, response, upstream, flight);
             }
             Err(mut error) => {
@@ -83,6 +101,9 @@ async fn exchange(conn: &Rc<Conn>, request: Request<Incoming>) -> Result<Respons
                 drop(flight);
                 if let Some(reason) = conn.gate.wrong() {
                     return Err(Refusal::Malformed(reason));
+                }
+                if conn.limits.is_late() {
+                    return Err(Refusal::BodyTimeout);
                 }
                 // Once more, over a connection that nobody has used: what was not sent at all, and what does no harm.
                 request = match (error.take_message(), spare.take()) {
@@ -92,6 +113,7 @@ async fn exchange(conn: &Rc<Conn>, request: Request<Incoming>) -> Result<Respons
                 };
                 fresh = true;
                 search.again();
+                router.metrics.again(Again::Broken);
             }
         }
     }
@@ -137,7 +159,7 @@ fn prepare(conn: &Rc<Conn>, mut request: Request<Incoming>) -> Result<(Asked, Re
         (None, None)
     };
     *request.version_mut() = Version::HTTP_11;
-    let mut request = request.map(|body| Upload::new(body, hold));
+    let mut request = request.map(|body| Upload::new(conn, body, hold));
     if newest {
         pass_informational(conn, &mut request, wanted.clone());
     }
@@ -215,6 +237,9 @@ fn respond(
     mut upstream: Upstream,
     mut flight: Flight,
 ) -> Result<Response<Answer>, Refusal> {
+    if conn.router.access.is_on() {
+        response.extensions_mut().insert(By(upstream.id));
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client) = asked.switching.filter(|_| forward::wants_upgrade(response.headers())) else {
             return Err(Refusal::Broken);
@@ -223,7 +248,7 @@ fn respond(
         forward::strip(response.headers_mut(), true);
         asked.stay.answered(&conn.router, upstream.id, StatusCode::SWITCHING_PROTOCOLS, response.headers_mut());
         conn.gate.decide(true);
-        tunnel::join(&conn.router, upstream.id, client, worker, flight.hold.take());
+        tunnel::join(conn, upstream.id, (client, worker), flight.hold.take());
         return Ok(response.map(|_| Answer::Own(None, None)));
     }
     conn.gate.decide(false);

@@ -38,6 +38,8 @@ struct Inner {
     reader: Option<Waker>,
     /// hyper has nothing in its hands: what it has written has gone out.
     settled: bool,
+    /// The client leaves no room for what must go out.
+    stalled: bool,
     /// Goes out before anything else.
     extra: BytesMut,
     /// Who writes.
@@ -53,6 +55,7 @@ impl Guarded {
             held: BytesMut::new(),
             reader: None,
             settled: true,
+            stalled: false,
             extra: BytesMut::new(),
             writer: None,
         })));
@@ -81,6 +84,11 @@ impl Gate {
     pub(super) fn is_settled(&self) -> bool {
         let inner = self.lock();
         inner.settled && inner.extra.is_empty()
+    }
+
+    /// Something waits for the client to read what was sent before.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.lock().stalled
     }
 
     /// A request that asked to switch protocols was answered.
@@ -179,7 +187,9 @@ impl AsyncWrite for Guarded {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_extra(cx, false))?;
-        Pin::new(&mut this.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.gate.lock().stalled = written.is_pending();
+        written
     }
 
     fn poll_write_vectored(
@@ -189,7 +199,9 @@ impl AsyncWrite for Guarded {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_extra(cx, false))?;
-        Pin::new(&mut this.stream).poll_write_vectored(cx, pieces)
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
+        this.gate.lock().stalled = written.is_pending();
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,11 +1,11 @@
 //! Connections that are routed request by request: behind a reverse proxy the requests of one connection are different
 //! clients', and each goes to the worker of its own session.
 //!
-//! `client` serves one such connection, `exchange` one request of it, `keys` where that
-//! belongs and `body` what flows with it; `upstream` makes
-//! and keeps the connections to the workers, `gate` watches what the client sends, `tunnel` joins connections that have
-//! switched to another protocol. `door` is what comes before the first request at addresses with TLS or the PROXY
-//! protocol, whose connections all pass here, and `transport` what their bytes go through.
+//! `client` serves one such connection, `exchange` one request of it, `keys` where that belongs and `body` what flows with
+//! it; `upstream` makes and keeps the connections to the workers, `limits` says who is too slow, `gate` watches what the
+//! client sends, `tunnel` joins connections that have switched to another protocol. `door` is what comes before the first
+//! request at addresses with TLS or the PROXY protocol, whose connections all pass here, and `transport` what their bytes
+//! go through.
 
 mod body;
 mod client;
@@ -13,6 +13,7 @@ mod door;
 mod exchange;
 mod gate;
 mod keys;
+mod limits;
 mod transport;
 mod tunnel;
 mod upstream;
@@ -21,9 +22,9 @@ pub(super) use client::serve;
 pub(super) use door::enter;
 pub(super) use tunnel::pass;
 
+use super::Router;
 use super::record::Record;
 use super::table::WorkerId;
-use super::Router;
 use crate::config::router::Shared;
 use crate::system::stream;
 use crate::wire::engine::Opened;
@@ -68,8 +69,8 @@ pub(super) struct Proxy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Peer {
     /// `None`: a Unix socket.
-    address: Option<IpAddr>,
-    trusted: bool,
+    pub(super) address: Option<IpAddr>,
+    pub(super) trusted: bool,
     /// It came by TLS.
     https: bool,
 }
@@ -106,6 +107,11 @@ impl Router {
     /// Requests that have been routed one by one since the router started.
     pub(super) fn proxied(&self) -> u64 {
         self.proxy.requests.get()
+    }
+
+    /// Clients' connections that are routed request by request now.
+    pub(super) fn proxy_connections(&self) -> usize {
+        self.proxy.connections.borrow().len()
     }
 
     /// Connections that have switched protocols and pass through this process.

@@ -25,6 +25,14 @@ impl Transport {
         Self::Tls(Arc::new(Mutex::new(stream)))
     }
 
+    /// The connection itself.
+    pub(super) fn raw(&self) -> Stream {
+        match self {
+            Self::Plain(stream) => stream.clone(),
+            Self::Tls(stream) => lock(stream).get_ref().0.clone(),
+        }
+    }
+
     /// Sends this and ends the connection in order.
     pub(super) async fn end_with(mut self, words: &[u8]) {
         let said = async {

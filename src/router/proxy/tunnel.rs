@@ -1,6 +1,6 @@
 //! Two connections that have switched to another protocol, joined: what comes from one goes to the other.
 
-use super::client::socket_of;
+use super::client::{Conn, socket_of};
 use crate::router::Router;
 use crate::router::link::Client;
 use crate::router::sticky::Hold;
@@ -12,11 +12,13 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use tokio::io::copy_bidirectional;
 
-/// Joins them once both have switched, until both have ended or the router does. `hold`: of the request's key.
-pub(super) fn join(router: &Rc<Router>, id: WorkerId, client: OnUpgrade, worker: OnUpgrade, hold: Option<Hold>) {
-    let tunnel = Tunnel::enter(router, id);
+/// Joins the client's side and the worker's once both have switched, until both have ended or the router does. `hold`: of
+/// the request's key.
+pub(super) fn join(conn: &Conn, id: WorkerId, (client, worker): (OnUpgrade, OnUpgrade), hold: Option<Hold>) {
+    let tunnel = Tunnel::enter(&conn.router, id);
+    let held = conn.held.clone();
     tokio::task::spawn_local(async move {
-        let _hold = hold;
+        let _places = (hold, held);
         let joined = async {
             // What either has sent already comes first.
             let (client, worker) = (client.await?, worker.await?);

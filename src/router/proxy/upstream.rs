@@ -9,6 +9,7 @@ use super::client::Conn;
 use crate::router::Router;
 use crate::router::handover::Place;
 use crate::router::link::{Client, Manner, Outcome};
+use crate::router::metrics::Again;
 use crate::router::outside;
 use crate::router::refuse::Refusal;
 use crate::router::search::{Search, Way, way};
@@ -138,7 +139,10 @@ pub(super) async fn reach(
         }
         match open(router, id, way, new).await {
             Ok(Some(upstream)) => return Ok((upstream, flight)),
-            Ok(None) => search.tried.push(id),
+            Ok(None) => {
+                router.metrics.again(Again::Refused);
+                search.tried.push(id);
+            }
             Err(error) => {
                 tracing::error!(APP = router.app, %error, "cannot connect to a worker: {error}");
                 return Err(Refusal::NoWorker);
@@ -197,13 +201,15 @@ async fn hand(router: &Rc<Router>, id: WorkerId, manner: &Manner, new: bool) -> 
     let Some(link) = router.link(id) else {
         return Ok(None);
     };
-    let first = router.table.borrow_mut().handing(id, new, router.now());
+    let begun = router.now();
+    let first = router.table.borrow_mut().handing(id, new, begun);
     let outcome = link.hand(Rc::new(Client::new(theirs)), manner);
     if first {
         router.remember(id);
     }
     let outcome = outcome.await;
     router.table.borrow_mut().handed(id, outcome == Ok(Outcome::Taken));
+    router.count_handover(id, outcome.as_ref().ok().map(|it| *it == Outcome::Taken), begun);
     router.drained.notify_waiters();
     Ok((outcome == Ok(Outcome::Taken)).then_some(ours))
 }
