@@ -1,6 +1,7 @@
 //! TLS that the router itself speaks, and the PROXY protocol: what comes before a request, and then requests as ever.
 
 use crate::kept::Kept;
+use crate::metrics::Metrics;
 use crate::proxy::ECHO;
 use crate::secure::{Made, Settings, make};
 use crate::support::{Cluster, PATIENCE, free_address, read_to_end, skip};
@@ -427,4 +428,67 @@ fn files_that_cannot_be_served() {
     assert!(near.warning(now + 3600).unwrap().contains("expires in 2 days"), "{near:?}");
     assert!(far.warning(now + 40 * 86_400 + 3600).unwrap().contains("expired 10 days ago"), "{far:?}");
     assert!(far.warning(now - 3 * 86_400).unwrap().contains("valid from"), "{far:?}");
+}
+
+/// Each connection that comes to nothing is counted, by what it was.
+#[test]
+fn what_came_to_nothing_is_counted() {
+    let (metrics, line) = Metrics::new();
+    let Some(served) = echo(&format!("[router]\n{line}\nhead_timeout = \"1s\"\n")) else { return };
+    let mut slow = connect(served.tls);
+    slow.write_all(b"\x16\x03").unwrap();
+    assert_eq!(read_to_end(&mut slow), b"");
+    metrics.until("appctl_closed_total{reason=tls_handshake}", 1.0);
+    assert!(Settings::new().protocols(&["h2"]).connect(connect(served.tls), "a").is_err());
+    metrics.until("appctl_closed_total{reason=tls_handshake}", 2.0);
+    let mut plain = Kept::over(connect(served.tls));
+    plain.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(plain.answer("GET").status, 400);
+    metrics.until("appctl_malformed_total{shape=tls}", 1.0);
+    let mut bare = Kept::over(connect(served.proxied));
+    bare.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(bare.answer("GET").status, 400);
+    assert!(Settings::new().connect(connect(served.both), "a").is_err());
+    metrics.until("appctl_malformed_total{shape=proxy_protocol}", 2.0);
+    drop(connect(served.tls));
+    assert_eq!(metrics.page()["appctl_closed_total{reason=tls_handshake}"], 2.0);
+}
+
+/// Whom a proxy names has no more places than if it had come itself.
+#[test]
+fn clients_behind_a_balancer_are_counted_by_their_own_addresses() {
+    let Some(served) = echo("[router]\naddress_limit = 2\n") else { return };
+    let ask = |client: &str| {
+        let mut kept = Kept::over(connect(served.proxied));
+        kept.send(format!("PROXY TCP4 {client} 192.0.2.1 4000 80\r\nGET /early HTTP/1.1\r\nHost: a\r\n\r\n"));
+        (kept.answer("GET").status, kept)
+    };
+    let held: Vec<_> = (0..2).map(|_| ask("203.0.113.9")).collect();
+    assert!(held.iter().all(|(status, _)| *status == 200));
+    assert_eq!(ask("203.0.113.9").0, 429);
+    assert_eq!(ask("203.0.113.10").0, 200);
+    drop(held);
+    let end = Instant::now() + PATIENCE;
+    while ask("203.0.113.9").0 != 200 {
+        assert!(Instant::now() < end, "the places are not given back");
+    }
+}
+
+/// What was written waits inside of TLS, not in the kernel alone.
+#[test]
+fn a_client_of_tls_that_does_not_read() {
+    let (metrics, line) = Metrics::new();
+    let Some(served) = echo(&format!("[router]\n{line}\nsend_timeout = \"2s\"\nkeepalive_timeout = \"1s\"\n")) else {
+        return;
+    };
+    // An answer that is too long for all buffers together; and one that the router has taken from the worker at once.
+    for (number, size) in [(1.0, 100_000_000), (2.0, 65_536)] {
+        let stream = connect(served.tls);
+        nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::RcvBuf, &4096).unwrap();
+        let mut client = Settings::new().connect(stream, "a.example").unwrap();
+        let requests = if size > 1_000_000 { 1 } else { 200 };
+        client.send(&format!("GET /big={size} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(requests));
+        metrics.until("appctl_closed_total{reason=send_timeout}", number);
+        metrics.until("appctl_connections{state=routed}", 0.0);
+    }
 }
