@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// Tells the app what it was asked, as JSON; a few paths behave in a way of their own.
-const ECHO: &str = "
+pub(crate) const ECHO: &str = "
     const http = require('http');
     const server = http.createServer((q, r) => {
       r.sendDate = false;

@@ -35,20 +35,31 @@ pub(super) enum Crowd {
 
 /// A connection of a client comes in.
 pub(super) fn enter(router: &Rc<Router>, client: &Client) -> Result<(), Crowd> {
-    if router.settings.address_limit == NO_LIMIT {
-        return Ok(());
+    let (held, room) = take(router, || stream::peer(&client.socket).map(|peer| peer.ip()));
+    *client.held.borrow_mut() = held;
+    room
+}
+
+/// The same for a client whom a proxy has named. The place counts also where there is no room.
+pub(super) fn take(
+    router: &Rc<Router>,
+    peer: impl FnOnce() -> Option<IpAddr>,
+) -> (Option<Rc<Held>>, Result<(), Crowd>) {
+    let limit = router.settings.address_limit;
+    if limit == NO_LIMIT {
+        return (None, Ok(()));
     }
-    match stream::peer(&client.socket).map(|peer| peer.ip()) {
+    match peer() {
         Some(peer) if !router.settings.trusted_proxies.contain(Some(peer)) => {
             let (held, count) = Held::take(router, peer);
-            *client.held.borrow_mut() = Some(Rc::new(held));
-            match count.checked_sub(router.settings.address_limit) {
+            let room = match count.checked_sub(limit) {
                 None | Some(0) => Ok(()),
-                Some(over) if over <= router.settings.address_limit => Err(Crowd::Full),
+                Some(over) if over <= limit => Err(Crowd::Full),
                 Some(_) => Err(Crowd::Twice),
-            }
+            };
+            (Some(Rc::new(held)), room)
         }
-        _ => Ok(()),
+        _ => (None, Ok(())),
     }
 }
 

@@ -34,12 +34,25 @@ const SHAPES: [(&str, &[&str]); COUNT] = [
     ("target", &["a bad request target", "CONNECT is not served here"]),
     ("version", &["no HTTP/1 version", "HTTP/2 without TLS is not spoken here"]),
     ("cut_off", &["the request head ends in the middle"]),
-    ("tls", &["TLS is not spoken on this port"]),
+    ("tls", &["TLS is not spoken on this port", "The plain HTTP request was sent to HTTPS port: use https"]),
+    (
+        "proxy_protocol",
+        &[
+            "this address is for trusted proxies only",
+            "it does not begin with a header of the PROXY protocol",
+            "a bad line of the PROXY protocol",
+            "a version of the PROXY protocol that is not known here",
+            "a command of the PROXY protocol that is not known here",
+            "an address family of the PROXY protocol that is not known here",
+            "a header of the PROXY protocol that is too long",
+            "a header of the PROXY protocol without room for its addresses",
+        ],
+    ),
     ("other", &[]),
 ];
 
 /// How many classes there are.
-pub const COUNT: usize = 15;
+pub const COUNT: usize = 16;
 
 /// The class of a reason, as an index below [`COUNT`].
 pub fn of(reason: &str) -> usize {

@@ -192,7 +192,8 @@ impl Conn {
             };
             match end {
                 Some(end) if deadline <= now => return end,
-                _ => tokio::time::sleep_until(deadline).await,
+                // A head may begin meanwhile, and has less time.
+                _ => tokio::time::sleep_until(deadline.min(now + settings.head_timeout)).await,
             }
         }
     }

@@ -212,12 +212,17 @@ impl AsyncWrite for Guarded {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_extra(cx, true))?;
-        Pin::new(&mut this.stream).poll_flush(cx)
+        // Inside of TLS what is written may not have gone out.
+        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        this.gate.lock().stalled = flushed.is_pending();
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_extra(cx, true))?;
-        Pin::new(&mut this.stream).poll_shutdown(cx)
+        let ended = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.gate.lock().stalled = ended.is_pending();
+        ended
     }
 }
