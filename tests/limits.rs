@@ -43,6 +43,9 @@ const APP: &str = "
     server.listen(3000);
 ";
 
+/// Clients that are routed request by request, and no proxies.
+const STRANGERS: &str = "shared = \"always\"\ntrusted_proxies = []";
+
 fn start(router: &str) -> (Cluster, Metrics) {
     let (metrics, line) = Metrics::new();
     let cluster = Cluster::script(APP, 1, &format!("[router]\n{line}\n{router}")).until_ready(1);
@@ -119,7 +122,7 @@ fn a_body_that_stops_behind_its_answer() {
 
 #[test]
 fn a_client_that_does_not_read_its_answer() {
-    let (mut cluster, metrics) = start("send_timeout = \"2s\"");
+    let (mut cluster, metrics) = start(&format!("{STRANGERS}\nsend_timeout = \"2s\""));
     let mut client = Kept::new(&cluster);
     client.send(format!("GET /big=100000000 HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n\r\n"));
     // Not by the client's own end.
@@ -146,10 +149,22 @@ fn a_client_that_does_not_read_its_answer() {
     assert_eq!(metrics.page()["appctl_closed_total{reason=send_timeout}"], 1.0);
 }
 
+/// A proxy may take as long as its own clients do.
+#[test]
+fn a_trusted_proxy_that_does_not_read_for_a_while() {
+    const SIZE: usize = 20_000_000 / 65536 * 65536;
+    let (cluster, metrics) = start("send_timeout = \"500ms\"");
+    let mut client = Kept::new(&cluster);
+    client.send(format!("GET /big={SIZE} HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n\r\n"));
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(client.answer("GET").body.len(), SIZE);
+    assert_eq!(metrics.page()["appctl_closed_total{reason=send_timeout}"], 0.0);
+}
+
 /// An answer so small that the worker is rid of it waits in the router, and the connection is idle then.
 #[test]
 fn a_small_answer_that_nobody_reads() {
-    let (cluster, metrics) = start("send_timeout = \"2s\"\nkeepalive_timeout = \"1s\"");
+    let (cluster, metrics) = start(&format!("{STRANGERS}\nsend_timeout = \"2s\"\nkeepalive_timeout = \"1s\""));
     let client = cluster.connect();
     setsockopt(&client, sockopt::RcvBuf, &4096).unwrap();
     let mut client = Kept::over(client);
@@ -180,9 +195,9 @@ fn an_answer_that_does_not_come() {
     let mut client = Kept::new(&cluster);
     assert_eq!(client.get("/drip").text(), "drip".repeat(8));
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n");
-    for _ in 0..8 {
-        std::thread::sleep(Duration::from_millis(300));
+    for pause in [300, 2000, 300, 300, 1500, 300, 300, 0] {
         client.send("x");
+        std::thread::sleep(Duration::from_millis(pause));
     }
     assert_eq!(client.answer("POST").text(), "8");
 }

@@ -159,6 +159,8 @@ fn laws(page: &Page) {
 const APP: &str = "
     require('http').createServer((q, r) => {
       q.on('error', () => {});
+      if (q.url === '/break') return q.socket.destroy();
+      if (q.url === '/early') return r.end('early');
       q.resume();
       q.on('end', () => { r.statusCode = Number(q.url.slice(1)) || 200; r.end('fine'); });
     }).listen(3000);
@@ -243,6 +245,66 @@ fn packets_and_sessions_are_counted() {
     assert!(page["appctl_unknown_session_wait_seconds_sum"] - after["appctl_unknown_session_wait_seconds_sum"] >= 0.1);
 }
 
+/// Slow, idle, too long, too many: by which counter each is seen.
+#[test]
+fn every_end_has_its_counter() {
+    let (cluster, metrics) = start(1, "head_timeout = \"1s\"\nkeepalive_timeout = \"2s\"\nhead_limit = \"2K\"");
+    let mut wanted = BTreeMap::new();
+    let mut seen = |sample: &'static str| {
+        let count = wanted.entry(sample).or_insert(0.0);
+        *count += 1.0;
+        metrics.until(sample, *count);
+    };
+    let (routed, direct) = (true, false);
+    let open = |routed: bool| {
+        let mut client = Kept::new(&cluster);
+        if routed {
+            assert_eq!(client.get("/").status, 200);
+        }
+        client
+    };
+    for kind in [direct, routed] {
+        let mut client = open(kind);
+        client.send("GET / HTTP/1.1\r\nHost:");
+        assert_eq!(client.answer("GET").status, 408);
+        seen("appctl_refused_total{reason=head_timeout,code=408}");
+        let mut client = open(kind);
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(3000)));
+        assert_eq!(client.answer("GET").status, 431);
+        seen("appctl_refused_total{reason=head_limit,code=431}");
+        assert_eq!(open(kind).rest(), b"");
+        seen(if kind { "appctl_closed_total{reason=idle}" } else { "appctl_closed_total{reason=silent}" });
+    }
+    let mut client = open(routed);
+    assert_eq!(client.ask("POST", "/break", "").status, 502);
+    seen("appctl_refused_total{reason=worker_broke_off,code=502}");
+    let page = metrics.page();
+    assert_eq!(page["appctl_requests_total{worker=,code=502}"], 1.0);
+}
+
+#[test]
+fn what_is_too_much_has_its_counter() {
+    let (cluster, metrics) = start(1, "waiting_limit = 2");
+    let mut silent: Vec<_> = (0..2).map(|_| Kept::new(&cluster)).collect();
+    metrics.until("appctl_connections{state=waiting}", 2.0);
+    assert_eq!(cluster.get("/").status, 200);
+    metrics.until("appctl_closed_total{reason=evicted}", 1.0);
+    assert_eq!(silent.remove(0).rest(), b"");
+
+    let (metrics, line) = Metrics::new();
+    let more = format!("[router]\n{line}\nwaiting_limit = 1\nwait_timeout = \"5s\"\n[ready]\non = \"message\"");
+    let mut cluster = Cluster::script(APP, 1, &more);
+    cluster.until("serves on");
+    let mut waiting = cluster.connect();
+    waiting.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    metrics.until("appctl_connections{state=waiting}", 1.0);
+    let refused = cluster.get("/");
+    assert!(refused.status == 503 && refused.head.contains("Retry-After: 2"), "{refused:?}");
+    metrics.until("appctl_refused_total{reason=waiting_limit,code=503}", 1.0);
+    assert_eq!(read_response(&mut waiting).status, 503);
+    metrics.until("appctl_refused_total{reason=no_worker,code=503}", 1.0);
+}
+
 /// Each kind of smuggling by its name: what it is counted as, and a request of that kind.
 const SHAPES: [(&str, &str); 26] = [
     (
@@ -316,6 +378,20 @@ fn every_shape_of_smuggling_has_its_counter() {
         }
     }
     assert_eq!(Kept::new(&cluster).get("/").status, 200);
+}
+
+/// It is answered before its mistake comes: no second answer, but counted all the same.
+#[test]
+fn a_mistake_behind_the_answer_is_counted() {
+    let (cluster, metrics) = start(1, "");
+    let mut client = Kept::new(&cluster);
+    client.send(format!(
+        "POST /early HTTP/1.1\r\nHost: a\r\n{SHARED}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    ));
+    assert_eq!(client.answer("POST").text(), "early");
+    client.send("0x5\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.rest(), b"");
+    metrics.until("appctl_malformed_total{shape=chunk}", 1.0);
 }
 
 /// A direct client's connection: what the router's look at the first head does not refuse, the worker's parser does, or

@@ -20,6 +20,7 @@ mod limits;
 #[path = "../secure.rs"]
 mod made;
 mod memory;
+mod metrics;
 mod plain;
 mod proxied;
 mod reload;

@@ -162,6 +162,7 @@ impl Router {
         let mut page = Page::new(&self.app);
         self.write_connections(&mut page);
         self.write_refusals(&mut page);
+        self.write_certificates(&mut page);
         self.write_workers(&mut page);
         self.write_slots(&mut page);
         self.write_process(&mut page);
@@ -231,6 +232,25 @@ impl Router {
         );
         for (name, counter) in Closing::NAMES.iter().zip(&metrics.closed) {
             page.sample(&[("reason", name)], counter.get());
+        }
+    }
+
+    /// Where TLS is.
+    fn write_certificates(&self, page: &mut Page) {
+        page.family(
+            "appctl_tls_handshakes_failed_total",
+            Kind::Counter,
+            "TLS handshakes that did not come to their end.",
+        );
+        page.sample(&[], self.doors.failed.get());
+        page.family(
+            "appctl_certificate_not_after_seconds",
+            Kind::Gauge,
+            "When each certificate that is served ends, seconds since 1970.",
+        );
+        for certificate in self.certificates() {
+            let file = certificate.cert.display().to_string();
+            page.sample(&[("address", &certificate.address), ("cert", &file)], certificate.not_after);
         }
     }
 

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 /// When a client that says nothing is asked whether it is there, how often after that, and how many times in vain: one
 /// whose machine or network is gone would hold a tunnel for ever.
-const KEEP_ALIVE: (u32, u32, u32) = (60, 15, 4);
+pub(super) const KEEP_ALIVE: (u32, u32, u32) = (60, 15, 4);
 
 /// What a connection's requests share.
 #[derive(Debug)]
@@ -110,8 +110,8 @@ pub(super) async fn serve_over(
     loop {
         tokio::select! {
             result = connection.as_mut() => {
+                conn.count_wrong(result.as_ref().err());
                 if let Err(error) = result {
-                    conn.count_wrong(&error);
                     tracing::debug!(APP = router.app, %error, wrong = conn.gate.wrong(), "a connection ended early");
                 }
                 return Ok(());
@@ -198,13 +198,14 @@ impl Conn {
         }
     }
 
-    /// A request of it was no good: counts that, once.
-    pub(super) fn count_wrong(&self, error: &hyper::Error) {
-        let refusal = match self.gate.wrong() {
-            Some(reason) => Refusal::Malformed(reason),
-            None if error.is_parse_too_large() => Refusal::HeadTooLong,
-            None if error.is_parse() => Refusal::Malformed(reason(error)),
-            None => return,
+    /// It has ended: where a request of it was no good, that is counted, once. (It may have been answered before that
+    /// showed.)
+    fn count_wrong(&self, error: Option<&hyper::Error>) {
+        let refusal = match (self.gate.wrong(), error) {
+            (Some(reason), _) => Refusal::Malformed(reason),
+            (None, Some(error)) if error.is_parse_too_large() => Refusal::HeadTooLong,
+            (None, Some(error)) if error.is_parse() => Refusal::Malformed(reason(error)),
+            _ => return,
         };
         if self.told.replace(true) {
             return;

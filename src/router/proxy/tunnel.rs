@@ -1,6 +1,6 @@
 //! Two connections that have switched to another protocol, joined: what comes from one goes to the other.
 
-use super::client::{Conn, socket_of};
+use super::client::{Conn, KEEP_ALIVE, socket_of};
 use crate::router::Router;
 use crate::router::link::Client;
 use crate::router::sticky::Hold;
@@ -40,8 +40,10 @@ pub(super) fn join(conn: &Conn, id: WorkerId, (client, worker): (OnUpgrade, OnUp
 /// Joins a client, of which nothing was read, with a connection to a worker, until both have ended or the router does.
 pub(in crate::router) async fn pass(router: &Rc<Router>, id: WorkerId, client: Rc<Client>, worker: OwnedFd) {
     let tunnel = Tunnel::enter(router, id);
+    let _held = client.held.take();
     let joined = async {
         let (mut client, mut worker) = (Stream::new(socket_of(client)?)?, Stream::new(worker)?);
+        client.keep_alive(KEEP_ALIVE)?;
         copy_bidirectional(&mut client, &mut worker).await
     };
     tokio::select! {
