@@ -32,7 +32,7 @@ pub struct Kept(Arc<str>);
 #[derive(Debug, Clone)]
 pub enum Kind {
     Engine,
-    Cookie(Seal),
+    Cookie(Arc<Seal>),
     /// The field's name in lower case.
     Header(String),
     Query(String),
@@ -188,8 +188,8 @@ mod tests {
     use hyper::http::uri::PathAndQuery;
     use proptest::prelude::*;
 
-    fn seal() -> Seal {
-        Seal::new("c", &[1; 32]).unwrap()
+    fn seal() -> Arc<Seal> {
+        Seal::new("c", &[1; 32]).unwrap().into()
     }
 
     fn kinds() -> Vec<Kind> {
