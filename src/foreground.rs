@@ -283,7 +283,7 @@ impl House {
         let Some((program, arguments)) = options.program.split_first() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program is given").into());
         };
-        let encoding = preferred(options.runtime, program);
+        let encoding = self.router.agreed(preferred(options.runtime, program));
         let (ours, theirs) = UnixStream::pair()?;
         // The worker's number must be in its environment before its process exists.
         let id = self.router.attach(OwnedFd::from(ours), slot, 0, encoding, |_, _| Ok(Vec::new()))?;

@@ -69,7 +69,7 @@ async fn meet(router: &Rc<Router>, mut stream: UnixStream, place: OwnedSemaphore
             let _kept = stream;
             return std::future::pending().await;
         }
-        Ok(Hello::Attach { slot, encoding }) => match attach(router, stream, &slot, agreed(router, encoding.into())) {
+        Ok(Hello::Attach { slot, encoding }) => match attach(router, stream, &slot, router.agreed(encoding.into())) {
             Ok(()) => return,
             Err(error) => {
                 tracing::error!(APP = router.app, WORKER = slot, %error, "cannot let worker {slot} in");
@@ -137,12 +137,14 @@ fn check(router: &Router, peer: Peer, slot: &str) -> Result<(), MeetError> {
     Err(MeetError::Stranger { pid: peer.pid, uid: peer.uid, found, wanted })
 }
 
-/// The operator's choice, where the runtime has both.
-fn agreed(router: &Router, preferred: Encoding) -> Encoding {
-    match (preferred, router.settings.serialization) {
-        (Encoding::Bun, _) | (_, None) => preferred,
-        (_, Some(Serialization::Json)) => Encoding::Json,
-        (_, Some(Serialization::Advanced)) => Encoding::Advanced,
+impl Router {
+    /// The operator's choice, where the runtime has both.
+    pub fn agreed(&self, preferred: Encoding) -> Encoding {
+        match (preferred, self.settings.serialization) {
+            (Encoding::Bun, _) | (_, None) => preferred,
+            (_, Some(Serialization::Json)) => Encoding::Json,
+            (_, Some(Serialization::Advanced)) => Encoding::Advanced,
+        }
     }
 }
 
