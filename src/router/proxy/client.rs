@@ -2,7 +2,8 @@
 
 use super::exchange::answer;
 use super::gate::{Gate, Guarded};
-use super::upstream::{BUFFER, FIELDS};
+use super::seldom::Seldom;
+use super::upstream::BUFFER;
 use super::{Peer, Proxy};
 use crate::router::Router;
 use crate::router::link::Client;
@@ -73,14 +74,16 @@ async fn try_serve(router: &Rc<Router>, client: Rc<Client>, address: Rc<Address>
             .preserve_header_case(true)
             .auto_date_header(false)
             .max_buf_size(BUFFER.max(router.settings.head_limit * 2))
+            // More than 100 fields, hyper's own limit and that of most proxies, would cost every request 32 KB on the heap.
             .max_header_size(router.settings.head_limit)
-            .max_headers(FIELDS)
             .serve_connection(TokioIo::new(guarded), service)
             .with_upgrades(),
     );
+    let mut over = Seldom::new(conn.until_over());
     let mut ending = false;
     loop {
         tokio::select! {
+            biased;
             result = connection.as_mut() => {
                 if let Err(error) = result {
                     if error.is_parse() {
@@ -90,7 +93,7 @@ async fn try_serve(router: &Rc<Router>, client: Rc<Client>, address: Rc<Address>
                 }
                 return Ok(());
             }
-            end = conn.until_over(), if !ending => match end {
+            end = &mut over, if !ending => match end {
                 End::Soon => {
                     ending = true;
                     connection.as_mut().graceful_shutdown();

@@ -9,6 +9,7 @@ mod body;
 mod client;
 mod exchange;
 mod gate;
+mod seldom;
 mod tunnel;
 mod upstream;
 
