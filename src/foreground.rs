@@ -9,7 +9,7 @@ use crate::config::{App, Runtime};
 use crate::router::{Listeners, Router, run};
 use crate::system::activation::Listener;
 use crate::system::ended::{Exit, How};
-use crate::system::process::pass_at;
+use crate::system::process::{pass_at, take_turns};
 use crate::wire::Encoding;
 use crate::wire::hello::{Ended, Next};
 use crate::worker::environment::{CHANNEL, Identity, variables};
@@ -139,6 +139,10 @@ async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
     let public = options.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
     for listener in &public {
         tracing::info!("{} serves on {}", options.name, listener.address());
+    }
+    // As in the router's unit: woken for every event, it would interrupt the workers when all processors are busy.
+    if let Err(error) = take_turns() {
+        tracing::debug!(%error, "cannot take turns with the workers");
     }
     let router = Router::new(&options.name, options.settings.clone(), &public);
     router.set_abort(Box::new(|pid| {
