@@ -19,11 +19,11 @@ mod proxy;
 mod readme;
 mod requests;
 mod runtimes;
-#[allow(dead_code)]
 mod secure;
 mod starting;
 mod sticky;
 mod support;
+mod terminated;
 mod tls;
 mod walls;
 mod watch;

@@ -35,28 +35,31 @@ pub(super) enum Crowd {
 
 /// A connection of a client comes in.
 pub(super) fn enter(router: &Rc<Router>, client: &Client) -> Result<(), Crowd> {
-    if router.settings.address_limit == NO_LIMIT {
-        return Ok(());
-    }
-    let (held, crowd) = hold(router, stream::peer(&client.socket).map(|peer| peer.ip()));
+    let (held, room) = take(router, || stream::peer(&client.socket).map(|peer| peer.ip()));
     *client.held.borrow_mut() = held;
-    crowd.map_or(Ok(()), Err)
+    room
 }
 
-/// A place for one more connection of an address, and whether that is one too many.
-pub(super) fn hold(router: &Rc<Router>, peer: Option<IpAddr>) -> (Option<Rc<Held>>, Option<Crowd>) {
+/// The same for a client whom a proxy has named. The place counts also where there is no room.
+pub(super) fn take(
+    router: &Rc<Router>,
+    peer: impl FnOnce() -> Option<IpAddr>,
+) -> (Option<Rc<Held>>, Result<(), Crowd>) {
     let limit = router.settings.address_limit;
-    match peer {
-        Some(peer) if limit != NO_LIMIT && !router.settings.trusted_proxies.contain(Some(peer)) => {
+    if limit == NO_LIMIT {
+        return (None, Ok(()));
+    }
+    match peer() {
+        Some(peer) if !router.settings.trusted_proxies.contain(Some(peer)) => {
             let (held, count) = Held::take(router, peer);
-            let crowd = match count.checked_sub(limit) {
-                None | Some(0) => None,
-                Some(over) if over <= limit => Some(Crowd::Full),
-                Some(_) => Some(Crowd::Twice),
+            let room = match count.checked_sub(limit) {
+                None | Some(0) => Ok(()),
+                Some(over) if over <= limit => Err(Crowd::Full),
+                Some(_) => Err(Crowd::Twice),
             };
-            (Some(Rc::new(held)), crowd)
+            (Some(Rc::new(held)), room)
         }
-        _ => (None, None),
+        _ => (None, Ok(())),
     }
 }
 

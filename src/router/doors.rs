@@ -229,3 +229,35 @@ fn read(
 fn name(number: u64) -> String {
     format!("t{number}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connections_own_address_is_at_the_door_that_it_came_by() {
+        let internet = |text: &str| Address::Internet(text.parse().unwrap());
+        for (listen, address, found) in [
+            ("443", internet("[::]:443"), true),
+            ("443", internet("0.0.0.0:443"), true),
+            ("443", internet("[::ffff:127.0.0.1]:443"), true),
+            ("443", internet("127.0.0.1:444"), false),
+            ("0.0.0.0:443", internet("0.0.0.0:443"), true),
+            ("0.0.0.0:443", internet("192.0.2.1:443"), true),
+            ("0.0.0.0:443", internet("[2001:db8::1]:443"), false),
+            ("[::]:443", internet("[::]:443"), true),
+            ("[::]:443", internet("[::ffff:192.0.2.1]:443"), true),
+            ("[::]:443", internet("[2001:db8::1]:443"), true),
+            ("192.0.2.1:443", internet("192.0.2.1:443"), true),
+            ("192.0.2.1:443", internet("192.0.2.2:443"), false),
+            ("192.0.2.1:443", internet("192.0.2.1:80"), false),
+            ("[2001:db8::1]:443", internet("[2001:db8::1]:443"), true),
+            ("/run/a", Address::Path("/run/a".into()), true),
+            ("/run/a", Address::Path("/run/b".into()), false),
+            ("443", Address::Path("/443".into()), false),
+            ("443", Address::Unnamed, false),
+        ] {
+            assert_eq!(is_at(&Listen::read(listen).unwrap(), &address), found, "{listen} {address}");
+        }
+    }
+}

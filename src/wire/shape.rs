@@ -38,14 +38,14 @@ const SHAPES: [(&str, &[&str]); COUNT] = [
     (
         "proxy_protocol",
         &[
+            "this address is for trusted proxies only",
             "it does not begin with a header of the PROXY protocol",
             "a bad line of the PROXY protocol",
             "a version of the PROXY protocol that is not known here",
-            "a header of the PROXY protocol that is too long",
             "a command of the PROXY protocol that is not known here",
             "an address family of the PROXY protocol that is not known here",
+            "a header of the PROXY protocol that is too long",
             "a header of the PROXY protocol without room for its addresses",
-            "this address is for trusted proxies only",
         ],
     ),
     ("other", &[]),

@@ -145,3 +145,42 @@ fn a_missing_certificate_closes_its_own_address_alone() {
     assert_ne!(user.trim(), "0");
     assert_eq!(machine.ok(&format!("stat -c %a '{KEY}'")), "600");
 }
+
+/// A user's own router reads the user's own files.
+#[test]
+fn a_users_own_certificate() {
+    let Some(machine) = Options::default().file("/srv/app.js", SCRIPT).boot() else { return };
+    let made: Option<Vec<Made>> = (0..2).map(|_| make(&["a.example"], "ec", 30)).collect();
+    let Some(made) = made else { return };
+    machine.ok("useradd --create-home alice");
+    if !machine.shell("systemctl start user@$(id -u alice).service").status.success() {
+        crate::boxed::skipped("user@.service does not start in the box; install libpam-systemd and dbus-user-session");
+        return;
+    }
+    let alice = |line: &str| {
+        let line = format!(
+            "cd /home/alice && runuser -u alice -- env XDG_RUNTIME_DIR=/run/user/$(id -u alice) bash -c '{line}'"
+        );
+        machine.ok(&line)
+    };
+    let put = |made: &Made| {
+        machine.write("/home/alice/cert.pem", &made.cert);
+        machine.write("/home/alice/key.pem", &made.key);
+        machine.ok("chown -R alice /home/alice && chmod 600 /home/alice/key.pem");
+    };
+    let tls = "tls = { cert = \"/home/alice/cert.pem\", key = \"/home/alice/key.pem\" }";
+    let text = format!("exec = [\"node\", \"/srv/app.js\"]\nlisten = [{{ address = \"8443\", {tls} }}]\n");
+    machine.write("/home/alice/.config/appctl/app.toml", &text);
+    put(&made[0]);
+    alice("appctl check app && appctl start app");
+    let serial = || Settings::new().connect(machine.connect("127.0.0.1:8443"), "a.example").unwrap().serial();
+    assert_eq!(serial(), made[0].serial);
+    put(&made[1]);
+    alice("appctl reload app");
+    assert_eq!(serial(), made[1].serial);
+    put(&made[0]);
+    alice("appctl reload --certificates app");
+    assert_eq!(serial(), made[0].serial);
+    let status = alice("appctl status app");
+    assert!(status.contains("tls: 8443 with /home/alice/cert.pem, expires in 29d"), "{status}");
+}

@@ -71,10 +71,13 @@ pub(super) enum Closing {
     SlowBody,
     /// Its address has far more connections than `address_limit`.
     Crowd,
+    /// Its TLS handshake did not come to its end.
+    Handshake,
 }
 
 impl Closing {
-    const NAMES: [&str; 6] = ["silent", "idle", "evicted", "send_timeout", "body_timeout", "address_limit"];
+    const NAMES: [&str; 7] =
+        ["silent", "idle", "evicted", "send_timeout", "body_timeout", "address_limit", "tls_handshake"];
 }
 
 /// Why something was given to another worker, or once more.
@@ -238,12 +241,6 @@ impl Router {
 
     /// Where TLS is.
     fn write_certificates(&self, page: &mut Page) {
-        page.family(
-            "appctl_tls_handshakes_failed_total",
-            Kind::Counter,
-            "TLS handshakes that did not come to their end.",
-        );
-        page.sample(&[], self.doors.failed.get());
         page.family(
             "appctl_certificate_not_after_seconds",
             Kind::Gauge,

@@ -4,7 +4,7 @@ use super::Peer;
 use super::client::{serve_over, socket_of};
 use super::transport::Transport;
 use crate::router::Router;
-use crate::router::addresses::{self, Crowd};
+use crate::router::addresses::{self, Crowd, Held};
 use crate::router::doors::Door;
 use crate::router::handover::{Place, Silent};
 use crate::router::link::Client as Incomer;
@@ -14,6 +14,7 @@ use crate::system::activation::Address;
 use crate::system::stream::{Stream, peer};
 use crate::wire::proxy_protocol::{self, Client, Header, Parsed};
 use std::cell::Cell;
+use std::error::Error;
 use std::io;
 use std::rc::Rc;
 use tokio::io::AsyncReadExt;
@@ -50,25 +51,22 @@ impl From<io::Error> for Ended {
     }
 }
 
+/// A connection whose first request may come.
+struct Entered {
+    transport: Transport,
+    peer: Peer,
+    /// Its place among the connections of the address that a proxy has named.
+    held: Option<Rc<Held>>,
+}
+
 async fn serve(router: &Rc<Router>, client: Incomer, address: Rc<Address>, door: &Door) -> io::Result<()> {
     let held = client.held.take();
     let stream = Stream::new(socket_of(Rc::new(client))?)?;
     match begin(router, &stream, door).await {
-        Ok((transport, peer)) => {
+        Ok(entered) => {
             drop(stream);
             router.sweep();
-            // Whom a trusted proxy speaks for is known only now.
-            let (held, crowd) = if held.is_some() { (held, None) } else { addresses::hold(router, peer.address) };
-            match crowd {
-                None => return serve_over(router, transport, address, peer, held).await,
-                Some(Crowd::Full) => {
-                    router.count_refusal(Refusal::AddressLimit);
-                    router.log_ended(peer, Refusal::AddressLimit);
-                    transport.refuse(Refusal::AddressLimit).await;
-                }
-                Some(Crowd::Twice) => router.metrics.closed(Closing::Crowd),
-            }
-            Ok(())
+            serve_over(router, entered.transport, address, entered.peer, held.or(entered.held)).await
         }
         Err(Ended::Gone(error)) => Err(error),
         Err(Ended::Refused(refusal)) => {
@@ -84,18 +82,16 @@ async fn serve(router: &Rc<Router>, client: Incomer, address: Rc<Address>, door:
 }
 
 /// What comes before the first request, within the time of a head; until then the connection is one of those that wait.
-async fn begin(router: &Rc<Router>, stream: &Stream, door: &Door) -> Result<(Transport, Peer), Ended> {
-    let _place =
-        Place::take(router).map_err(|full| if door.has_tls() { gone("no place") } else { Ended::Refused(full) })?;
+async fn begin(router: &Rc<Router>, stream: &Stream, door: &Door) -> Result<Entered, Ended> {
+    let _place = Place::take(router).map_err(|full| tell(router, door, full))?;
     let (evict, evicted) = oneshot::channel();
     let _silent = Silent::enter(router, evict);
     let begun = Cell::new(false);
-    let late = |why: Closing| {
-        if !begun.get() {
-            router.metrics.closed(why);
-        }
-        // Inside of a handshake no word of ours would be understood, and to who said nothing there is nothing to say.
-        if door.has_tls() || !begun.get() { gone("it took too long") } else { Ended::Refused(Refusal::HeadTimeout) }
+    let late = |silent: Closing| match (begun.get(), door.has_tls()) {
+        (false, _) => gone(router, silent, "it said nothing"),
+        (true, false) => Ended::Refused(Refusal::HeadTimeout),
+        // Inside of a handshake no word of ours would be understood.
+        (true, true) => failed(router, "its handshake took too long"),
     };
     tokio::select! {
         entered = greet(router, stream, door, &begun) => entered,
@@ -105,29 +101,31 @@ async fn begin(router: &Rc<Router>, stream: &Stream, door: &Door) -> Result<(Tra
     }
 }
 
-async fn greet(
-    router: &Rc<Router>,
-    stream: &Stream,
-    door: &Door,
-    begun: &Cell<bool>,
-) -> Result<(Transport, Peer), Ended> {
+async fn greet(router: &Rc<Router>, stream: &Stream, door: &Door, begun: &Cell<bool>) -> Result<Entered, Ended> {
     let trusted_proxies = &router.settings.trusted_proxies;
     let mut address = peer(stream).map(|address| address.ip());
     let mut trusted = trusted_proxies.contain(address);
     let mut https = door.has_tls();
+    let mut held = None;
     if door.options.proxy_protocol {
-        let refused = |refusal: Refusal| if door.has_tls() { count(router, refusal) } else { Ended::Refused(refusal) };
         if !trusted {
-            return Err(refused(STRANGER));
+            return Err(tell(router, door, STRANGER));
         }
-        let Header { client, tls } =
-            read_header(stream, begun).await?.map_err(|reason| refused(Refusal::Malformed(reason)))?;
+        let header = read_header(stream, begun).await?;
+        let Header { client, tls } = header.map_err(|reason| tell(router, door, Refusal::Malformed(reason)))?;
         https |= tls;
         match client {
             Client::Unknown => {}
             Client::Internet(from) => {
                 address = Some(from.ip());
                 trusted = trusted_proxies.contain(address);
+                let (place, room) = addresses::take(router, || address);
+                held = place;
+                match room {
+                    Ok(()) => {}
+                    Err(Crowd::Full) => return Err(tell(router, door, Refusal::AddressLimit)),
+                    Err(Crowd::Twice) => return Err(gone(router, Closing::Crowd, "a crowd")),
+                }
             }
             // At the proxy; that is not one of this machine's.
             Client::Unix => (address, trusted) = (None, false),
@@ -135,25 +133,20 @@ async fn greet(
     }
     let peer = Peer { address, trusted, https };
     if !door.has_tls() {
-        return Ok((Transport::Plain(stream.clone()), peer));
+        return Ok(Entered { transport: Transport::Plain(stream.clone()), peer, held });
     }
     match stream.first().await? {
-        None => return Err(gone("it said nothing")),
+        None => return Err(gone(router, Closing::Silent, "it said nothing")),
         Some(TLS_HANDSHAKE) => {}
         Some(_) => return Err(Ended::Refused(PLAIN)),
     }
     begun.set(true);
-    let failed = &router.doors.failed;
     let Some(config) = door.tls() else {
-        failed.set(failed.get() + 1);
-        return Err(gone("there is no certificate"));
+        return Err(failed(router, "there is no certificate"));
     };
     match TlsAcceptor::from(config).accept(stream.clone()).await {
-        Ok(stream) => Ok((Transport::tls(stream), peer)),
-        Err(error) => {
-            failed.set(failed.get() + 1);
-            Err(error.into())
-        }
+        Ok(stream) => Ok(Entered { transport: Transport::tls(stream), peer, held }),
+        Err(error) => Err(failed(router, error)),
     }
 }
 
@@ -177,12 +170,23 @@ async fn read_header(stream: &Stream, begun: &Cell<bool>) -> io::Result<Result<H
     }
 }
 
-fn gone(reason: &'static str) -> Ended {
+fn gone(router: &Router, why: Closing, reason: &'static str) -> Ended {
+    router.metrics.closed(why);
     Ended::Gone(io::Error::other(reason))
 }
 
-/// For a client that would not understand the answer.
-fn count(router: &Router, refusal: Refusal) -> Ended {
+fn failed(router: &Router, error: impl Into<Box<dyn Error + Send + Sync>>) -> Ended {
+    let failed = &router.doors.failed;
+    failed.set(failed.get() + 1);
+    router.metrics.closed(Closing::Handshake);
+    Ended::Gone(io::Error::other(error))
+}
+
+/// A refusal that is told, where the client would understand it: not where it expects TLS.
+fn tell(router: &Router, door: &Door, refusal: Refusal) -> Ended {
+    if !door.has_tls() {
+        return Ended::Refused(refusal);
+    }
     router.count_refusal(refusal);
-    gone(refusal.reason())
+    Ended::Gone(io::Error::other(refusal.reason()))
 }

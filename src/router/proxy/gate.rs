@@ -145,25 +145,22 @@ impl AsyncRead for Guarded {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let start = buffer.filled().len();
-        {
-            let mut inner = this.gate.lock();
-            if inner.wrong.is_some() {
-                return Poll::Ready(Ok(()));
-            }
-            if inner.guard.place() == Place::Undecided {
-                inner.reader = Some(cx.waker().clone());
-                return Poll::Pending;
-            }
-            if !inner.held.is_empty() {
-                let count = inner.held.len().min(buffer.remaining());
-                let bytes = inner.held.split_to(count);
-                buffer.put_slice(&bytes);
-                inner.look(buffer, start);
-                return Poll::Ready(Ok(()));
-            }
+        let mut inner = this.gate.lock();
+        if inner.wrong.is_some() {
+            return Poll::Ready(Ok(()));
         }
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
-        this.gate.lock().look(buffer, start);
+        if inner.guard.place() == Place::Undecided {
+            inner.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if inner.held.is_empty() {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        } else {
+            let count = inner.held.len().min(buffer.remaining());
+            let bytes = inner.held.split_to(count);
+            buffer.put_slice(&bytes);
+        }
+        inner.look(buffer, start);
         Poll::Ready(Ok(()))
     }
 }
@@ -212,6 +209,7 @@ impl AsyncWrite for Guarded {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_extra(cx, true))?;
+        // Inside of TLS what is written may not have gone out.
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
         this.gate.lock().stalled = flushed.is_pending();
         flushed
@@ -220,8 +218,8 @@ impl AsyncWrite for Guarded {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_extra(cx, true))?;
-        let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
-        this.gate.lock().stalled = shut.is_pending();
-        shut
+        let ended = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.gate.lock().stalled = ended.is_pending();
+        ended
     }
 }
