@@ -60,6 +60,11 @@ impl Router {
         });
     }
 
+    /// A worker has told whoever manages it that it is ready.
+    pub fn notified(&self, id: WorkerId) {
+        self.sign(id, Sign::Notified);
+    }
+
     /// Where a worker is reached, unless that is its channel.
     pub(super) fn place_of(&self, id: WorkerId) -> Option<Place> {
         self.table.borrow().worker(id)?.place.clone()

@@ -84,6 +84,16 @@ fn attach(worker: &Worker, runtime: Runtime) -> Result<(Answer, Reach), WorkerEr
     Err(WorkerError::Program("no port is free for long enough".into()))
 }
 
+/// Becomes the program, with its own number as LISTEN_PID (sd_listen_fds(3)). For children of the foreground; systemd does
+/// it by itself.
+pub fn activated(program: &[OsString]) -> Result<Infallible, WorkerError> {
+    let Some((executable, arguments)) = program.split_first() else {
+        return Err(WorkerError::Program("no program is given".into()));
+    };
+    let error = Command::new(executable).args(arguments).env("LISTEN_PID", std::process::id().to_string()).exec();
+    Err(WorkerError::Program(format!("cannot run {}: {error}", executable.display())))
+}
+
 /// A port that nobody has, on any address; the program is the next to take it.
 pub fn free_port() -> io::Result<u16> {
     let any = |address: SocketAddr| TcpListener::bind(address)?.local_addr();

@@ -61,12 +61,19 @@ pub(super) struct Flight {
     id: WorkerId,
     /// It names no session, and its answer has not begun.
     unanswered: bool,
+    /// It names no session, and none has come of it.
+    expecting: bool,
 }
 
 impl Flight {
     pub(super) fn begin(conn: &Rc<Conn>, id: WorkerId, new: bool) -> Self {
         conn.router.table.borrow_mut().begin(id, new);
-        Self { conn: Rc::clone(conn), id, unanswered: new }
+        Self { conn: Rc::clone(conn), id, unanswered: new, expecting: new }
+    }
+
+    /// A session has come of it, or something else that is counted on its own.
+    pub(super) fn opened(&mut self) {
+        self.expecting = false;
     }
 
     pub(super) fn answered(&mut self) {
@@ -79,7 +86,7 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.answered();
-        self.conn.router.table.borrow_mut().end(self.id);
+        self.conn.router.table.borrow_mut().end(self.id, self.expecting);
         self.conn.router.drained.notify_waiters();
     }
 }
@@ -151,12 +158,15 @@ impl Running {
     }
 
     fn look(&mut self, data: &Bytes) {
-        let (Some(prefix), Some(flight)) = (&mut self.prefix, &self.flight) else { return };
+        let (Some(prefix), Some(flight)) = (&mut self.prefix, &mut self.flight) else { return };
         prefix.extend_from_slice(&data[..data.len().min(OPENING_LIMIT - prefix.len())]);
         match opening(prefix) {
             Opening::Partial if prefix.len() < OPENING_LIMIT => return,
             Opening::Partial | Opening::No => {}
-            Opening::Opened(opened) => flight.conn.router.learn(flight.id, &opened),
+            Opening::Opened(opened) => {
+                flight.conn.router.learn(flight.id, &opened);
+                flight.opened();
+            }
         }
         self.prefix = None;
     }

@@ -5,7 +5,7 @@ use super::client::Conn;
 use super::tunnel;
 use super::upstream::{Upstream, reach};
 use crate::router::refuse::Refusal;
-use crate::router::search::Search;
+use crate::router::search::{Search, Way};
 use crate::wire::{engine, forward};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::ext::on_informational;
@@ -93,6 +93,10 @@ async fn exchange(conn: &Rc<Conn>, request: Request<Incoming>) -> Result<Respons
                 };
                 fresh = true;
                 search.again();
+                // Its socket may take a connection also when it has just died: systemd holds that.
+                if upstream.way == Way::Connect {
+                    search.tried.push(upstream.id);
+                }
             }
         }
     }
@@ -218,7 +222,7 @@ fn respond(
     asked: Asked,
     mut response: Response<Incoming>,
     mut upstream: Upstream,
-    flight: Flight,
+    mut flight: Flight,
 ) -> Result<Response<Answer>, Refusal> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client) = asked.switching.filter(|_| forward::wants_upgrade(response.headers())) else {
@@ -228,6 +232,7 @@ fn respond(
         forward::strip(response.headers_mut(), true);
         conn.gate.decide(true);
         tunnel::join(&conn.router, upstream.id, client, worker);
+        flight.opened();
         return Ok(response.map(|_| Answer::Own(None, None)));
     }
     conn.gate.decide(false);

@@ -47,7 +47,7 @@ const PAIR_TIME: Duration = Duration::from_secs(5);
 pub(super) struct Upstream {
     pub(super) id: WorkerId,
     pub(super) sender: SendRequest<Upload>,
-    way: Way,
+    pub(super) way: Way,
     glance: Glance,
     /// How long the worker lets it be idle.
     pub(super) kept_for: Duration,
@@ -128,9 +128,19 @@ pub(super) async fn reach(router: &Rc<Router>, search: &mut Search<'_>, fresh: b
             router.table.borrow_mut().asked(id, new, router.now());
             return Ok(upstream);
         }
+        // Counted from here on: of a burst, the next one looks for a worker before this one is connected.
+        let counted = way == Way::Connect;
+        if counted {
+            router.table.borrow_mut().asked(id, new, router.now());
+        }
         match open(router, id, way, new).await {
             Ok(Some(upstream)) => return Ok(upstream),
-            Ok(None) => search.tried.push(id),
+            Ok(None) => {
+                if counted {
+                    router.table.borrow_mut().not_asked(id, new);
+                }
+                search.tried.push(id);
+            }
             Err(error) => {
                 tracing::error!(APP = router.app, %error, "cannot connect to a worker: {error}");
                 return Err(Refusal::NoWorker);
@@ -155,11 +165,7 @@ async fn open(router: &Rc<Router>, id: WorkerId, way: Way, new: bool) -> io::Res
 async fn make(router: &Rc<Router>, id: WorkerId, way: Way, new: bool) -> io::Result<Option<Upstream>> {
     let ours = match &way {
         Way::Hand(manner) => hand(router, id, manner, new).await?,
-        Way::Connect => {
-            let ours = outside::connect_to(router, id).await;
-            router.table.borrow_mut().asked(id, new && ours.is_some(), router.now());
-            ours
-        }
+        Way::Connect => outside::connect_to(router, id).await,
     };
     let Some(ours) = ours else {
         return Ok(None);

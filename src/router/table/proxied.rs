@@ -23,6 +23,15 @@ impl Table {
         }
     }
 
+    /// It did not get there after all; `new` as in [`Self::asked`].
+    pub fn not_asked(&mut self, id: WorkerId, new: bool) {
+        if let Some(worker) = self.workers.get_mut(&id)
+            && new
+        {
+            worker.expected.pop_back();
+        }
+    }
+
     /// A request was given to a worker. `new`: it names no session, so that its worker need not be patient with it.
     pub fn begin(&mut self, id: WorkerId, new: bool) {
         if let Some(worker) = self.workers.get_mut(&id) {
@@ -38,10 +47,13 @@ impl Table {
         }
     }
 
-    /// Its answer is over.
-    pub fn end(&mut self, id: WorkerId) {
+    /// Its answer is over. `expecting`: it named no session and has opened none, so none is to be expected of it any more.
+    pub fn end(&mut self, id: WorkerId, expecting: bool) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.in_flight = worker.in_flight.saturating_sub(1);
+            if expecting {
+                worker.expected.pop_front();
+            }
         }
     }
 
@@ -176,9 +188,34 @@ mod tests {
         table.begin(1, false);
         assert_eq!(choose(&mut table, None), Choice::Worker(1), "a long poll is no load");
         assert_eq!(table.worker(1).unwrap().in_flight, 2);
-        table.end(1);
-        table.end(1);
-        table.end(1);
+        table.end(1, true);
+        table.end(1, false);
+        table.end(1, false);
         assert_eq!(table.worker(1).unwrap().in_flight, 0);
+    }
+
+    #[test]
+    fn what_is_no_session_does_not_count_as_one() {
+        let mut table = table();
+        let load = |table: &mut Table, id| table.worker_mut(id).unwrap().load(NOW).sessions;
+        for _ in 0..3 {
+            table.asked(1, true, NOW);
+            table.begin(1, true);
+        }
+        assert_eq!(load(&mut table, 1), 3);
+        // A plain answer, a session, a connection that switches protocols.
+        table.end(1, true);
+        table.learn(1, "abc", MINUTE, NOW);
+        table.end(1, false);
+        table.enter_tunnel(1);
+        table.end(1, false);
+        assert_eq!(load(&mut table, 1), 2);
+        table.leave_tunnel(1);
+        table.leave_tunnel(1);
+        assert_eq!(load(&mut table, 1), 1);
+        table.asked(2, true, NOW);
+        table.not_asked(2, true);
+        table.not_asked(2, false);
+        assert_eq!(load(&mut table, 2), 0);
     }
 }

@@ -31,8 +31,13 @@ enum Listener {
     Tcp(TcpListener),
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
+    // Before anything of its own is open.
+    println!("open descriptors: {}", descriptors()?);
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run())
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     // Its first words, and its readiness, may wait for a file.
     while let Ok(file) = var("WAIT_FOR") {
         if Path::new(&file).exists() {
@@ -52,7 +57,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
             Listener::Tcp(TcpListener::bind(("127.0.0.1", port)).await?)
         }
     };
-    println!("open descriptors: {}", descriptors()?.join(" "));
     sd_notify::notify(&[sd_notify::NotifyState::Ready])?;
     loop {
         tokio::select! {
@@ -185,16 +189,16 @@ fn who(forwarded: &str) -> String {
     format!("{{\"pid\":{pid},\"index\":\"{index}\",\"version\":\"{version}\",\"forwarded\":\"{forwarded}\"}}")
 }
 
-/// What is open here, but for what tokio has: sockets and pipes.
-fn descriptors() -> std::io::Result<Vec<String>> {
+/// What it was given beside standard input and output.
+fn descriptors() -> std::io::Result<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let entry = entry?;
-        let target = std::fs::read_link(entry.path()).unwrap_or_default();
         let number = entry.file_name().to_string_lossy().into_owned();
-        if target.to_string_lossy().starts_with("socket:") && number.parse::<u32>().is_ok_and(|number| number > 2) {
+        let itself = std::fs::read_link(entry.path()).is_ok_and(|target| target.starts_with("/proc"));
+        if !itself && !["0", "1", "2"].contains(&number.as_str()) {
             found.push(number);
         }
     }
-    Ok(found)
+    Ok(if found.is_empty() { "none".to_owned() } else { found.join(" ") })
 }
