@@ -210,8 +210,9 @@ fn rust() -> Option<String> {
 /// It, as an app of so many workers. `runtime`: `socket` or `port`.
 fn outside(runtime: &str, workers: usize, more: &str) -> Option<Cluster> {
     let (program, address) = (rust()?, free_address());
-    let text =
-        format!("exec = [{program:?}]\nruntime = \"{runtime}\"\nworkers = {workers}\nlisten = [\"{address}\"]\n{more}\n");
+    let text = format!(
+        "exec = [{program:?}]\nruntime = \"{runtime}\"\nworkers = {workers}\nlisten = [\"{address}\"]\n{more}\n"
+    );
     let mut cluster = Cluster::launch_text(&text);
     cluster.address = address;
     Some(cluster)
@@ -287,10 +288,12 @@ fn one_that_does_not_answer_its_health_check_is_aborted() {
 fn raw_connections_to_a_port() {
     let Some(cluster) = outside("port", 2, "[router]\nprotocol = \"tcp\"") else { return };
     let cluster = cluster.until_ready(2);
-    let seen: BTreeSet<_> = (0..20).map(|_| {
-        let who = who(&cluster);
-        assert_eq!(who["forwarded"], "-", "nobody has read or written a head: {who}");
-        who["index"].to_string()
-    }).collect();
+    let seen: BTreeSet<_> = (0..20)
+        .map(|_| {
+            let who = who(&cluster);
+            assert_eq!(who["forwarded"], "-", "nobody has read or written a head: {who}");
+            who["index"].to_string()
+        })
+        .collect();
     assert_eq!(seen.len(), 2, "{seen:?}");
 }

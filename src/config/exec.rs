@@ -123,8 +123,23 @@ fn program(exec: &[String]) -> Option<&str> {
 
 /// Programs, with or without a version behind their names, that certainly do not speak Node's channel.
 const OTHERS: [&str; 17] = [
-    "python", "uvicorn", "gunicorn", "hypercorn", "daphne", "granian", "ruby", "puma", "falcon", "bundle", "php", "perl",
-    "java", "dotnet", "go", "elixir", "beam.smp",
+    "python",
+    "uvicorn",
+    "gunicorn",
+    "hypercorn",
+    "daphne",
+    "granian",
+    "ruby",
+    "puma",
+    "falcon",
+    "bundle",
+    "php",
+    "perl",
+    "java",
+    "dotnet",
+    "go",
+    "elixir",
+    "beam.smp",
 ];
 
 /// Nobody can tell from such a program where it listens.

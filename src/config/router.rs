@@ -338,9 +338,13 @@ fn size(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
 
 /// A request's target in origin form; or nothing.
 fn path(text: &str) -> Result<String, Wrong> {
-    let fits = text.is_empty() || (text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'));
+    let fits =
+        text.is_empty() || (text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'));
     if !fits || text.len() > 1000 {
-        return Err(Wrong::new(format!("`{text}` is not a path that can be asked for"), "write one such as \"/health\""));
+        return Err(Wrong::new(
+            format!("`{text}` is not a path that can be asked for"),
+            "write one such as \"/health\"",
+        ));
     }
     Ok(text.to_owned())
 }

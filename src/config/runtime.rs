@@ -102,9 +102,18 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_node_needs_a_word_about_it() {
-        for exec in ["python3.12 /srv/app.py", "/usr/bin/env python3 /a.py", "/srv/venv/bin/uvicorn app:app", "puma", "java -jar /a.jar"] {
+        for exec in [
+            "python3.12 /srv/app.py",
+            "/usr/bin/env python3 /a.py",
+            "/srv/venv/bin/uvicorn app:app",
+            "puma",
+            "java -jar /a.jar",
+        ] {
             let (runtime, problems) = told(&format!("exec = '{exec}'"));
-            assert!(runtime.is_none() && problems[0].1.contains("does not speak Node's channel"), "{exec} {problems:?}");
+            assert!(
+                runtime.is_none() && problems[0].1.contains("does not speak Node's channel"),
+                "{exec} {problems:?}"
+            );
             let (runtime, problems) = told(&format!("exec = '{exec}'\nruntime = 'socket'"));
             assert_eq!((runtime, problems), (Some(Runtime::Socket), Vec::new()), "{exec}");
         }
@@ -123,7 +132,10 @@ mod tests {
             ("node", "[ready]\nhttp = '/health'", Level::Error, "ready.http"),
         ] {
             let (_, problems) = told(&format!("exec = '/srv/serve'\nruntime = '{runtime}'\n{more}"));
-            assert!(problems.iter().any(|it| it.0 == level && it.1.contains(message)), "{runtime} {more}: {problems:?}");
+            assert!(
+                problems.iter().any(|it| it.0 == level && it.1.contains(message)),
+                "{runtime} {more}: {problems:?}"
+            );
         }
         for (runtime, more) in [
             ("port", "[router]\nprotocol = 'tcp'"),

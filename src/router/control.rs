@@ -102,19 +102,19 @@ impl Router {
         let table = self.table.borrow();
         let links = self.links.borrow();
         let workers = table.workers().map(|worker| WorkerStatus {
-                slot: worker.slot.clone(),
-                id: worker.id,
-                index: worker.index,
-                pid: worker.pid,
-                state: worker.phase.as_str().to_owned(),
-                trial: worker.rank == Rank::Trial,
-                sessions: worker.sessions.len(),
-                pending: worker.pending,
-                handed: worker.handed,
-                in_flight: worker.in_flight,
-                tunnels: worker.tunnels,
-                encoding: links.get(&worker.id).map(|link| link.encoding.into()),
-                since: worker.since,
+            slot: worker.slot.clone(),
+            id: worker.id,
+            index: worker.index,
+            pid: worker.pid,
+            state: worker.phase.as_str().to_owned(),
+            trial: worker.rank == Rank::Trial,
+            sessions: worker.sessions.len(),
+            pending: worker.pending,
+            handed: worker.handed,
+            in_flight: worker.in_flight,
+            tunnels: worker.tunnels,
+            encoding: links.get(&worker.id).map(|link| link.encoding.into()),
+            since: worker.since,
         });
         Status {
             app: self.app.clone(),

@@ -74,13 +74,15 @@ async fn meet(router: &Rc<Router>, mut stream: UnixStream, place: OwnedSemaphore
             let attached = attach_outside(router, &stream, &slot, reach);
             answer(&mut stream, &attached.unwrap_or_else(|error| Answer::Refused { reason: error.to_string() })).await
         }
-        Ok(Hello::Attach { slot, encoding, reach: None }) => match attach(router, stream, &slot, agreed(router, encoding.into())) {
-            Ok(()) => return,
-            Err(error) => {
-                tracing::error!(APP = router.app, WORKER = slot, %error, "cannot let worker {slot} in");
-                return;
+        Ok(Hello::Attach { slot, encoding, reach: None }) => {
+            match attach(router, stream, &slot, agreed(router, encoding.into())) {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::error!(APP = router.app, WORKER = slot, %error, "cannot let worker {slot} in");
+                    return;
+                }
             }
-        },
+        }
         Ok(Hello::Guard { slot }) => return router.keep_guard(&slot, stream).await,
         Ok(Hello::Ready { slot, pid, notified }) => {
             let id = router.table.borrow().workers().find(|it| it.slot == slot && it.pid == pid).map(|it| it.id);
@@ -228,7 +230,11 @@ async fn drain(router: &Router, id: WorkerId, within: Duration) {
         let drained = router.drained.notified();
         tokio::pin!(drained);
         drained.as_mut().enable();
-        let busy = router.table.borrow().worker(id).map(|w| w.pending > 0 || w.in_flight > 0 || w.tunnels > 0 || !w.sessions.is_empty());
+        let busy = router
+            .table
+            .borrow()
+            .worker(id)
+            .map(|w| w.pending > 0 || w.in_flight > 0 || w.tunnels > 0 || !w.sessions.is_empty());
         let Some(busy) = busy else { return };
         let quiet_in = quiet_at.saturating_sub(router.now());
         if !busy && quiet_in.is_zero() {

@@ -103,7 +103,11 @@ impl Router {
                 Ok(Ok(code)) if any || (200..400).contains(&code) => return,
                 Ok(Ok(code)) if told.replace(code) != Some(code) => {
                     if let Some(slot) = self.slot_of(id) {
-                        tracing::info!(APP = self.app, WORKER = slot, "worker {slot} is not ready yet: GET {path} got {code}");
+                        tracing::info!(
+                            APP = self.app,
+                            WORKER = slot,
+                            "worker {slot} is not ready yet: GET {path} got {code}"
+                        );
                     }
                 }
                 Ok(Err(error)) => tracing::debug!(APP = self.app, id, %error, "a worker does not answer yet"),

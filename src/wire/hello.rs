@@ -179,10 +179,7 @@ mod tests {
         let reach = Some(Reach::Port(4000));
         let hello = Hello::Attach { slot: "3".into(), encoding: WireEncoding::Json, reach };
         let text = line(&hello).unwrap();
-        assert_eq!(
-            text,
-            b"{\"verb\":\"attach\",\"slot\":\"3\",\"encoding\":\"json\",\"reach\":{\"port\":4000}}\n"
-        );
+        assert_eq!(text, b"{\"verb\":\"attach\",\"slot\":\"3\",\"encoding\":\"json\",\"reach\":{\"port\":4000}}\n");
         assert_eq!(serde_json::from_slice::<Hello>(&text).unwrap(), hello);
         let answer = Answer::Refused { reason: "no".into() };
         assert_eq!(serde_json::from_slice::<Answer>(&line(&answer).unwrap()).unwrap(), answer);

@@ -228,7 +228,8 @@ fn workers_without_a_channel_outlive_their_router() {
             let ready = || {
                 let status = status(&machine);
                 let workers = status["workers"].as_array().unwrap().clone();
-                let pids: Vec<_> = workers.iter().filter(|it| it["state"] == "ready").map(|it| it["pid"].as_u64().unwrap()).collect();
+                let pids: Vec<_> =
+                    workers.iter().filter(|it| it["state"] == "ready").map(|it| it["pid"].as_u64().unwrap()).collect();
                 (pids.len() == 3 && workers.len() == 3).then_some(pids)
             };
             let pids = machine.until("three workers", ready);

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -59,16 +60,17 @@ impl Body for Upload {
 pub(super) struct Flight {
     conn: Rc<Conn>,
     id: WorkerId,
-    /// It names no session, and its answer has not begun.
-    unanswered: bool,
+    /// When it began, if it names no session and its answer has not begun.
+    unanswered: Option<Duration>,
     /// It names no session, and none has come of it.
     expecting: bool,
 }
 
 impl Flight {
     pub(super) fn begin(conn: &Rc<Conn>, id: WorkerId, new: bool) -> Self {
-        conn.router.table.borrow_mut().begin(id, new);
-        Self { conn: Rc::clone(conn), id, unanswered: new, expecting: new }
+        let now = conn.router.now();
+        conn.router.table.borrow_mut().begin(id, new, now);
+        Self { conn: Rc::clone(conn), id, unanswered: new.then_some(now), expecting: new }
     }
 
     /// A session has come of it, or something else that is counted on its own.
@@ -77,8 +79,8 @@ impl Flight {
     }
 
     pub(super) fn answered(&mut self) {
-        if std::mem::take(&mut self.unanswered) {
-            self.conn.router.table.borrow_mut().answered(self.id, true);
+        if let Some(began) = self.unanswered.take() {
+            self.conn.router.table.borrow_mut().answered(self.id, began);
         }
     }
 }

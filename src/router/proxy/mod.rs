@@ -15,9 +15,9 @@ mod upstream;
 pub(super) use client::serve;
 pub(super) use tunnel::pass;
 
+use super::Router;
 use super::record::Record;
 use super::table::WorkerId;
-use super::Router;
 use crate::config::router::Shared;
 use crate::system::stream;
 use crate::wire::engine::Opened;

@@ -33,17 +33,19 @@ impl Table {
     }
 
     /// A request was given to a worker. `new`: it names no session, so that its worker need not be patient with it.
-    pub fn begin(&mut self, id: WorkerId, new: bool) {
+    pub fn begin(&mut self, id: WorkerId, new: bool, now: Duration) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.in_flight += 1;
-            worker.unanswered += usize::from(new);
+            worker.unanswered.extend(new.then_some(now));
         }
     }
 
-    /// Its answer has begun, or will never; `new` as in [`Self::begin`].
-    pub fn answered(&mut self, id: WorkerId, new: bool) {
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.unanswered = worker.unanswered.saturating_sub(usize::from(new));
+    /// The answer to one without a session has begun, or will never; `began`: when it was given to the worker.
+    pub fn answered(&mut self, id: WorkerId, began: Duration) {
+        if let Some(worker) = self.workers.get_mut(&id)
+            && let Ok(at) = worker.unanswered.binary_search(&began)
+        {
+            worker.unanswered.remove(at);
         }
     }
 
@@ -118,7 +120,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use crate::config::router::{Balance, ReadyOn};
-    use crate::router::table::{Choice, Sign, Table};
+    use crate::router::table::{Choice, STUCK, Sign, Table};
     use std::time::Duration;
 
     const NOW: Duration = Duration::from_secs(100);
@@ -178,15 +180,20 @@ mod tests {
     #[test]
     fn the_unanswered_count() {
         let mut table = table();
-        table.begin(1, true);
+        let before = NOW - 2 * STUCK;
+        table.begin(1, true, before);
         for _ in 0..5 {
             assert_eq!(choose(&mut table, None), Choice::Worker(2));
             table.asked(2, true, NOW);
         }
-        table.answered(1, true);
+        table.answered(1, before);
         assert_eq!(choose(&mut table, None), Choice::Worker(1), "it was given fewer");
-        table.begin(1, false);
+        table.begin(1, false, before);
         assert_eq!(choose(&mut table, None), Choice::Worker(1), "a long poll is no load");
+        table.begin(1, true, NOW);
+        assert_eq!(choose(&mut table, None), Choice::Worker(1), "nor is what may be answered any moment");
+        table.answered(1, NOW);
+        table.end(1, true);
         assert_eq!(table.worker(1).unwrap().in_flight, 2);
         table.end(1, true);
         table.end(1, false);
@@ -200,7 +207,7 @@ mod tests {
         let load = |table: &mut Table, id| table.worker_mut(id).unwrap().load(NOW).sessions;
         for _ in 0..3 {
             table.asked(1, true, NOW);
-            table.begin(1, true);
+            table.begin(1, true, NOW);
         }
         assert_eq!(load(&mut table, 1), 3);
         // A plain answer, a session, a connection that switches protocols.
