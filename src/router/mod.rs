@@ -3,7 +3,7 @@
 //!
 //! One thread, one runtime: [`table`] and [`balance`] decide, [`link`] is a worker's channel, [`peek`] and [`handover`] a
 //! client's connection, `proxy` one that is routed request by request, [`record`] and `memory` what survives this process,
-//! [`refuse`] what the router says itself, [`meet`] how a worker comes in, [`ends`] how it ended, [`control`] what the
+//! [`refuse`] what the router says itself, [`meet`] how a worker comes in, [`outside`] one that has no channel, [`ends`] how it ended, [`control`] what the
 //! operator asks. [`Router`] ties them together; [`run`] is the loop, `service` its
 //! place in systemd.
 

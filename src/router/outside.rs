@@ -84,7 +84,7 @@ impl Router {
         if !self.settings.ready_http.is_empty() {
             self.ask_health(id, place).await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn ask_ready(&self, id: WorkerId, place: &Place) {

@@ -24,7 +24,7 @@ pub(super) fn exec(
 ) -> Result<Infallible, WorkerError> {
     let sockets = if runtime == Runtime::Socket { passed(worker)? } else { 0 };
     // Not for the guard.
-    activation::pass_on(sockets, false).map_err(descriptors)?;
+    activation::pass_on(sockets, false).map_err(|error| descriptors(&error))?;
     let (answer, reach) = attach(worker, runtime)?;
     let Answer::Attached { id, index, workers, .. } = answer else {
         return Err(worker.silent(io::Error::other("its answer is to another question")));
@@ -39,7 +39,7 @@ pub(super) fn exec(
     if let Reach::Port(port) = reach {
         command.env("PORT", port.to_string());
     }
-    activation::pass_on(sockets, true).map_err(descriptors)?;
+    activation::pass_on(sockets, true).map_err(|error| descriptors(&error))?;
     let error = command.exec();
     Err(WorkerError::Program(format!("cannot run {}: {error}", executable.display())))
 }
@@ -55,7 +55,7 @@ fn passed(worker: &Worker) -> Result<i32, WorkerError> {
     }
 }
 
-fn descriptors(error: io::Error) -> WorkerError {
+fn descriptors(error: &io::Error) -> WorkerError {
     WorkerError::Program(format!("cannot pass the sockets on: {error}"))
 }
 
