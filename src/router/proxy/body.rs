@@ -80,15 +80,20 @@ impl Flight {
 
     pub(super) fn answered(&mut self) {
         if let Some(began) = self.unanswered.take() {
-            self.conn.router.table.borrow_mut().answered(self.id, began);
+            let now = self.conn.router.now();
+            self.conn.router.table.borrow_mut().answered(self.id, began, Some(now));
         }
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.answered();
-        self.conn.router.table.borrow_mut().end(self.id, self.expecting);
+        let mut table = self.conn.router.table.borrow_mut();
+        if let Some(began) = self.unanswered.take() {
+            table.answered(self.id, began, None);
+        }
+        table.end(self.id, self.expecting);
+        drop(table);
         self.conn.router.drained.notify_waiters();
     }
 }

@@ -40,12 +40,13 @@ impl Table {
         }
     }
 
-    /// The answer to one without a session has begun, or will never; `began`: when it was given to the worker.
-    pub fn answered(&mut self, id: WorkerId, began: Duration) {
-        if let Some(worker) = self.workers.get_mut(&id)
-            && let Ok(at) = worker.unanswered.binary_search(&began)
-        {
-            worker.unanswered.remove(at);
+    /// The answer to one without a session begins `now`; `None`: it never will. `began`: when the worker was given it.
+    pub fn answered(&mut self, id: WorkerId, began: Duration, now: Option<Duration>) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.heard = worker.heard.max(now.unwrap_or_default());
+            if let Ok(at) = worker.unanswered.binary_search(&began) {
+                worker.unanswered.remove(at);
+            }
         }
     }
 
@@ -186,13 +187,17 @@ mod tests {
             assert_eq!(choose(&mut table, None), Choice::Worker(2));
             table.asked(2, true, NOW);
         }
-        table.answered(1, before);
+        table.answered(1, before, None);
         assert_eq!(choose(&mut table, None), Choice::Worker(1), "it was given fewer");
         table.begin(1, false, before);
         assert_eq!(choose(&mut table, None), Choice::Worker(1), "a long poll is no load");
         table.begin(1, true, NOW);
         assert_eq!(choose(&mut table, None), Choice::Worker(1), "nor is what may be answered any moment");
-        table.answered(1, NOW);
+        table.begin(1, true, before);
+        table.answered(1, before, Some(NOW));
+        assert_eq!(choose(&mut table, None), Choice::Worker(1), "it has answered somebody");
+        table.answered(1, NOW, None);
+        table.end(1, true);
         table.end(1, true);
         assert_eq!(table.worker(1).unwrap().in_flight, 2);
         table.end(1, true);
