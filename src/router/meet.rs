@@ -193,6 +193,11 @@ fn attach_outside(router: &Rc<Router>, stream: &UnixStream, slot: &str, reach: R
     {
         return Ok(Answer::Again);
     }
+    // One that the router before us let in, and did not live to tell.
+    let twin = router.table.borrow().workers().find(|it| it.pid == pid && it.place.is_some()).map(|it| it.id);
+    if let Some(twin) = twin {
+        router.forget_outside(twin);
+    }
     let id = router.attach_outside(slot, pid, place);
     router.serve_outside(id);
     tracing::info!(APP = router.app, WORKER = slot, pid, "worker {slot} (pid {pid}) starts");

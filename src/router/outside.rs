@@ -3,10 +3,11 @@
 //! Nothing of the router's is open in such a worker: a program may close what it likes, and fork.
 
 use super::Router;
+use super::record::Record;
 use super::table::{Phase, Place, Sign, WorkerId};
 use crate::config::router::{Protocol, ReadyOn};
-use crate::system::process;
 use crate::system::stream::Stream;
+use crate::system::{listening, process};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
@@ -20,6 +21,8 @@ use tokio::time::Instant;
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Between two questions whether a worker is ready.
 const ASK_PAUSE: Duration = Duration::from_millis(50);
+/// The same while somebody else has the worker's port.
+const STRANGER_PAUSE: Duration = Duration::from_secs(1);
 /// For one answer to that.
 const ASK_TIME: Duration = Duration::from_secs(10);
 /// The longest beginning of an answer that is looked at, and what is read of the rest out of politeness, bytes.
@@ -43,6 +46,14 @@ impl Router {
         self.remember(id);
         self.changed.notify_waiters();
         id
+    }
+
+    /// A worker comes anew: what is known of it under its old number goes, without a word, since it has not ended.
+    pub(super) fn forget_outside(&self, id: WorkerId) {
+        self.leave_worker(id);
+        if self.table.borrow_mut().detach(id).is_some() {
+            self.note(&Record::Gone { id });
+        }
     }
 
     /// Looks after an attached worker until its process ends.
@@ -100,7 +111,12 @@ impl Router {
                 }
             };
             match tokio::time::timeout(ASK_TIME, asked).await {
-                Ok(Ok(code)) if any || (200..400).contains(&code) => return,
+                Ok(Ok(code)) if any || (200..400).contains(&code) => {
+                    if self.is_alone_at(id, place) {
+                        return;
+                    }
+                    tokio::time::sleep(STRANGER_PAUSE).await;
+                }
                 Ok(Ok(code)) if told.replace(code) != Some(code) => {
                     if let Some(slot) = self.slot_of(id) {
                         tracing::info!(
@@ -114,6 +130,31 @@ impl Router {
                 _ => {}
             }
             tokio::time::sleep(ASK_PAUSE).await;
+        }
+    }
+
+    /// Whether nobody else has the port that a worker was given: another program may have taken it first.
+    fn is_alone_at(&self, id: WorkerId, place: &Place) -> bool {
+        let (Place::Port(port), Some((slot, pid))) =
+            (place, self.table.borrow().worker(id).map(|it| (it.slot.clone(), it.pid)))
+        else {
+            return true;
+        };
+        match listening::stranger(*port, pid) {
+            Ok(None) => true,
+            Ok(Some(user)) => {
+                tracing::warn!(
+                    APP = self.app,
+                    WORKER = slot,
+                    port,
+                    "user {user} listens on port {port}, which was given to worker {slot}"
+                );
+                false
+            }
+            Err(error) => {
+                tracing::debug!(APP = self.app, %error, "cannot tell who listens on port {port}");
+                true
+            }
         }
     }
 

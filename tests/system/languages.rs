@@ -72,6 +72,9 @@ fn reloads_without_a_failed_request(runtime: &str) {
         println!("reload {time}: {report}");
         Load::nothing_failed(&report);
         assert_eq!(report["versions"], serde_json::json!({ &version: 100 }), "{report}");
+        assert_eq!(report["drops"], serde_json::json!({ "1012": 100 }), "each heard of it: {report}");
+        let workers = report["workers"].as_object().unwrap();
+        assert!(workers.len() == 3 && workers.values().all(|count| count.as_u64() >= Some(15)), "{report}");
         assert!(report["most_drops"].as_u64().is_some_and(|n| n <= 1), "{report}");
     }
     assert_eq!(active(&machine).len(), 3);
@@ -158,7 +161,9 @@ fn a_worker_without_a_channel_that_dies_loses_no_request() {
 
 #[test]
 fn a_release_that_is_never_healthy_changes_nothing() {
-    let file = |version: &str| rust("socket", version, "[ready]\nhttp = \"/health\"\ntimeout = \"3s\"\n");
+    let file = |version: &str| {
+        rust("socket", version, "[ready]\nhttp = \"/health\"\ntimeout = \"3s\"\n[health]\ntimeout = \"2s\"\n")
+    };
     let Some(machine) = boot(&file("1")) else { return };
     let before = active(&machine);
     machine.write("/run/sick", "");
@@ -171,6 +176,15 @@ fn a_release_that_is_never_healthy_changes_nothing() {
     std::fs::remove_file(machine.path("/run/sick")).unwrap();
     machine.ok("appctl reload app");
     assert!(machine.ok("curl -s http://127.0.0.1:8080/who").contains("\"version\":\"2\""));
+    // One that answers nobody any more is aborted by the guard in its unit.
+    let hang = crate::reload::background(&machine, "curl -s -X POST http://127.0.0.1:8080/hang");
+    let journal = machine.until("it is aborted", || {
+        let journal = machine.journal("-u app.service");
+        journal.contains("hung for").then_some(journal)
+    });
+    assert!(journal.contains("no answer to GET /health for"), "{journal}");
+    machine.until("it is back", || (active(&machine).len() == 3).then_some(()));
+    drop(hang.wait_with_output());
 }
 
 #[test]
@@ -246,7 +260,11 @@ fn workers_without_a_channel_outlive_their_router() {
 
 #[test]
 fn workers_without_a_channel_by_hand() {
-    let Some(machine) = boot(&rust("socket", "1", "")) else { return };
+    if !is_there("rust-ws/debug/rust-ws") {
+        return;
+    }
+    let Some(machine) = Options::default().multi_user().file(FILE, &rust("socket", "1", "")).boot() else { return };
+    machine.until("three workers from the boot on", || (active(&machine).len() == 3).then_some(()));
     let who = "curl -s http://127.0.0.1:8080/who | grep -o '\"index\":\"[0-9]\"'";
     let serving = || {
         let seen: std::collections::BTreeSet<_> =
@@ -293,4 +311,45 @@ fn a_drain_waits_for_tunnels() {
     assert!(stop.wait_with_output().unwrap().status.success());
     let report = goes_on(&mut load);
     assert!(report["drops"]["1012"].as_u64().is_some_and(|n| (5..=15).contains(&n)), "{report}");
+}
+
+/// Between the choice of a port and the program's listening another user may have taken it.
+#[test]
+fn a_port_that_somebody_else_took_is_not_the_workers() {
+    let file =
+        "exec = [\"/bin/sh\", \"-c\", \"echo port $PORT; exec sleep 1000\"]\nruntime = \"port\"\nlisten = [\"8080\"]\n";
+    let Some(machine) = Options::default().file(FILE, file).boot() else { return };
+    machine.ok("systemctl start app.service");
+    let port = machine.until("the port", || {
+        let line = machine.journal("-t app@1");
+        line.lines().find_map(|line| line.strip_prefix("port ")).map(str::to_owned)
+    });
+    let steal = "require('http').createServer((q, r) => r.end('stolen')).listen(process.argv[1], '127.0.0.1')";
+    machine.ok(&format!("systemd-run -q -p User=nobody node -e \"{steal}\" {port}"));
+    machine.until("it listens", || {
+        (machine.ok(&format!("curl -s http://127.0.0.1:{port} || true")) == "stolen").then_some(())
+    });
+    machine.until("the router says so", || {
+        let journal = machine.journal("-u app.service");
+        journal.contains(&format!("listens on port {port}, which was given to worker 1")).then_some(())
+    });
+    assert_eq!(machine.property("app@1.service", "ActiveState"), "activating");
+    assert_eq!(machine.ok("curl -s -m 1 http://127.0.0.1:8080 || true"), "");
+}
+
+#[test]
+fn a_users_own_app_on_sockets() {
+    if !is_there("rust-ws/debug/rust-ws") {
+        return;
+    }
+    let file = rust("socket", "1", "");
+    let Some(machine) = Options::default().file("/root/.config/appctl/app.toml", &file).boot() else { return };
+    if !machine.shell("systemctl start user@0.service").status.success() {
+        return skipped("user@0.service does not start in the box; install libpam-systemd and dbus-user-session");
+    }
+    let user = |line: &str| machine.ok(&format!("export XDG_RUNTIME_DIR=/run/user/0; {line}"));
+    user("appctl --user start app");
+    assert!(machine.ok("curl -s http://127.0.0.1:8080/who").contains("\"version\":\"1\""));
+    assert_eq!(machine.ok("stat -c '%a %U' /run/user/0/appctl/app/slots"), "700 root");
+    user("appctl --user reload app && appctl --user stop app");
 }

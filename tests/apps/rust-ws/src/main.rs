@@ -165,8 +165,10 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>,
             message = socket.next() => message,
             () = stop.cancelled() => {
                 let frame = CloseFrame { code: CloseCode::Restart, reason: "".into() };
-                // A client that is gone needs no word.
+                // A client that is gone needs no word. Bytes that nobody has read would take the word with them.
                 let _ = socket.close(Some(frame)).await;
+                let rest = async { while let Some(Ok(_)) = socket.next().await {} };
+                let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
                 return;
             }
         };
