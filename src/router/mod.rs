@@ -562,7 +562,8 @@ impl Router {
     /// One line for `systemctl status`.
     fn status_line(&self) -> String {
         let table = self.table.borrow();
-        let (ready, wanted, sessions) = (table.count(Phase::Ready), self.wanted.get(), table.sessions());
+        let (ready, wanted, sessions) =
+            (table.count(Phase::Ready), self.wanted.get(), table.sessions().max(self.tunnels()));
         let sessions = match sessions {
             1 => "1 session".to_owned(),
             n => format!("{n} sessions"),

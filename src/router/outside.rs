@@ -23,6 +23,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 const ASK_PAUSE: Duration = Duration::from_millis(50);
 /// The same while somebody else has the worker's port.
 const STRANGER_PAUSE: Duration = Duration::from_secs(1);
+/// After so long it is told why a worker does not become ready.
+const SILENCE: Duration = Duration::from_secs(5);
 /// For one answer to that.
 const ASK_TIME: Duration = Duration::from_secs(10);
 /// The longest beginning of an answer that is looked at, and what is read of the rest out of politeness, bytes.
@@ -102,6 +104,7 @@ impl Router {
         let path = self.settings.ready_http.as_str();
         let any = path.is_empty();
         let mut told = None;
+        let mut complain_at = Some(Instant::now() + SILENCE);
         loop {
             // A connection to a Unix socket of systemd's proves nothing: that it is read does.
             let asked = async {
@@ -110,14 +113,16 @@ impl Router {
                     _ => status(place, if any { "/" } else { path }).await,
                 }
             };
-            match tokio::time::timeout(ASK_TIME, asked).await {
-                Ok(Ok(code)) if any || (200..400).contains(&code) => {
+            let answer =
+                tokio::time::timeout(ASK_TIME, asked).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            match answer {
+                Ok(code) if any || (200..400).contains(&code) => {
                     if self.is_alone_at(id, place) {
                         return;
                     }
                     tokio::time::sleep(STRANGER_PAUSE).await;
                 }
-                Ok(Ok(code)) if told.replace(code) != Some(code) => {
+                Ok(code) if told.replace(code) != Some(code) => {
                     if let Some(slot) = self.slot_of(id) {
                         tracing::info!(
                             APP = self.app,
@@ -126,7 +131,11 @@ impl Router {
                         );
                     }
                 }
-                Ok(Err(error)) => tracing::debug!(APP = self.app, id, %error, "a worker does not answer yet"),
+                Err(error) if complain_at.take_if(|at| *at < Instant::now()).is_some() => {
+                    if let Some(slot) = self.slot_of(id) {
+                        tracing::info!(APP = self.app, WORKER = slot, "worker {slot} is not ready yet: {error}");
+                    }
+                }
                 _ => {}
             }
             tokio::time::sleep(ASK_PAUSE).await;

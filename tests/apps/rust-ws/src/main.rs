@@ -79,7 +79,11 @@ async fn accept(listener: &Listener, stop: &CancellationToken, tasks: &TaskTrack
     Ok(())
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, stop: CancellationToken, tasks: TaskTracker) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
     let service = service_fn(|request| answer(request, stop.clone(), tasks.clone()));
     let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection.with_upgrades());
