@@ -11,7 +11,7 @@ use crate::config::{App, Runtime};
 use crate::router::{Listeners, Router, run};
 use crate::system::activation::Listener;
 use crate::system::ended::{Exit, How};
-use crate::system::process::{ended, leash, pass_at};
+use crate::system::process::{ended, leash, pass_at, take_turns};
 use crate::wire::Encoding;
 use crate::wire::hello::{Ended, Next};
 use crate::worker::environment::{CHANNEL, Identity, variables, without_channel};
@@ -143,14 +143,23 @@ async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
     for listener in &public {
         tracing::info!("{} serves on {}", options.name, listener.address());
     }
+    let metrics = options.settings.metrics.as_ref().map(bind).transpose()?;
+    if let Some(listener) = &metrics {
+        tracing::info!("the metrics of {} are on {}", options.name, listener.address());
+    }
+    // As in the router's unit: woken for every event, it would interrupt the workers when all processors are busy.
+    if let Err(error) = take_turns() {
+        tracing::debug!(%error, "cannot take turns with the workers");
+    }
     let router = Router::new(&options.name, options.settings.clone(), &public);
+    router.load_certificates(None);
     router.set_abort(Box::new(|pid| {
         if let Err(error) = kill(Pid::from_raw(pid), Signal::SIGABRT) {
             tracing::error!("cannot abort pid {pid} [{error}]");
         }
     }));
     let stop = CancellationToken::new();
-    let listeners = Listeners { public, channel: None, control: None };
+    let listeners = Listeners { public, channel: None, control: None, metrics };
     let routing = tokio::task::spawn_local(run(Rc::clone(&router), listeners, stop.clone()));
 
     let house = Rc::new(House {
@@ -183,7 +192,7 @@ async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
     if let Ok(Err(error)) = routing.await {
         return Err(error.into());
     }
-    remove_paths(&house.options.listen);
+    remove_paths(house.options.listen.iter().chain(&house.options.settings.metrics));
     last?;
     let asked = house.stop.is_cancelled();
     Ok(if failed && !asked { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -289,7 +298,7 @@ impl House {
         let ear = (options.settings.ready_on == ReadyOn::Notify).then(Ear::open).transpose()?;
         // The worker's number must be in its environment before its process exists.
         let (id, seat, spawned) = if options.runtime.has_channel() {
-            let encoding = preferred(options.runtime, program);
+            let encoding = self.router.agreed(preferred(options.runtime, program));
             let (ours, theirs) = UnixStream::pair()?;
             let id = self.router.attach(OwnedFd::from(ours), slot, 0, encoding, |_, _| Ok(Vec::new()))?;
             let mut command = std::process::Command::new(program);
@@ -475,6 +484,9 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?.into_std()?;
+    // As systemd's socket units have it. Connections inherit this; what comes to a worker by way of a message, and not of
+    // its own server, would be without.
+    nix::sys::socket::setsockopt(&listener, nix::sys::socket::sockopt::TcpNoDelay, &true)?;
     crate::system::sock::defer_accept(&listener, Duration::from_secs(1))?;
     Ok(Listener::Tcp(listener))
 }
@@ -488,7 +500,7 @@ fn bind_path(path: &Path) -> io::Result<Listener> {
     UnixListener::bind(path).map(Listener::Unix)
 }
 
-fn remove_paths(listen: &[Listen]) {
+fn remove_paths<'a>(listen: impl Iterator<Item = &'a Listen>) {
     for listen in listen {
         if let Listen::Path(path) = listen
             && let Err(error) = std::fs::remove_file(path)

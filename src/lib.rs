@@ -20,7 +20,7 @@
 //!
 //! # Invariants
 //!
-//! * `config`, `unit`, `wire`, `relay::hub`, `router::table`, `router::balance` and `watch::debounce` know no clock, socket, file or
+//! * `config`, `unit`, `wire`, `relay::hub`, `router::table`, `router::balance`, `router::tally` and `watch::debounce` know no clock, socket, file or
 //!   environment: time and bytes come in as arguments, decisions go out as values.
 //! * No decoder allocates by a number that its peer chose, and none panics.
 //! * A byte of a client's request is never consumed by the router: it peeks, and the worker reads. The exceptions are

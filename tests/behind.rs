@@ -10,15 +10,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 /// A reverse proxy before a cluster; ended when dropped.
-struct Front {
+pub(crate) struct Front {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     _files: tempfile::TempDir,
 }
 
 impl Front {
     /// nginx. `kept`: how many connections to the app it keeps; 0: it closes each after one request, as it does by default.
-    fn nginx(app: impl std::fmt::Display, kept: usize) -> Option<Self> {
+    pub(crate) fn nginx(app: impl std::fmt::Display, kept: usize) -> Option<Self> {
         let (keep, otherwise) = if kept > 0 { (format!("keepalive {kept};"), "") } else { (String::new(), "close") };
         Self::start("nginx", |address, directory| {
             let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -59,6 +59,17 @@ impl Front {
         })
     }
 
+    /// Caddy, as its users write it: it keeps its connections, and tells of the client by itself.
+    fn caddy(app: SocketAddr) -> Option<Self> {
+        Self::start("caddy", |address, directory| {
+            format!(
+                "{{\n  admin off\n  auto_https off\n  storage file_system {}\n  log {{\n    level ERROR\n  }}\n}}\n\
+                 http://{address} {{\n  reverse_proxy {app}\n}}\n",
+                directory.display(),
+            )
+        })
+    }
+
     fn start(program: &str, text: impl Fn(SocketAddr, &Path) -> String) -> Option<Self> {
         let files = tempfile::tempdir().unwrap();
         let (address, file) = (free_address(), files.path().join("configuration"));
@@ -66,23 +77,30 @@ impl Front {
         let mut command = Command::new(program);
         match program {
             "nginx" => command.arg("-e").arg("stderr").arg("-p").arg(files.path()).arg("-c").arg(&file),
+            "caddy" => command
+                .args(["run", "--adapter", "caddyfile", "--config"])
+                .arg(&file)
+                .envs(["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"].map(|name| (name, files.path()))),
             _ => command.arg("-db").arg("-q").arg("-f").arg(&file),
         };
         // Debian has them where only root looks.
         let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
-        let Ok(mut child) = command.env("PATH", path).stdin(Stdio::null()).stdout(Stdio::null()).spawn() else {
+        let errors = files.path().join("errors");
+        command.env("PATH", path).stdin(Stdio::null()).stdout(Stdio::null());
+        let Ok(mut child) = command.stderr(std::fs::File::create(&errors).unwrap()).spawn() else {
             skip(&format!("{program} is not installed"));
             return None;
         };
         let until = Instant::now() + PATIENCE;
         while TcpStream::connect(address).is_err() {
-            assert!(Instant::now() < until && child.try_wait().unwrap().is_none(), "{program} does not start");
+            let waiting = Instant::now() < until && child.try_wait().unwrap().is_none();
+            assert!(waiting, "{program} does not start: {}", std::fs::read_to_string(&errors).unwrap());
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         Some(Self { child, address, _files: files })
     }
 
-    fn client(&self) -> Kept {
+    pub(crate) fn client(&self) -> Kept {
         Kept::over(TcpStream::connect(self.address).unwrap())
     }
 
@@ -149,6 +167,11 @@ fn behind_nginx_that_closes_its_connections() {
 #[test]
 fn behind_haproxy() {
     all_sessions(false, Front::haproxy);
+}
+
+#[test]
+fn behind_caddy() {
+    all_sessions(false, Front::caddy);
 }
 
 /// Two tabs of one browser, whose sessions are different workers', over the one connection that nginx keeps.

@@ -1,6 +1,7 @@
 //! Everything that needs no booted systemd.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod access;
 mod behind;
 mod calendar;
 mod channel;
@@ -10,13 +11,19 @@ mod foreground;
 mod generator;
 mod handover;
 mod kept;
+mod limits;
 mod load;
+mod metrics;
+mod mixed;
 mod proxy;
 mod readme;
 mod requests;
 mod runtimes;
+mod secure;
 mod starting;
+mod sticky;
 mod support;
+mod terminated;
 mod tls;
 mod walls;
 mod watch;

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// Tells the app what it was asked, as JSON; a few paths behave in a way of their own.
-const ECHO: &str = "
+pub(crate) const ECHO: &str = "
     const http = require('http');
     const server = http.createServer((q, r) => {
       r.sendDate = false;
@@ -106,9 +106,11 @@ fn what_a_worker_sees_and_what_comes_back() {
         assert!(seen["headers"][gone].is_null(), "{gone}: {seen}");
     }
     assert_eq!(seen["address"], "127.0.0.1");
-    let many: String = (0..200).map(|n| format!("X-{n}: {n}\r\n")).collect();
-    let seen = client.ask("GET", "/", &many).json();
-    assert!((0..200).all(|n| seen["headers"][format!("x-{n}")].as_str() == Some(&n.to_string())));
+    let many = |count: u32| (0..count).map(|n| format!("X-{n}: {n}\r\n")).collect::<String>();
+    let seen = client.ask("GET", "/", &many(90)).json();
+    assert!((0..90).all(|n| seen["headers"][format!("x-{n}")].as_str() == Some(&n.to_string())));
+    let too_many = Kept::new(&cluster).ask("GET", "/", &many(101));
+    assert_eq!(too_many.status, 431, "{too_many:?}");
     let back = client.get("/fields");
     assert!(back.head.starts_with("HTTP/1.1 200 Fine By Me\n"), "{back:?}");
     for field in ["X-MiXed: a\n", "Set-Cookie: one\nSet-Cookie: two\n"] {
@@ -646,96 +648,4 @@ fn sessions_of_different_workers_share_a_connection() {
             assert!(polled.text().starts_with("40"), "{pair}: {polled:?}");
         }
     }
-}
-
-/// Answers with the tag of its request, after a while or at once, whole or in pieces.
-const TAGS: &str = "
-    require('http').createServer((q, r) => {
-      const { tag, wait, pieces } = Object.fromEntries(new URL(q.url, 'http://a').searchParams);
-      let body = '';
-      q.setEncoding('latin1');
-      q.on('data', (data) => { body += data; });
-      q.on('error', () => {});
-      q.on('end', () => setTimeout(() => {
-        const text = `${tag} ${q.headers['x-tag']} ${body}`;
-        r.setHeader('X-Tag', tag);
-        if (tag % 11 === 0) r.setHeader('Connection', 'close');
-        if (pieces) { const n = Math.ceil(text.length / 7); for (let i = 0; i < text.length; i += n) r.write(text.slice(i, i + n)); return r.end(); }
-        r.end(text);
-      }, Number(wait)));
-    }).listen(3000);
-";
-
-/// No answer ever goes to another than who has asked: many connections at once, requests of all shapes, several on their
-/// way at a time, some clients gone in the middle.
-#[test]
-fn every_client_gets_its_own_answers() {
-    const CLIENTS: usize = 16;
-    const REQUESTS: usize = 750;
-    let cluster = Cluster::script(TAGS, 3, "").until_ready(3);
-    let address = cluster.address;
-    let connect = move || Kept::over(TcpStream::connect(address).unwrap());
-    let client = move |number: usize| {
-        let mut state = 0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(number as u64 + 1);
-        let mut random = move |below: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 20) as usize % below
-        };
-        let mut kept = connect();
-        let mut done = 0;
-        while done < REQUESTS {
-            let batch = 1 + random(4);
-            let mut wanted = Vec::new();
-            for _ in 0..batch {
-                let tag = format!("{}{:04}{:04}", number + 1, done, random(10_000));
-                let (wait, pieces) = ([0, 0, 1, 5][random(4)], ["", "&pieces=1"][random(2)]);
-                let (method, body) = match random(4) {
-                    0 => ("GET", String::new()),
-                    1 => ("HEAD", String::new()),
-                    2 => ("POST", tag.repeat(1 + random(30))),
-                    _ => ("PUT", tag.repeat(1 + random(3000))),
-                };
-                let head = format!(
-                    "{method} /?tag={tag}&wait={wait}{pieces} HTTP/1.1\r\nHost: a\r\n{SHARED}\r\nX-Tag: {tag}\r\n"
-                );
-                let text = match random(3) {
-                    _ if body.is_empty() => format!("{head}\r\n"),
-                    0 => {
-                        let (one, other) = body.split_at(random(body.len()));
-                        let chunk = |text: &str| {
-                            if text.is_empty() { String::new() } else { format!("{:x}\r\n{text}\r\n", text.len()) }
-                        };
-                        format!("{head}Transfer-Encoding: chunked\r\n\r\n{}{}0\r\n\r\n", chunk(one), chunk(other))
-                    }
-                    _ => format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()),
-                };
-                if random(40) == 0 {
-                    // Gone, somewhere in the middle; what came before it may be answered or not.
-                    kept.send(&text.as_bytes()[..random(text.len())]);
-                    kept = connect();
-                    wanted.clear();
-                    continue;
-                }
-                kept.send(&text);
-                wanted.push((method, tag.clone(), format!("{tag} {tag} {body}")));
-                done += 1;
-            }
-            for (method, tag, text) in wanted {
-                let answer = kept.answer(method);
-                assert_eq!(answer.status, 200, "{answer:?}");
-                assert!(answer.head.contains(&format!("X-Tag: {tag}\n")), "{tag}: {answer:?}");
-                if method != "HEAD" {
-                    assert!(answer.text() == text, "{tag}: {:.200}", answer.text());
-                }
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for number in 0..CLIENTS {
-            let client = &client;
-            scope.spawn(move || client(number));
-        }
-    });
 }

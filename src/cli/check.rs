@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::certificates;
 use crate::config::value::write_span;
 use crate::config::{Level, Listen, Problem, Report, Scope, Workers, nearest};
 use crate::generator::apps::{self, AppFile};
@@ -51,18 +52,18 @@ pub fn report(names: &[String], scope: Scope, places: Option<&Places>, systemd: 
             text.push_str(&format!("no apps: there is no file {}\n", places.file("NAME").display()));
         }
         for file in &loaded.files {
-            code = code.max(show(file, systemd, &mut text));
+            code = code.max(show(file, places, systemd, &mut text));
         }
     }
     for name in names {
         if name.contains('/') || name.ends_with(".toml") {
             let path = Path::new(name);
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            code = code.max(show(&apps::read(&stem, PathBuf::from(name), path, scope), systemd, &mut text));
+            code = code.max(show(&apps::read(&stem, PathBuf::from(name), path, scope), places, systemd, &mut text));
             continue;
         }
         match loaded.files.iter().find(|file| file.name == *name) {
-            Some(file) => code = code.max(show(file, systemd, &mut text)),
+            Some(file) => code = code.max(show(file, places, systemd, &mut text)),
             None => {
                 text.push_str(&no_such_app(name, &loaded.files, places));
                 code = code.max(4);
@@ -84,13 +85,17 @@ pub(super) fn no_such_app(name: &str, files: &[AppFile], places: &Places) -> Str
 }
 
 /// Shows one file's problems, or that it has none; 1 when it does not pass.
-fn show(file: &AppFile, systemd: Option<u32>, text: &mut String) -> u8 {
+fn show(file: &AppFile, places: &Places, systemd: Option<u32>, text: &mut String) -> u8 {
     text.push_str(&problems(file, true));
     if let Some(problem) = too_old(file, systemd) {
         text.push_str(&format!("{}\n", problem.render(file.source.display(), &file.text, true)));
     }
     let Report { app, problems } = &file.report;
-    let errors = problems.iter().filter(|problem| problem.level != Level::Warning).count();
+    let certificates = app.as_ref().map(|app| certificates::problems(app, places, &file.text)).unwrap_or_default();
+    for problem in &certificates {
+        text.push_str(&format!("{}\n", problem.render(file.source.display(), &file.text, true)));
+    }
+    let errors = problems.iter().chain(&certificates).filter(|problem| problem.level != Level::Warning).count();
     match (app, errors) {
         (Some(app), 0) => {
             let workers = match app.workers {

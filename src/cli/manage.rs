@@ -65,9 +65,16 @@ impl Manager {
         Ok(workers)
     }
 
-    /// Whether an app's router runs, be it in the middle of a reload.
+    /// Whether an app's router runs, be it in the middle of a reload. One that has died and is just being started again
+    /// is waited for: systemd would take a restart for that start.
     pub(super) async fn router_runs(&self, names: &Names) -> Result<bool, Failure> {
-        Ok(matches!(self.properties(&names.router).await?.text("ActiveState"), Some("active" | "reloading")))
+        let mut state = self.properties(&names.router).await?;
+        if state.text("ActiveState") == Some("activating") {
+            // Whatever comes of it is in its state then.
+            let _ = self.run(&[(Verb::Start, names.router.clone())], async |_, _| {}).await?;
+            state = self.properties(&names.router).await?;
+        }
+        Ok(matches!(state.text("ActiveState"), Some("active" | "reloading")))
     }
 
     /// The workers that run, start or restart.

@@ -4,6 +4,7 @@
 
 pub mod apps;
 pub mod cat;
+mod certificates;
 pub mod check;
 
 mod conclude;
@@ -15,6 +16,7 @@ mod list;
 mod logs;
 mod manage;
 mod memory;
+mod metrics;
 pub mod names;
 pub mod print;
 mod reload;
@@ -118,6 +120,8 @@ enum Command {
     Status(status::Arguments),
     /// What apps wrote, from the journal
     Logs(logs::Arguments),
+    /// What an app's router counts, in Prometheus' text format
+    Metrics(metrics::Arguments),
     /// Change an app's number of workers, in its file and at once
     Scale(scale::Arguments),
     /// Tell all mistakes of the apps' files
@@ -211,6 +215,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::List(arguments) => block_on(list::run(&arguments, asked, printer))?,
         Command::Status(arguments) => block_on(status::run(&arguments, asked, printer))?,
         Command::Logs(arguments) => logs::run(&arguments, asked, printer)?,
+        Command::Metrics(arguments) => block_on(metrics::run(&arguments, asked, printer))?,
         Command::Scale(arguments) => block_on(scale::run(&arguments, asked, printer))?,
         Command::Check(names) => check::run(&names.names, globals.scope_of(&names.names)),
         Command::Cat(names) => cat::run(&names.names, globals.scope_of(&names.names)),

@@ -10,9 +10,9 @@ pub fn units(scope: Scope, app: &str) -> Names {
     Names::of(app, scope)
 }
 
-/// Public, channel, control.
-pub fn sockets(names: &Names) -> [&str; 3] {
-    [&names.public, &names.channel, &names.control]
+/// Public, channel, control, metrics; whether the app has them or not.
+pub fn sockets(names: &Names) -> [&str; 4] {
+    [&names.public, &names.channel, &names.control, &names.metrics]
 }
 
 /// The slot of a worker's unit, `NAME@SLOT.service`.

@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use super::apps;
+use super::certificates;
 use super::conclude::on_hold;
 use super::exit::{DONE, FAILED, Failure};
 use super::manage::{Manager, user_flag};
@@ -40,6 +41,9 @@ pub(super) struct Arguments {
     /// stay too
     #[arg(long)]
     abort: bool,
+    /// Read the certificates of TLS addresses again, and nothing else (a reload does that too)
+    #[arg(long, conflicts_with = "abort")]
+    certificates: bool,
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
@@ -58,6 +62,13 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         let mut code = DONE;
         for (scope, name) in apps {
             code = code.max(abort(scope, &name, printer).await?);
+        }
+        return Ok(code);
+    }
+    if arguments.certificates {
+        let mut code = DONE;
+        for (scope, name) in apps {
+            code = code.max(certificates::renew(scope, &name, printer).await.or_else(|it| it.of_one(printer))?);
         }
         return Ok(code);
     }

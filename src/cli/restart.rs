@@ -25,6 +25,14 @@ async fn listens_elsewhere(manager: &Manager, loaded: &Loaded) -> bool {
     let Some(status) = manager.router_status(&loaded.app.name).await else {
         return false;
     };
+    let at = |bound: &Option<String>| match (&loaded.app.router.metrics, bound) {
+        (Some(wanted), Some(bound)) => wanted.is_at(bound),
+        (None, None) => true,
+        _ => false,
+    };
+    if !at(&status.metrics) {
+        return true;
+    }
     let (bound, wanted) = (status.listening, &loaded.app.listen);
     bound.len() != wanted.len() || !wanted.iter().all(|listen| bound.iter().any(|bound| listen.is_at(bound)))
 }

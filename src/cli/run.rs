@@ -9,7 +9,7 @@ use super::apps;
 use super::exit::Failure;
 use super::print::Printer;
 use super::script::{self, Flags};
-use crate::config::{App, Scope};
+use crate::config::{App, Listen, Scope};
 use crate::foreground;
 use crate::generator::processors;
 
@@ -17,12 +17,18 @@ use crate::generator::processors;
 pub(super) struct Arguments {
     /// A script, a program, a TOML file or the name of an app
     pub(super) target: String,
+    /// Serve metrics for Prometheus at an address, such as 127.0.0.1:9100
+    #[arg(long, value_name = "ADDRESS", value_parser = |text: &str| Listen::read(text).map_err(|wrong| wrong.reason))]
+    pub(super) metrics: Option<Listen>,
     #[command(flatten)]
     pub(super) script: Flags,
 }
 
 pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<ExitCode, Failure> {
-    let app = app(arguments, printer)?;
+    let mut app = app(arguments, printer)?;
+    if arguments.metrics.is_some() {
+        app.router.metrics.clone_from(&arguments.metrics);
+    }
     if app.watch.is_some() || !app.schedule.is_empty() {
         printer.warning("no watch and no [schedule] in the foreground: units of systemd's do that");
     }

@@ -29,7 +29,7 @@ impl Arguments {
     /// The same as `appctl run`, for --no-daemon.
     pub(super) fn into_run(self) -> Result<run::Arguments, Failure> {
         match <[String; 1]>::try_from(self.targets) {
-            Ok([target]) => Ok(run::Arguments { target, script: self.script }),
+            Ok([target]) => Ok(run::Arguments { target, metrics: None, script: self.script }),
             Err(_) => Err(Failure::Usage("--no-daemon serves one app".into())),
         }
     }
@@ -265,9 +265,12 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
             if manager.scope == Scope::User { "user-generators" } else { "system-generators" }
         )));
     }
+    let runs = manager.router_runs(&names).await?;
     let sockets: Vec<(Verb, String)> = names::sockets(&names)
         .into_iter()
         .filter(|socket| *socket != names.public || !loaded.app.listen.is_empty())
+        // A socket cannot be added to a router that runs.
+        .filter(|socket| *socket != names.metrics || (loaded.app.router.metrics.is_some() && !runs))
         .map(|socket| (Verb::Start, socket.to_owned()))
         .collect();
     let mut services = vec![(Verb::Start, names.router.clone())];

@@ -239,6 +239,16 @@ fn head(full: &InFull, now: SystemTime, printer: &Printer) -> String {
     for socket in &full.sockets {
         text.push_str(&format!("\n  socket: {} {} on {}", socket.unit, socket.state, socket.listen.join(", ")));
     }
+    for served in full.status.iter().flat_map(|status| &status.certificates) {
+        let (address, cert) = (&served.address, served.cert.display());
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let left = u64::try_from(served.not_after).unwrap_or(0).checked_sub(since.as_secs());
+        let life = match left {
+            Some(left) => format!("expires in {}", print::span(Duration::from_secs(left))),
+            None => printer.paint("expired", Colour::Red),
+        };
+        text.push_str(&format!("\n     tls: {address} with {cert}, {life}"));
+    }
     for CompanionNow { unit, state, next } in &full.companions {
         text.push_str(&match next.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)) {
             Some(at) => {

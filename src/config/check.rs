@@ -9,13 +9,15 @@ use super::environment::{read_environment, read_environment_files};
 use super::exec::read_exec;
 use super::file::{Item, Table};
 use super::limits::read_limits;
+use super::listen::{self, ListenOptions};
 use super::networks::Networks;
 use super::pass::{read_pass_through, service_key, socket_key};
 use super::report::{Level, Problem, Problems, Report};
 use super::restart::read_restart;
-use super::router::{self, FIELDS, RouterSettings};
+use super::router::{self, FIELDS, Protocol, RouterSettings};
 use super::runtime::{Beside, check_runtime, read_runtime};
 use super::schedule::read_schedule;
+use super::sticky::{Kind, Sticky};
 use super::stop::read_stop;
 use super::value::{self, Listen, Wrong};
 use super::watch::read_watch;
@@ -53,7 +55,9 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
     let user = top.take("user").and_then(|item| read_account(&item, scope, problems));
     let group = top.take("group").and_then(|item| read_account(&item, scope, problems));
     let workers = top.take("workers").and_then(|item| read_workers(&item, problems)).unwrap_or(Workers::Count(1));
-    let listen = top.take("listen").map(|item| read_listen(&item, scope, problems)).unwrap_or_default();
+    let listen_item = top.take("listen");
+    let mut options = ListenOptions::default();
+    let listen = listen_item.as_ref().map(|item| read_listen(item, scope, &mut options, problems)).unwrap_or_default();
     let runtime =
         top.take("runtime").map(|item| read_runtime(&item, problems).map(|runtime| (runtime, item.span.clone())));
     let start_item = top.take("start");
@@ -69,7 +73,15 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
         top.take("environment_files").map(|item| read_environment_files(&item, directory.as_deref(), problems));
     let (environment, profile, profiles) = read_environment(&mut top, problems);
     let drain = top.take("drain").and_then(|item| item.read(problems, value::read_span));
-    let (settings, ready_timeout) = read_router(&mut top, problems);
+    let (mut settings, ready_timeout) = read_router(&mut top, &listen, problems);
+    if let (Protocol::Tcp, false, Some(item)) = (settings.protocol, options.0.is_empty(), &listen_item) {
+        problems.error(
+            item.span.clone(),
+            "listen: with router.protocol = \"tcp\" the router reads nothing, so neither tls nor proxy_protocol",
+            "remove them, and let the app do that; or remove protocol",
+        );
+    }
+    settings.listen = options;
     let stop = read_stop(&mut top, problems);
     let restart = read_restart(&mut top, problems);
     let reload = read_reload(&mut top, problems);
@@ -195,7 +207,7 @@ fn read_workers(item: &Item<'_>, problems: &mut Problems) -> Option<Workers> {
     })
 }
 
-fn read_listen(item: &Item<'_>, scope: Scope, problems: &mut Problems) -> Vec<Listen> {
+fn read_listen(item: &Item<'_>, scope: Scope, options: &mut ListenOptions, problems: &mut Problems) -> Vec<Listen> {
     let mut listen = Vec::new();
     let elements = item.elements();
     if elements.len() > LISTEN_MAX {
@@ -203,7 +215,7 @@ fn read_listen(item: &Item<'_>, scope: Scope, problems: &mut Problems) -> Vec<Li
         return listen;
     }
     for element in elements {
-        let Some(address) = element.read(problems, Listen::read) else { continue };
+        let Some(address) = listen::read_element(&element, options, problems) else { continue };
         if let Some(other) = listen.iter().find(|other| address.overlaps(other)) {
             let message = if *other == address {
                 format!("listen: `{address}` is there twice")
@@ -243,24 +255,42 @@ fn read_start(item: &Item<'_>, problems: &mut Problems) -> Option<Start> {
 }
 
 /// `[router]`, `[ready]` and `[health]`; the time until a worker is ready is systemd's to hold.
-fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings, Duration) {
+fn read_router(top: &mut Table<'_>, listen: &[Listen], problems: &mut Problems) -> (RouterSettings, Duration) {
     let mut settings = RouterSettings::default();
     let mut table = top.take_table("router", problems);
     let mut ready = top.take_table("ready", problems);
     let mut health = top.take_table("health", problems);
-    let mut grace = None;
+    let (mut grace, mut metrics, mut sticky) = (None, None, None);
     for field in &FIELDS {
         let item = match field.table {
             router::Table::Router => table.take(field.key),
             router::Table::Ready => ready.take(field.key.trim_start_matches("ready_")),
             router::Table::Health => health.take(field.key.trim_start_matches("health_")),
             router::Table::Top => None,
+            router::Table::File => top.take(field.key),
         };
         let Some(item) = item else { continue };
         read_field(&item, field, &mut settings, problems);
+        if field.key == "metrics" {
+            metrics = Some(item.clone());
+        }
         if field.key == "ready_grace" {
             grace = Some(item);
+        } else if field.key == "sticky" {
+            sticky = Some(item);
         }
+    }
+    if let Some(item) = sticky {
+        check_sticky(&item, &settings, problems);
+    }
+    if let (Some(item), Some(address)) = (metrics, &settings.metrics)
+        && let Some(other) = listen.iter().find(|other| address.overlaps(other))
+    {
+        problems.error(
+            item.span,
+            format!("router.metrics: clients come in at `{other}`"),
+            "give the metrics an address of their own",
+        );
     }
     let timeout = ready.take("timeout").and_then(|item| item.read(problems, value::positive_span));
     let timeout = timeout.unwrap_or(Duration::from_secs(60));
@@ -283,15 +313,44 @@ fn read_router(top: &mut Table<'_>, problems: &mut Problems) -> (RouterSettings,
 
 /// One setting; a list is read element by element, so that each mistake has its place, and then as a whole.
 fn read_field(item: &Item<'_>, field: &router::Field, settings: &mut RouterSettings, problems: &mut Problems) {
-    if field.key != "trusted_proxies" {
-        item.read(problems, |text| field.read(settings, text));
+    if field.key == "access_log" {
+        if let Some(text) = item.scalar(["false", "true"], problems) {
+            item.check(problems, field.read(settings, &text.text));
+        }
         return;
     }
-    let mut good = Vec::new();
-    for element in item.elements() {
-        good.extend(element.read(problems, |text| Networks::read(text).map(|networks| networks.to_string())));
+    let one: fn(&str) -> Result<String, Wrong> = match field.key {
+        "trusted_proxies" => |text| Networks::read(text).map(|networks| networks.to_string()),
+        "sticky" => |text| Sticky::read(text).map(|sticky| sticky.to_string()),
+        _ => {
+            item.read(problems, |text| field.read(settings, text));
+            return;
+        }
+    };
+    let elements = item.elements();
+    let good: Vec<_> = elements.iter().filter_map(|element| element.read(problems, one)).collect();
+    if good.len() == elements.len() || field.key != "sticky" {
+        item.check(problems, field.read(settings, &good.join(",")));
     }
-    item.check(problems, field.read(settings, &good.join(",")));
+}
+
+/// Whether there is a place where these keys can be read.
+fn check_sticky(item: &Item<'_>, settings: &RouterSettings, problems: &mut Problems) {
+    let unread = |kind: &&Kind| **kind != Kind::Address;
+    let kinds = settings.sticky.kinds();
+    if let (Protocol::Tcp, Some(kind)) = (settings.protocol, kinds.iter().find(unread)) {
+        problems.error(
+            item.span.clone(),
+            format!("sticky: with router.protocol = \"tcp\" nothing is read, and \"{kind}\" cannot be found"),
+            "write \"address\" or \"none\", or remove router.protocol",
+        );
+    } else if let (router::Shared::Never, Some(kind)) = (settings.shared, settings.sticky.needs_requests()) {
+        problems.error(
+            item.span.clone(),
+            format!("sticky: \"{kind}\" needs requests that are routed one by one, and router.shared is \"never\""),
+            "remove router.shared",
+        );
+    }
 }
 
 fn read_reload(top: &mut Table<'_>, problems: &mut Problems) -> Reload {
@@ -379,6 +438,34 @@ mod tests {
             (app.profile.as_deref(), app.profiles.as_slice()),
             (Some("p"), ["p".to_owned(), "q".to_owned()].as_slice())
         );
+    }
+
+    #[test]
+    fn stickiness_that_nothing_can_read() {
+        let told = |text: &str| {
+            let report = parse_app(&format!("exec = 'a'\n{text}"));
+            assert!(report.app.is_none() || report.problems.is_empty(), "{text}");
+            report.problems.iter().map(|it| format!("{} ({})", it.message, it.remedy)).collect::<Vec<_>>().join("\n")
+        };
+        for (text, want) in [
+            ("sticky = 'cookie'", ""),
+            ("sticky = ['engine.io', 'header:A']", ""),
+            ("[router]\nprotocol = 'tcp'", ""),
+            ("sticky = 'address'\n[router]\nprotocol = 'tcp'\nshared = 'never'", ""),
+            ("sticky = ['engine.io', 'address']\n[router]\nshared = 'never'", ""),
+            ("sticky = []", "no kind of stickiness"),
+            ("sticky = ['cookie', 'sid', 'header:']", "no stickiness `sid`"),
+            ("sticky = ['cookie', 'sid', 'header:']", "does not name a header"),
+            ("sticky = ['none', 'cookie']", "never have its turn"),
+            ("sticky = 'engine.io'\n[router]\nprotocol = 'tcp'", "nothing is read, and \"engine.io\""),
+            ("sticky = ['address', 'cookie']", "\"cookie\" after \"address\""),
+            ("sticky = ['engine.io', 'cookie']\n[router]\nshared = 'never'", "\"cookie\" needs requests"),
+            ("[router]\ncookie = 'a b'", "name of a cookie"),
+            ("[router]\nkey_timeout = 0", "longer than 0"),
+        ] {
+            let told = told(text);
+            assert!(told.contains(want) && told.is_empty() == want.is_empty(), "{text}: {told}");
+        }
     }
 
     #[test]

@@ -157,6 +157,10 @@ impl<'d> Item<'d> {
         self.value.as_bool()
     }
 
+    pub(super) fn is_table(&self) -> bool {
+        self.value.is_table()
+    }
+
     pub(super) fn is_text(&self) -> bool {
         self.value.is_str()
     }

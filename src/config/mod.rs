@@ -11,6 +11,7 @@ mod environment;
 mod exec;
 mod file;
 mod limits;
+pub mod listen;
 pub mod networks;
 mod pass;
 pub mod report;
@@ -18,6 +19,7 @@ pub mod restart;
 pub mod router;
 mod runtime;
 mod schedule;
+pub mod sticky;
 mod stop;
 pub mod value;
 mod watch;
@@ -85,6 +87,13 @@ pub struct App {
     pub service: Vec<(String, String)>,
     /// `[socket]` pass-through: keys of `[Socket]` of the public socket.
     pub socket: Vec<(String, String)>,
+}
+
+impl App {
+    /// All that its sockets are bound to, those of its own directory apart.
+    pub fn addresses(&self) -> impl Iterator<Item = &Listen> {
+        self.listen.iter().chain(&self.router.metrics)
+    }
 }
 
 /// `workers = 4 | "max" | "max-1"`.

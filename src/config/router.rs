@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
+use super::listen::ListenOptions;
 use super::networks::Networks;
-use super::value::{self, Wrong};
+use super::sticky::{Sticky, read_cookie_name};
+use super::value::{self, Listen, Wrong};
 
 /// What `[router]`, `[ready]` and `[health]` say, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +45,27 @@ pub struct RouterSettings {
     pub health_timeout: Duration,
     /// Force a serialization; `None`: by the runtime's version.
     pub serialization: Option<Serialization>,
+    /// What makes a client come back to its worker.
+    pub sticky: Sticky,
+    /// The name of the router's cookie; `None`: by the app's name.
+    pub cookie: Option<String>,
+    /// How long a key that no worker has registered is remembered without a request that carries it.
+    pub key_timeout: Duration,
     /// What a worker without a channel is asked, until it says yes: a path; empty: nothing in particular.
     pub ready_http: String,
+    /// Addresses with TLS or the PROXY protocol.
+    pub listen: ListenOptions,
+    /// Between two pieces of the body of a request that is routed here.
+    pub body_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub send_timeout: Duration,
+    /// From a whole request to the head of its worker's answer.
+    pub answer_timeout: Duration,
+    /// Connections of one client's address that this process holds; `usize::MAX`: any number.
+    pub address_limit: usize,
+    pub access_log: bool,
+    /// Where the metrics are served, beside the control socket. (The router gets that socket ready-made.)
+    pub metrics: Option<Listen>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +131,19 @@ impl Default for RouterSettings {
             ready_grace: Duration::from_secs(3),
             health_timeout: Duration::from_secs(60),
             serialization: None,
+            sticky: Sticky::default(),
+            cookie: None,
+            key_timeout: Duration::from_secs(3600),
             ready_http: String::new(),
+            listen: ListenOptions::default(),
+            // As nginx has it.
+            body_timeout: Duration::from_secs(60),
+            send_timeout: Duration::from_secs(60),
+            // A long poll, an export: how long an answer may take is the app's own business.
+            answer_timeout: FOREVER,
+            address_limit: usize::MAX,
+            access_log: false,
+            metrics: None,
         }
     }
 }
@@ -137,8 +170,10 @@ pub enum Table {
     Ready,
     /// `[health]`, without the prefix `health_`.
     Health,
-    /// None: it comes from the key `workers`.
+    /// None: it comes from the keys `workers` and `listen`.
     Top,
+    /// None: it is a key of the file itself.
+    File,
 }
 
 impl Field {
@@ -159,7 +194,7 @@ impl Field {
 }
 
 /// Every setting of the router.
-pub const FIELDS: [Field; 18] = [
+pub const FIELDS: [Field; 28] = [
     Field {
         key: "workers",
         table: Table::Top,
@@ -269,10 +304,70 @@ pub const FIELDS: [Field; 18] = [
         write: |settings| settings.serialization.map_or("auto".to_owned(), |it| name_of(it, &SERIALIZATIONS)),
     },
     Field {
+        key: "sticky",
+        table: Table::File,
+        read: |settings, text| put(&mut settings.sticky, Sticky::read(text)),
+        write: |settings| settings.sticky.to_string(),
+    },
+    Field {
+        key: "cookie",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.cookie, read_cookie_name(text).map(Some)),
+        write: |settings| settings.cookie.clone().unwrap_or_default(),
+    },
+    Field {
+        key: "key_timeout",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.key_timeout, span(text, Duration::from_secs(1))),
+        write: |settings| write_span(settings.key_timeout),
+    },
+    Field {
         key: "ready_http",
         table: Table::Ready,
         read: |settings, text| put(&mut settings.ready_http, path(text)),
         write: |settings| settings.ready_http.clone(),
+    },
+    Field {
+        key: "listen",
+        table: Table::Top,
+        read: |settings, text| put(&mut settings.listen, ListenOptions::read(text)),
+        write: |settings| settings.listen.to_string(),
+    },
+    Field {
+        key: "body_timeout",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.body_timeout, span(text, Duration::from_millis(1))),
+        write: |settings| write_span(settings.body_timeout),
+    },
+    Field {
+        key: "send_timeout",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.send_timeout, span(text, Duration::from_millis(1))),
+        write: |settings| write_span(settings.send_timeout),
+    },
+    Field {
+        key: "answer_timeout",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.answer_timeout, span(text, Duration::from_millis(1))),
+        write: |settings| write_span(settings.answer_timeout),
+    },
+    Field {
+        key: "address_limit",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.address_limit, limit(text, 60_000)),
+        write: |settings| write_limit(settings.address_limit),
+    },
+    Field {
+        key: "access_log",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.access_log, choice(text, &TRUTHS)),
+        write: |settings| name_of(settings.access_log, &TRUTHS),
+    },
+    Field {
+        key: "metrics",
+        table: Table::Router,
+        read: |settings, text| put(&mut settings.metrics, Listen::read(text).map(Some)),
+        write: |settings| settings.metrics.as_ref().map_or_else(String::new, Listen::to_string),
     },
 ];
 
@@ -288,6 +383,8 @@ const READY_ONS: [(&str, ReadyOn); 4] = [
 ];
 const SERIALIZATIONS: [(&str, Serialization); 2] =
     [("json", Serialization::Json), ("advanced", Serialization::Advanced)];
+
+const TRUTHS: [(&str, bool); 2] = [("false", false), ("true", true)];
 
 fn put<T>(place: &mut T, value: Result<T, Wrong>) -> Result<(), Wrong> {
     *place = value?;
@@ -315,6 +412,15 @@ fn bounded(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
             Err(Wrong::new(format!("`{text}` is not a number"), format!("write a number from {least} to {most}")))
         }
     }
+}
+
+/// A number from 1, or none.
+fn limit(text: &str, most: usize) -> Result<usize, Wrong> {
+    if text == "infinity" { Ok(usize::MAX) } else { bounded(text, 1, most) }
+}
+
+fn write_limit(limit: usize) -> String {
+    if limit == usize::MAX { "infinity".to_owned() } else { limit.to_string() }
 }
 
 fn size(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
@@ -424,10 +530,18 @@ mod tests {
             prop::sample::select(vec!["", "unix", "10.0.0.0/8,fd00::/8", "127.0.0.0/8,::1,unix"]),
             prop::sample::select(READY_ONS.map(|it| it.1).to_vec()),
             prop::option::of(prop::sample::select(SERIALIZATIONS.map(|it| it.1).to_vec())),
+            prop::sample::select(vec!["none", "engine.io", "cookie", "engine.io,header:a,query:B,address"]),
+            prop::option::of("[a-z_-]{1,9}"),
             "(/[!-\"$-~]{0,12})?",
+            (
+                any::<bool>(),
+                prop::option::of(prop::sample::select(vec!["9100", "127.0.0.1:9100", "[::1]:9100", "/run/x.sock"])),
+                prop_oneof![1..=60_000usize, Just(usize::MAX)],
+            ),
         );
         let sizes = (1024..=1usize << 20, 1..=60_000usize, 65_536..usize::MAX, 65_536..=u32::MAX as usize);
-        let times = (spans(1000), spans(0), spans(0), spans(0), spans(1_000_000), spans(1_000_000));
+        let limits = (spans(1000), spans(1000), spans(1000), spans(1_000_000));
+        let times = (spans(1000), spans(0), spans(0), spans(0), spans(1_000_000), spans(1_000_000), limits);
         (1..u32::MAX, choices, sizes, times).prop_map(|(workers, choices, sizes, times)| RouterSettings {
             workers,
             balance: choices.0,
@@ -436,7 +550,7 @@ mod tests {
             trusted_proxies: Networks::read(choices.3).unwrap(),
             ready_on: choices.4,
             serialization: choices.5,
-            ready_http: choices.6,
+            ready_http: choices.8,
             head_limit: sizes.0,
             waiting_limit: sizes.1,
             queue_limit: sizes.2,
@@ -447,6 +561,16 @@ mod tests {
             ready_grace: times.3,
             health_timeout: times.4,
             keepalive_timeout: times.5,
+            sticky: Sticky::read(choices.6).unwrap(),
+            cookie: choices.7,
+            key_timeout: times.6.3,
+            listen: ListenOptions::default(),
+            body_timeout: times.6.0,
+            send_timeout: times.6.1,
+            answer_timeout: times.6.2,
+            access_log: choices.9.0,
+            metrics: choices.9.1.map(|text| Listen::read(text).unwrap()),
+            address_limit: choices.9.2,
         })
     }
 

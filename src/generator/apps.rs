@@ -211,14 +211,15 @@ fn warn_of_shared_addresses(files: &mut [AppFile]) {
         let (before, rest) = files.split_at_mut(index);
         let Some(app) = &rest[0].report.app else { continue };
         let shared = before.iter().filter_map(|other| other.report.app.as_ref()).find_map(|other| {
-            let pair = app.listen.iter().find(|one| other.listen.iter().any(|two| one.overlaps(two)))?;
+            let mut here = app.addresses();
+            let pair = here.find(|one| other.addresses().any(|two| one.overlaps(two)))?;
             Some((pair.to_string(), other.name.clone()))
         });
         if let Some((address, other)) = shared {
             rest[0].report.add(Problem::whole(
                 Level::Warning,
                 format!("the app `{other}` listens on {address} too: only one of them can run"),
-                "give one of them another address in listen",
+                "give one of them another address in listen (or router.metrics)",
             ));
         }
     }

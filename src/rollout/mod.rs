@@ -12,6 +12,7 @@ mod one;
 pub mod plan;
 
 use crate::config::App;
+use crate::router::certificates::{BadCertificate, read_all};
 use crate::router::client::{Control, ControlError};
 use crate::system::bus::{BusError, Manager, Systemd, Verb};
 use crate::system::jobs::{self, Unfinished};
@@ -37,6 +38,8 @@ const LAST_LINES: u32 = 15;
 pub enum RolloutError {
     #[error("{unit} {what}: {reason}")]
     Worker { unit: String, what: &'static str, reason: String, lines: Vec<String> },
+    #[error("{0}")]
+    Certificate(#[from] BadCertificate),
     #[error("the router cannot be asked: {0}")]
     Router(#[from] ControlError),
     #[error("{0}")]
@@ -131,6 +134,7 @@ impl<'a> Rollout<'a> {
         let wanted = self.ask(async || self.control.status().await).await?.workers_wanted;
         self.ledger.update(|progress| progress.wanted_before = Some(wanted));
         self.ask(async || self.control.begin_rollout(wanted).await).await?;
+        self.renew_certificates().await?;
         self.refresh().await?;
         self.adapt_companions().await?;
         self.tell_settings();
@@ -162,6 +166,18 @@ impl<'a> Rollout<'a> {
         Ok(())
     }
 
+    /// First of all, and whatever becomes of the workers: certificates run out. With one that cannot be served there is
+    /// no reload.
+    async fn renew_certificates(&self) -> Result<(), RolloutError> {
+        let all = read_all(&self.app.router.listen)?;
+        if !all.is_empty() {
+            self.ask(async || self.control.renew_certificates(&all).await).await?;
+            let name = &self.app.name;
+            tell!(info, name, "step", "{name}: new connections get the certificates as they are now");
+        }
+        Ok(())
+    }
+
     /// Lets systemd read the units again, where it has not.
     async fn refresh(&self) -> Result<(), RolloutError> {
         let router = self.systemd.properties(&self.names.router).await?;
@@ -189,7 +205,12 @@ impl<'a> Rollout<'a> {
         let wanted: BTreeSet<&str> = wanted.iter().map(String::as_str).filter(flags).collect();
         if running != wanted {
             let name = &self.app.name;
-            tell!(warn, name, "step", "[router] or [ready] has changed: that holds from `appctl restart {name}` on");
+            tell!(
+                warn,
+                name,
+                "step",
+                "listen, [router] or [ready] has changed: that holds from `appctl restart {name}` on"
+            );
         }
     }
 
@@ -386,7 +407,7 @@ impl<'a> Rollout<'a> {
         loop {
             match ask().await {
                 Ok(answer) => return Ok(answer),
-                Err(error @ ControlError::Status(_)) => return Err(error.into()),
+                Err(error @ (ControlError::Status(_) | ControlError::Refused(_))) => return Err(error.into()),
                 Err(error) if Instant::now() >= until => return Err(error.into()),
                 Err(_) => tokio::time::sleep(ROUTER_PAUSE).await,
             }

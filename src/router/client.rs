@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
+use super::certificates::Material;
 pub use super::control::{EndStatus, Status, WorkerStatus};
+pub use super::doors::CertificateStatus;
 pub use super::record::End;
 
 /// Largest answer that is read, bytes.
@@ -25,6 +27,9 @@ pub enum ControlError {
     Answer(String),
     #[error("the router says {0}")]
     Status(StatusCode),
+    /// What was sent cannot be used.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Where one router answers.
@@ -47,6 +52,12 @@ impl Control {
     pub async fn status(&self) -> Result<Status, ControlError> {
         let body = self.exchange(Method::GET, "/v1/status").await?;
         serde_json::from_slice(&body).map_err(|error| ControlError::Answer(error.to_string()))
+    }
+
+    /// Prometheus' text format.
+    pub async fn metrics(&self) -> Result<String, ControlError> {
+        let body = self.exchange(Method::GET, "/metrics").await?;
+        String::from_utf8(body.into()).map_err(|error| ControlError::Answer(error.to_string()))
     }
 
     /// The app is being stopped: the router, if it is this process, takes no new workers from now on.
@@ -74,18 +85,28 @@ impl Control {
         self.exchange(Method::POST, &format!("/v1/workers/{slot}/index/{index}")).await.map(drop)
     }
 
+    /// Serves these certificates from now on, all or none.
+    pub async fn renew_certificates(&self, all: &[Material]) -> Result<(), ControlError> {
+        let body = serde_json::to_vec(all).map_err(|error| ControlError::Answer(error.to_string()))?;
+        self.exchange_with(Method::POST, "/v1/certificates", body.into()).await.map(drop)
+    }
+
     /// The reload is over.
     pub async fn end_rollout(&self) -> Result<(), ControlError> {
         self.exchange(Method::POST, "/v1/rollout/end").await.map(drop)
     }
 
     async fn exchange(&self, method: Method, target: &str) -> Result<Bytes, ControlError> {
-        tokio::time::timeout(self.timeout, self.exchange_unbounded(method, target))
+        self.exchange_with(method, target, Bytes::new()).await
+    }
+
+    async fn exchange_with(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, ControlError> {
+        tokio::time::timeout(self.timeout, self.exchange_unbounded(method, target, body))
             .await
             .map_err(|_| ControlError::TimedOut)?
     }
 
-    async fn exchange_unbounded(&self, method: Method, target: &str) -> Result<Bytes, ControlError> {
+    async fn exchange_unbounded(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, ControlError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(ControlError::Unreachable)?;
         let answer = |error: hyper::Error| ControlError::Answer(error.to_string());
         let (mut sender, connection) =
@@ -95,12 +116,16 @@ impl Control {
             .method(method)
             .uri(target)
             .header(hyper::header::HOST, "localhost")
-            .body(Empty::<Bytes>::new())
+            .body(Full::new(body))
             .map_err(|error| ControlError::Answer(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(answer)?;
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
         driver.abort();
+        if status == StatusCode::UNPROCESSABLE_ENTITY {
+            let text = body.map(Collected::to_bytes).unwrap_or_default();
+            return Err(ControlError::Refused(String::from_utf8_lossy(&text).into_owned()));
+        }
         if !status.is_success() {
             return Err(ControlError::Status(status));
         }

@@ -3,21 +3,25 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `GET /v1/status` | 200, [`Status`] |
+//! | `GET /metrics` | 200, Prometheus' text format |
 //! | `POST /v1/workers/SLOT/drain` | 204, or 404: no worker in that slot |
 //! | `POST /v1/wanted/WORKERS` | 204: so many workers are wanted |
 //! | `POST /v1/rollout/begin/WORKERS` | 204: the workers there are now are old; so many are wanted |
 //! | `POST /v1/workers/SLOT/index/INDEX` | 204: the next worker in that slot is on trial, and gets that index |
 //! | `POST /v1/workers/SLOT/admit` | 204: its trial is over, it gets all that is new |
 //! | `POST /v1/rollout/end` | 204: all workers are alike again |
+//! | `POST /v1/certificates` | 204: the body's certificates are served from now on; or 422, and why none of them is |
 //! | `POST /v1/stopping/PID` | 204: no new worker is let in from now on; or 409: that was the router before |
 //!
 //! systemd made the socket with mode 0600: who can connect may ask.
 
-use super::Router;
+use super::certificates::Material;
+use super::doors::CertificateStatus;
 use super::record::End;
 use super::table::Rank;
+use super::{Router, metrics};
 use crate::wire::hello::WireEncoding;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
@@ -29,6 +33,8 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// All certificates and keys of an app, bytes.
+const CERTIFICATES_LIMIT: usize = 8 << 20;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The router's state at one moment.
@@ -41,6 +47,9 @@ pub struct Status {
     /// The addresses where clients come in, as the kernel names them: `[::]:8080`, or a path.
     #[serde(default)]
     pub listening: Vec<String>,
+    /// Where the metrics are, if anywhere.
+    #[serde(default)]
+    pub metrics: Option<String>,
     pub sessions: usize,
     /// Connections that wait for their head, a worker or its acknowledgement.
     pub waiting: usize,
@@ -54,6 +63,12 @@ pub struct Status {
     pub tunnels: usize,
     /// Answered with an error by the router itself.
     pub refused: u64,
+    /// TLS handshakes that did not come to their end.
+    #[serde(default)]
+    pub handshakes_failed: u64,
+    /// What TLS is served with.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     pub workers: Vec<WorkerStatus>,
     /// The last end in every slot.
     #[serde(default)]
@@ -108,7 +123,7 @@ impl Router {
             pid: worker.pid,
             state: worker.phase.as_str().to_owned(),
             trial: worker.rank == Rank::Trial,
-            sessions: worker.sessions.len(),
+            sessions: worker.sessions.len() + worker.keys,
             pending: worker.pending,
             handed: worker.handed,
             in_flight: worker.in_flight,
@@ -122,12 +137,15 @@ impl Router {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             workers_wanted: self.wanted.get(),
             listening: self.public.iter().map(ToString::to_string).collect(),
+            metrics: self.metrics.address(),
             sessions: table.sessions(),
             waiting: self.waiting.get(),
             connections: self.handed.get(),
             proxied: self.proxied(),
             tunnels: self.tunnels(),
             refused: self.refused.get(),
+            handshakes_failed: self.doors.failed.get(),
+            certificates: self.certificates(),
             workers: workers.collect(),
             ends: self.last_ends().into_iter().map(|(slot, end)| EndStatus { slot, end }).collect(),
         }
@@ -147,9 +165,11 @@ pub(super) async fn serve(router: &Rc<Router>, socket: UnixListener) {
         };
         let router = Rc::clone(router);
         tokio::task::spawn_local(async move {
-            let service = service_fn(|request| {
-                let answer = answer(&router, &request);
-                async { Ok::<_, Infallible>(answer) }
+            let service = service_fn(|request: Request<Incoming>| async {
+                Ok::<_, Infallible>(match (request.method(), request.uri().path()) {
+                    (&Method::POST, "/v1/certificates") => renew_certificates(&router, request.into_body()).await,
+                    _ => answer(&router, &request),
+                })
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -167,11 +187,12 @@ fn answer(router: &Router, request: &Request<Incoming>) -> Response<Full<Bytes>>
     let drained = path.strip_prefix("/v1/workers/").and_then(|rest| rest.strip_suffix("/drain"));
     match (request.method(), path, drained) {
         (&Method::GET, "/v1/status", _) => json(&router.status()),
+        (&Method::GET, "/metrics", _) => metrics::page(router),
         (&Method::POST, _, Some(slot)) => match router.drain(slot) {
             Some(_) => empty(StatusCode::NO_CONTENT),
             None => empty(StatusCode::NOT_FOUND),
         },
-        (_, "/v1/status", _) | (_, _, Some(_)) => empty(StatusCode::METHOD_NOT_ALLOWED),
+        (_, "/v1/status" | "/metrics", _) | (_, _, Some(_)) => empty(StatusCode::METHOD_NOT_ALLOWED),
         (&Method::POST, ..) => empty(rollout(router, path)),
         _ => empty(StatusCode::NOT_FOUND),
     }
@@ -201,6 +222,23 @@ fn rollout(router: &Router, path: &str) -> StatusCode {
         _ => return StatusCode::NOT_FOUND,
     }
     StatusCode::NO_CONTENT
+}
+
+/// What `appctl rollout` and `appctl reload --certificates` have read as root. It is written down nowhere.
+async fn renew_certificates(router: &Router, body: Incoming) -> Response<Full<Bytes>> {
+    let body = Limited::new(body, CERTIFICATES_LIMIT).collect().await.map(Collected::to_bytes);
+    let Ok(all) = body.map_err(drop).and_then(|body| serde_json::from_slice::<Vec<Material>>(&body).map_err(drop))
+    else {
+        return empty(StatusCode::BAD_REQUEST);
+    };
+    match router.renew_certificates(&all) {
+        Ok(()) => empty(StatusCode::NO_CONTENT),
+        Err(error) => {
+            let mut response = Response::new(Full::from(error.to_string()));
+            *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+            response
+        }
+    }
 }
 
 fn json(value: &impl Serialize) -> Response<Full<Bytes>> {

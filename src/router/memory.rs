@@ -6,6 +6,7 @@
 //! | `wID` | its [`Buffers`](crate::system::shared::Buffers) |
 //! | `kNUMBER` | a client that waited when a router ended in peace |
 //! | `sGENERATION` | the log of [`record`](super::record) |
+//! | `tNUMBER` | what TLS is served with: certificates and keys |
 //!
 //! Nothing is stored where there is no systemd; then a worker's life ends with the router's, as with any parent.
 
@@ -40,6 +41,8 @@ pub struct Legacy {
     pub(crate) clients: Vec<(String, OwnedFd)>,
     /// Names of the logs: to be forgotten once there is a new one.
     pub(crate) logs: Vec<String>,
+    /// What TLS was served with; a number, and the contents of the files.
+    pub(crate) certificates: Option<(u64, OwnedFd)>,
 }
 
 impl Legacy {
@@ -52,6 +55,7 @@ impl Legacy {
             match (kind, id) {
                 ("c", Ok(id)) => drop(legacy.channels.insert(id, descriptor)),
                 ("w", Ok(id)) => drop(legacy.buffers.insert(id, descriptor)),
+                ("t", Ok(id)) => legacy.keep_newer(u64::from(id), descriptor),
                 ("k", _) => legacy.clients.push((name, descriptor)),
                 ("s", _) => {
                     let picture = Log::read(&descriptor).ok().and_then(|text| Picture::read(&text));
@@ -69,6 +73,25 @@ impl Legacy {
             }
         }
         legacy
+    }
+}
+
+impl Legacy {
+    /// Of two sets of certificates the older one was to be forgotten.
+    fn keep_newer(&mut self, number: u64, descriptor: OwnedFd) {
+        let older = match self.certificates.take() {
+            Some(kept) if kept.0 > number => {
+                self.certificates = Some(kept);
+                number
+            }
+            kept => {
+                self.certificates = Some((number, descriptor));
+                kept.map_or(0, |kept| kept.0)
+            }
+        };
+        if older > 0 {
+            notify::forget(&format!("t{older}"));
+        }
     }
 }
 

@@ -2,20 +2,28 @@
 //! messages to the relay.
 //!
 //! One thread, one runtime: [`table`] and [`balance`] decide, [`link`] is a worker's channel, [`peek`] and [`handover`] a
-//! client's connection, `proxy` one that is routed request by request, [`record`] and `memory` what survives this process,
-//! [`refuse`] what the router says itself, [`meet`] how a worker comes in, [`outside`] one that has no channel, [`ends`] how it ended, [`control`] what the
+//! client's connection, `proxy` one that is routed request by request, `sticky` what makes a client come back, [`record`]
+//! and `memory` what survives this process, [`refuse`] what the router says itself, [`tally`] and `metrics` what it counts,
+//! `access` its log, `addresses` who has how many connections, `doors` addresses with TLS or the PROXY protocol and
+//! [`certificates`] what TLS is served with, [`meet`] how a worker comes in, `outside` one that has no channel, [`ends`] how
+//! it ended, [`control`] what the
 //! operator asks. [`Router`] ties them together; [`run`] is the loop, `service` its
 //! place in systemd.
 
+mod access;
+mod addresses;
 pub mod balance;
+pub mod certificates;
 pub mod client;
 pub mod control;
+mod doors;
 pub mod ends;
 mod handover;
 pub mod health;
 mod link;
 mod meet;
 mod memory;
+mod metrics;
 mod outside;
 mod peek;
 mod proxy;
@@ -27,7 +35,9 @@ mod search;
 mod serve;
 mod server;
 mod service;
+mod sticky;
 pub mod table;
+pub mod tally;
 
 use crate::config::router::RouterSettings;
 use crate::relay::hub::{Hub, Notice};
@@ -37,6 +47,7 @@ use crate::wire::Encoding;
 use crate::wire::channel::{Cutter, Frame};
 use crate::wire::cluster::{AddressType, FromWorker, Query, Sockname, ToWorker};
 use crate::wire::message::{Message, MessageError};
+use crate::wire::sticky::Key;
 use bytes::Bytes;
 use link::{Client, Link, Pumped};
 use memory::Memory;
@@ -84,6 +95,11 @@ pub struct Router {
     drained: Notify,
     waiting: Cell<usize>,
     proxy: proxy::Proxy,
+    stick: sticky::Stick,
+    doors: doors::Doors,
+    metrics: metrics::Metrics,
+    access: access::Log,
+    addresses: addresses::Addresses,
     /// Connections that are being served, in the order of their arrival.
     clients: RefCell<BTreeMap<u64, Rc<Client>>>,
     silent: RefCell<BTreeMap<u64, oneshot::Sender<()>>>,
@@ -115,10 +131,12 @@ impl Router {
         });
         let seed = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |elapsed| u64::from(elapsed.subsec_nanos()) | 1);
         let wanted = settings.workers;
+        let stick = sticky::Stick::new(app, &settings);
         let mut table = Table::default();
         table.set_wanted(wanted);
-        Rc::new(Self {
+        let router = Self {
             app: app.to_owned(),
+            doors: doors::Doors::new(&settings.listen),
             settings,
             table: RefCell::new(table),
             hub: RefCell::default(),
@@ -132,6 +150,10 @@ impl Router {
             drained: Notify::new(),
             waiting: Cell::new(0),
             proxy: proxy::Proxy::default(),
+            stick,
+            metrics: metrics::Metrics::default(),
+            access: access::Log::default(),
+            addresses: addresses::Addresses::default(),
             clients: RefCell::default(),
             silent: RefCell::default(),
             arrivals: Cell::new(0),
@@ -145,7 +167,9 @@ impl Router {
             wanted: Cell::new(wanted),
             rolling: watch::Sender::new(false),
             stopping: CancellationToken::new(),
-        })
+        };
+        router.open_access_log();
+        Rc::new(router)
     }
 
     /// Lets a worker in: from now on `stream` is its channel. Says its number.
@@ -330,6 +354,7 @@ impl Router {
                 if let Some(news) = news {
                     self.note(&recover::node_record(id, &envelope, news));
                 }
+                self.count_packet(id, true, frame.bytes.len());
                 // A packet that a killed router had read is lost rather than relayed twice; what it told is not.
                 link.consume();
                 let targets = self.hub.borrow().targets(id, &envelope);
@@ -352,6 +377,7 @@ impl Router {
         let Some(link) = self.link(target) else {
             return;
         };
+        self.count_packet(target, false, frame.len());
         if !link.forward(frame) {
             let table = self.table.borrow();
             let slot = table.worker(target).map_or("?", |worker| worker.slot.as_str());
@@ -520,7 +546,7 @@ impl Router {
         }
     }
 
-    fn choose(&self, session: Option<&str>, tried: &[WorkerId], address: &Address) -> Choice {
+    fn choose(&self, key: Option<&Key>, tried: &[WorkerId], address: &Address) -> Choice {
         // xorshift64 (Marsaglia 2003): even enough to spread connections.
         let mut random = self.random.get();
         random ^= random << 13;
@@ -530,7 +556,7 @@ impl Router {
         let mut table = self.table.borrow_mut();
         let balance = self.settings.balance;
         let suits = |worker: &Worker| worker.servers.iter().any(|server| server::is_at(server, address));
-        table.choose(session, tried, suits, balance, self.now(), random)
+        table.choose_by(key, tried, suits, balance, self.now(), random)
     }
 
     /// Whether one of these workers has not left.
@@ -551,8 +577,9 @@ impl Router {
         self.silent.borrow_mut().pop_first().is_some_and(|(_, evict)| evict.send(()).is_ok())
     }
 
-    fn count_refusal(&self, _refusal: Refusal) {
+    fn count_refusal(&self, refusal: Refusal) {
         self.refused.set(self.refused.get() + 1);
+        self.metrics.refused(refusal);
     }
 
     fn now(&self) -> Duration {

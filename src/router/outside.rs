@@ -187,10 +187,6 @@ impl Router {
             }
         }
     }
-
-    fn slot_of(&self, id: WorkerId) -> Option<String> {
-        self.table.borrow().worker(id).map(|worker| worker.slot.clone())
-    }
 }
 
 /// A connection to that worker. `None`: it does not take one.

@@ -25,15 +25,20 @@ pub(crate) enum Sight {
     Ended(bool),
 }
 
-/// Waits for a whole head of at most `limit` bytes. The caller bounds the time.
+/// Waits for a whole head of at most `limit` bytes. The caller bounds the time. `wanted`: the header fields to keep.
 ///
 /// `begun` is set once any byte has come. The socket must be non-blocking; it leaves epoll before this returns, because
 /// a registration would outlive our own descriptor once the worker has the socket too.
-pub(crate) async fn sight(client: &Rc<OwnedFd>, limit: usize, begun: &std::cell::Cell<bool>) -> io::Result<Sight> {
+pub(crate) async fn sight(
+    client: &Rc<OwnedFd>,
+    limit: usize,
+    wanted: &[String],
+    begun: &std::cell::Cell<bool>,
+) -> io::Result<Sight> {
     let mut buffer = vec![0; limit.min(2048)];
     let mut seen = 0;
     // Mostly the head is there already (DeferAcceptSec=): no need to ask epoll.
-    if let Some(sight) = look(client.as_raw_fd(), &mut buffer, limit, &mut seen, false)? {
+    if let Some(sight) = look(client.as_raw_fd(), &mut buffer, (limit, wanted), &mut seen, false)? {
         return Ok(sight);
     }
     begun.set(seen > 0);
@@ -42,7 +47,7 @@ pub(crate) async fn sight(client: &Rc<OwnedFd>, limit: usize, begun: &std::cell:
         let mut guard = registered.readable().await?;
         let ended = guard.ready().is_read_closed();
         let before = seen;
-        if let Some(sight) = look(client.as_raw_fd(), &mut buffer, limit, &mut seen, ended)? {
+        if let Some(sight) = look(client.as_raw_fd(), &mut buffer, (limit, wanted), &mut seen, ended)? {
             return Ok(sight);
         }
         begun.set(seen > 0);
@@ -53,7 +58,13 @@ pub(crate) async fn sight(client: &Rc<OwnedFd>, limit: usize, begun: &std::cell:
 }
 
 /// One peek. `None`: not decided yet.
-fn look(client: i32, buffer: &mut Vec<u8>, limit: usize, seen: &mut usize, ended: bool) -> io::Result<Option<Sight>> {
+fn look(
+    client: i32,
+    buffer: &mut Vec<u8>,
+    (limit, wanted): (usize, &[String]),
+    seen: &mut usize,
+    ended: bool,
+) -> io::Result<Option<Sight>> {
     loop {
         let count = match recv(client, buffer, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
             Ok(0) => return Ok(Some(Sight::Ended(false))),
@@ -73,7 +84,7 @@ fn look(client: i32, buffer: &mut Vec<u8>, limit: usize, seen: &mut usize, ended
         if !news && !ended {
             return Ok(None);
         }
-        return Ok(match head::peek(&buffer[..count]) {
+        return Ok(match head::peek_for(&buffer[..count], wanted) {
             Peeked::Complete(head) => Some(Sight::Head(head)),
             Peeked::Tls => Some(Sight::Tls),
             Peeked::Bad(reason) => Some(Sight::Bad(reason)),

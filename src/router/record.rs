@@ -24,6 +24,12 @@ pub enum Record {
     Learnt { id: WorkerId, sid: String, lifetime: u64 },
     /// It has it no longer.
     Close { id: WorkerId, sid: String },
+    /// It has this key, by the word of an answer or of a client.
+    Bound { id: WorkerId, key: String, answered: bool },
+    /// Nobody has it any longer.
+    Unbound { key: String },
+    /// What cookies are signed with.
+    Secret { secret: String },
     /// A node of its broadcast adapter.
     Node { id: WorkerId, node: Node },
     /// The node said goodbye.
@@ -90,6 +96,9 @@ pub struct Picture {
     pub sessions: BTreeMap<String, WorkerId>,
     /// Those of them that were learnt, and their lifetimes.
     pub learnt: BTreeMap<String, u64>,
+    /// Other keys, and whether an answer said so.
+    pub keys: BTreeMap<String, (WorkerId, bool)>,
+    pub secret: Option<String>,
     pub nodes: BTreeMap<WorkerId, BTreeSet<Node>>,
     pub tickets: BTreeMap<String, String>,
     pub ends: BTreeMap<String, End>,
@@ -122,7 +131,15 @@ impl Picture {
                 self.nodes.remove(&id);
                 self.sessions.retain(|_, owner| *owner != id);
                 self.learnt.retain(|sid, _| self.sessions.contains_key(sid));
+                self.keys.retain(|_, (owner, _)| *owner != id);
             }
+            Record::Bound { id, key, answered } => {
+                self.keys.insert(key, (id, answered));
+            }
+            Record::Unbound { key } => {
+                self.keys.remove(&key);
+            }
+            Record::Secret { secret } => self.secret = Some(secret),
             Record::Open { id, sid } => {
                 self.learnt.remove(&sid);
                 self.sessions.insert(sid, id);
@@ -162,6 +179,9 @@ impl Picture {
             Some(lifetime) => Record::Learnt { id: *id, sid: sid.clone(), lifetime: *lifetime },
             None => Record::Open { id: *id, sid: sid.clone() },
         });
+        let secret = self.secret.iter().map(|secret| Record::Secret { secret: secret.clone() });
+        let keys = self.keys.iter();
+        let keys = keys.map(|(key, (id, answered))| Record::Bound { id: *id, key: key.clone(), answered: *answered });
         let nodes = self
             .nodes
             .iter()
@@ -169,7 +189,14 @@ impl Picture {
         let tickets =
             self.tickets.iter().map(|(place, keys)| Record::Tickets { place: place.clone(), keys: keys.clone() });
         let ends = self.ends.iter().map(|(slot, end)| Record::Ended { slot: slot.clone(), end: end.clone() });
-        std::iter::once(head).chain(workers).chain(sessions).chain(nodes).chain(tickets).chain(ends)
+        std::iter::once(head)
+            .chain(secret)
+            .chain(workers)
+            .chain(sessions)
+            .chain(keys)
+            .chain(nodes)
+            .chain(tickets)
+            .chain(ends)
     }
 
     /// [`Self::records`] as lines.
@@ -231,6 +258,9 @@ mod tests {
             (id.clone(), "[a-e]").prop_map(|(id, sid)| Record::Open { id, sid }),
             (id.clone(), "[a-e]", 0..9_u64).prop_map(|(id, sid, lifetime)| Record::Learnt { id, sid, lifetime }),
             (id.clone(), "[a-e]").prop_map(|(id, sid)| Record::Close { id, sid }),
+            (id.clone(), "[a-e]", any::<bool>()).prop_map(|(id, key, answered)| Record::Bound { id, key, answered }),
+            "[a-e]".prop_map(|key| Record::Unbound { key }),
+            "[0-9a-f]{0,4}".prop_map(|secret| Record::Secret { secret }),
             (id.clone(), node.clone()).prop_map(|(id, node)| Record::Node { id, node }),
             (id, node).prop_map(|(id, node)| Record::NodeGone { id, node }),
             ("[ab]", "\\PC{0,9}").prop_map(|(place, keys)| Record::Tickets { place, keys }),

@@ -2,7 +2,7 @@
 
 use super::memory::{Legacy, forget_worker};
 use super::record::{Node, Picture, Record, WorkerRecord};
-use super::table::{Phase, WorkerId};
+use super::table::{Phase, Source, WorkerId};
 use super::{Router, handover, meet};
 use crate::relay::hub::News;
 use crate::system::activation::Address;
@@ -52,6 +52,7 @@ impl Router {
                 None => self.table.borrow_mut().open(*owner, sid),
             }
         }
+        self.restore_keys(known.secret.as_deref(), known.keys.into_iter());
         for id in gone {
             let worker = self.table.borrow_mut().detach(id);
             worker.iter().for_each(|worker| self.parted(worker));
@@ -206,6 +207,11 @@ impl Router {
             workers: ids.iter().filter_map(|id| Some((*id, self.worker_record(*id)?))).collect(),
             sessions: sessions.collect(),
             learnt: table.learnt().map(|(_, sid, lifetime)| (sid.to_owned(), lifetime.as_secs())).collect(),
+            keys: table
+                .keys()
+                .map(|(id, key, source)| (key.as_str().to_owned(), (id, source == Source::Answer)))
+                .collect(),
+            secret: self.cookie_secret(),
             tickets: self.ticket_keys.borrow().clone().into_iter().collect(),
             ends: self.last_ends(),
             ..Picture::default()

@@ -27,16 +27,72 @@ pub(crate) enum Refusal {
     TooMany,
     /// The worker's connection ended before it had answered.
     Broken,
+    /// Nothing of the body came for too long.
+    BodyTimeout,
+    /// The worker has not answered in time.
+    AnswerTimeout,
+    /// Its address has too many connections.
+    AddressLimit,
 }
 
 impl Refusal {
+    /// How many kinds there are.
+    pub(crate) const KINDS: usize = 9;
+
+    /// One of each kind, in the order of [`Self::kind`].
+    pub(crate) fn all() -> [Self; Self::KINDS] {
+        [
+            Self::Malformed("malformed"),
+            Self::HeadTimeout,
+            Self::HeadTooLong,
+            Self::NoWorker,
+            Self::TooMany,
+            Self::Broken,
+            Self::BodyTimeout,
+            Self::AnswerTimeout,
+            Self::AddressLimit,
+        ]
+    }
+
+    /// For counting: an index below [`Self::KINDS`].
+    pub(crate) fn kind(self) -> usize {
+        match self {
+            Self::Malformed(_) => 0,
+            Self::HeadTimeout => 1,
+            Self::HeadTooLong => 2,
+            Self::NoWorker => 3,
+            Self::TooMany => 4,
+            Self::Broken => 5,
+            Self::BodyTimeout => 6,
+            Self::AnswerTimeout => 7,
+            Self::AddressLimit => 8,
+        }
+    }
+
+    /// The counter's name for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::HeadTimeout => "head_timeout",
+            Self::HeadTooLong => "head_limit",
+            Self::NoWorker => "no_worker",
+            Self::TooMany => "waiting_limit",
+            Self::Broken => "worker_broke_off",
+            Self::BodyTimeout => "body_timeout",
+            Self::AnswerTimeout => "answer_timeout",
+            Self::AddressLimit => "address_limit",
+        }
+    }
+
     fn status(self) -> &'static str {
         match self {
             Self::Malformed(_) => "400 Bad Request",
-            Self::HeadTimeout => "408 Request Timeout",
+            Self::HeadTimeout | Self::BodyTimeout => "408 Request Timeout",
             Self::HeadTooLong => "431 Request Header Fields Too Large",
             Self::NoWorker | Self::TooMany => "503 Service Unavailable",
             Self::Broken => "502 Bad Gateway",
+            Self::AnswerTimeout => "504 Gateway Timeout",
+            Self::AddressLimit => "429 Too Many Requests",
         }
     }
 
@@ -48,6 +104,9 @@ impl Refusal {
             Self::NoWorker => "no worker of this app is ready",
             Self::TooMany => "too many connections are waiting",
             Self::Broken => "the worker ended the connection before it had answered",
+            Self::BodyTimeout => "the request body did not arrive in time",
+            Self::AnswerTimeout => "the worker did not answer in time",
+            Self::AddressLimit => "too many connections from this address",
         }
     }
 
@@ -57,7 +116,7 @@ impl Refusal {
 
     /// Seconds, where trying again makes sense.
     pub(crate) fn retry_after(self) -> Option<&'static str> {
-        matches!(self, Self::NoWorker | Self::TooMany).then_some("2")
+        matches!(self, Self::NoWorker | Self::TooMany | Self::AddressLimit).then_some("2")
     }
 
     /// The whole response.
@@ -108,14 +167,8 @@ mod tests {
 
     #[test]
     fn every_answer_is_a_whole_response() {
-        for refusal in [
-            Refusal::Malformed("no"),
-            Refusal::HeadTimeout,
-            Refusal::HeadTooLong,
-            Refusal::NoWorker,
-            Refusal::TooMany,
-            Refusal::Broken,
-        ] {
+        for (kind, refusal) in Refusal::all().into_iter().enumerate() {
+            assert_eq!(refusal.kind(), kind);
             let text = refusal.response();
             let mut headers = [httparse::EMPTY_HEADER; 8];
             let mut response = httparse::Response::new(&mut headers);
@@ -125,7 +178,7 @@ mod tests {
             let length = response.headers.iter().find(|header| header.name == "Content-Length").unwrap().value;
             assert_eq!(std::str::from_utf8(length).unwrap().parse::<usize>().unwrap(), text.len() - head);
             let retry = response.headers.iter().any(|header| header.name == "Retry-After");
-            assert_eq!(retry, response.code == Some(503));
+            assert_eq!(retry, matches!(response.code, Some(429 | 503)));
             assert_eq!(response.code, Some(refusal.code().as_u16()));
         }
     }

@@ -2,9 +2,10 @@
 
 use super::link::Manner;
 use super::refuse::Refusal;
-use super::table::{Choice, WorkerId};
+use super::table::{Choice, Source, WorkerId};
 use super::{Router, server};
 use crate::system::activation::Address;
+use crate::wire::sticky::Key;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -17,22 +18,23 @@ const REFUSED_PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_
 
 /// The search for a worker that takes one connection.
 pub(super) struct Search<'a> {
-    pub(super) session: Option<String>,
+    /// What it says of where it belongs.
+    pub(super) session: Option<Key>,
     pub(super) address: &'a Address,
     /// Who has refused it.
     pub(super) tried: Vec<WorkerId>,
     /// How long an unknown session is waited for.
     session_wait: Duration,
     pause: Duration,
-    deadline: Instant,
+    /// When it is given up; `None`: it has not had to wait yet.
+    deadline: Option<Instant>,
 }
 
 impl<'a> Search<'a> {
     /// `address` is where the connection was accepted.
-    pub(super) fn new(router: &Router, session: Option<String>, address: &'a Address) -> Self {
-        let deadline = Instant::now() + router.settings.wait_timeout;
+    pub(super) fn new(router: &Router, session: Option<Key>, address: &'a Address) -> Self {
         let session_wait = router.settings.session_wait;
-        Self { session, address, tried: Vec::new(), session_wait, pause: REFUSED_PAUSE[0], deadline }
+        Self { session, address, tried: Vec::new(), session_wait, pause: REFUSED_PAUSE[0], deadline: None }
     }
 
     /// Once more for the same request: a session that nobody has by now is over.
@@ -40,22 +42,44 @@ impl<'a> Search<'a> {
         self.session_wait = Duration::ZERO;
     }
 
+    /// Before anybody else comes with the same key.
+    fn bind(&self, router: &Rc<Router>, id: WorkerId) {
+        if let Some(Key::Kept(key)) = &self.session {
+            router.bind(key, id, Source::Request);
+        }
+    }
+
     /// Waits for a worker: for the session's registration, or for anybody to become ready.
     pub(super) async fn choose(&mut self, router: &Rc<Router>) -> Result<WorkerId, Refusal> {
-        let mut registration = self.session.as_ref().map(|_| Instant::now() + self.session_wait);
+        let registered = matches!(self.session, Some(Key::Session(_)));
+        // Mostly there is one, and nothing to wait for.
+        if let Choice::Worker(id) = router.choose(self.session.as_ref(), &self.tried, self.address) {
+            self.bind(router, id);
+            return Ok(id);
+        }
+        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + router.settings.wait_timeout);
+        let mut registration = registered.then(|| Instant::now() + self.session_wait);
         let mut looked = false;
+        let mut unknown = None;
         loop {
             let changed = router.changed.notified();
             tokio::pin!(changed);
             // From here on no change is missed.
             changed.as_mut().enable();
             // Past the registration's time any worker may answer, and it will say that it does not know the session.
-            let known = self.session.as_deref().filter(|_| registration.is_some());
+            let known = self.session.as_ref().filter(|_| registration.is_some() || !registered);
             let now = Instant::now();
             let mut again = false;
             let until = match router.choose(known, &self.tried, self.address) {
-                Choice::Worker(id) => return Ok(id),
+                Choice::Worker(id) => {
+                    if let Some(since) = unknown {
+                        router.metrics.waited(now - since, known.is_some());
+                    }
+                    self.bind(router, id);
+                    return Ok(id);
+                }
                 Choice::UnknownSession if !looked => {
+                    unknown = Some(now);
                     // The worker answers its client first and tells us then; its word may be waiting in the channel.
                     looked = true;
                     router.drain_channels();
@@ -68,7 +92,7 @@ impl<'a> Search<'a> {
                         continue;
                     }
                 },
-                Choice::Nobody if now >= self.deadline => return Err(Refusal::NoWorker),
+                Choice::Nobody if now >= deadline => return Err(Refusal::NoWorker),
                 // All that are there have refused it: they have no descriptor or no place for it. That may pass.
                 Choice::Nobody if router.is_any_here(&self.tried) => {
                     again = true;
@@ -79,7 +103,7 @@ impl<'a> Search<'a> {
             };
             tokio::select! {
                 () = changed => {}
-                () = tokio::time::sleep_until(until.min(self.deadline)) => if again {
+                () = tokio::time::sleep_until(until.min(deadline)) => if again {
                     self.tried.clear();
                     self.pause = (self.pause * 2).min(REFUSED_PAUSE[1]);
                 },

@@ -1,6 +1,6 @@
 //! The loop: takes ready-made listeners and a stop signal, and serves until it comes.
 
-use super::{Router, control, handover, health, meet};
+use super::{Router, control, handover, health, meet, metrics};
 use crate::system::activation::{Address, Listener};
 use crate::system::sock::{accept, set_nonblocking, watch};
 use nix::errno::Errno;
@@ -23,6 +23,8 @@ pub struct Listeners {
     pub public: Vec<Listener>,
     pub channel: Option<UnixListener>,
     pub control: Option<UnixListener>,
+    /// Where the metrics are served, beside the control socket.
+    pub metrics: Option<Listener>,
 }
 
 /// Serves until `stop`, then lets go of what is on its way. Run it in a `LocalSet`.
@@ -62,6 +64,17 @@ pub async fn run(router: Rc<Router>, listeners: Listeners, stop: CancellationTok
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = control::serve(&router, socket) => {}
+            }
+        });
+    }
+    if let Some(listener) = listeners.metrics {
+        let (router, stop) = (Rc::clone(&router), stop.clone());
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                Err(error) = metrics::serve(&router, listener) => {
+                    tracing::error!(APP = router.app, %error, "cannot serve the metrics");
+                }
             }
         });
     }

@@ -42,7 +42,12 @@ pub fn main(app: &str, settings: RouterSettings, manager: Manager) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let listeners = Listeners { public: sockets.public, channel: sockets.channel, control: sockets.control };
+    let listeners = Listeners {
+        public: sockets.public,
+        channel: sockets.channel,
+        control: sockets.control,
+        metrics: sockets.metrics,
+    };
     let legacy = Legacy::sort(sockets.stored);
     match LocalSet::new().block_on(&runtime, serve((app, manager), settings, listeners, legacy)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -81,6 +86,7 @@ async fn serve(
         if addresses.is_empty() { "nothing public".into() } else { addresses.join(", ") }
     );
     router.recover(&mut legacy);
+    router.load_certificates(legacy.certificates.take());
     router.serve_taken_over(legacy);
     tokio::task::spawn_local(report(Rc::clone(&router)));
     run(router, listeners, stop).await

@@ -1,17 +1,21 @@
 //! Workers and sessions (pure): who is there, who has which session, who gets the next one.
 
+mod keys;
 mod proxied;
 mod rollout;
 
+pub use keys::Source;
 pub use rollout::Rank;
 
 use super::balance::{self, Load};
 use super::record::WorkerRecord;
+use super::tally::Tally;
 use crate::config::router::{Balance, ReadyOn};
 use crate::wire::cluster::Query;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 pub use crate::relay::hub::WorkerId;
@@ -20,7 +24,7 @@ pub use crate::relay::hub::WorkerId;
 const EXPECTATION: Duration = Duration::from_secs(10);
 /// A handover that is not acknowledged after so long: the worker's event loop does not turn.
 const STUCK: Duration = Duration::from_millis(100);
-/// Sessions of dead workers that are remembered, so that their clients get their 400 at once.
+/// Sessions that are over and are remembered, so that their clients get their 400 at once.
 const GONE_LIMIT: usize = 100_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +71,8 @@ pub struct Worker {
     pub since: u64,
     pub servers: Vec<Server>,
     pub sessions: HashSet<Box<str>>,
+    /// How many other keys are its own.
+    pub keys: usize,
     /// Handed over and not acknowledged.
     pub pending: usize,
     /// Handed over in all.
@@ -98,6 +104,8 @@ pub struct Worker {
     pub place: Option<Place>,
     /// Connections that have switched protocols and pass through the router.
     pub tunnels: usize,
+    /// Its slot's.
+    pub tally: Rc<Tally>,
 }
 
 impl Worker {
@@ -108,7 +116,7 @@ impl Worker {
         let waits = self.unacknowledged.front().map_or(Duration::ZERO, |at| now.saturating_sub(*at));
         // By powers of two: on a busy machine everybody is late, and one that is blocked far more so.
         let stuck = (waits.as_millis() / STUCK.as_millis()).checked_ilog2().map_or(0, |power| power + 1);
-        let sessions = self.sessions.len() + self.expected.len() + self.tunnels;
+        let sessions = self.sessions.len() + self.keys + self.expected.len() + self.tunnels;
         // One that answers others is not blocked, and a request counts as the session that it may become.
         let silent = self.unanswered.front().map_or(Duration::ZERO, |at| now.saturating_sub(self.heard.max(*at)));
         let late = if silent > STUCK { self.unanswered.len() } else { 0 };
@@ -148,7 +156,8 @@ pub struct Table {
     sessions: HashMap<Box<str>, WorkerId>,
     /// Those of them that no worker has registered.
     learnt: HashMap<Box<str>, proxied::Learnt>,
-    /// Sessions of workers that are gone, oldest first.
+    keys: keys::Keys,
+    /// Sessions that are over, or whose workers are gone, oldest first.
     gone: VecDeque<Box<str>>,
     gone_lookup: HashSet<Box<str>>,
     indices: HashMap<String, u32>,
@@ -158,6 +167,8 @@ pub struct Table {
     wanted: u32,
     /// Slot → index, for workers that replace others.
     promised: HashMap<String, u32>,
+    /// By slot.
+    tallies: BTreeMap<String, Rc<Tally>>,
 }
 
 impl Table {
@@ -180,6 +191,7 @@ impl Table {
             since,
             servers: Vec::new(),
             sessions: HashSet::new(),
+            keys: 0,
             pending: 0,
             handed: 0,
             in_flight: 0,
@@ -197,7 +209,9 @@ impl Table {
             ordered: false,
             place: None,
             tunnels: 0,
+            tally: Rc::clone(self.tallies.entry(slot.to_owned()).or_default()),
         };
+        worker.tally.attached.count();
         self.workers.entry(id).or_insert(worker)
     }
 
@@ -247,7 +261,14 @@ impl Table {
         for session in std::mem::take(&mut worker.sessions) {
             self.sessions.remove(&session);
             self.learnt.remove(&session);
-            self.gone_lookup.insert(session.clone());
+            self.remember_gone(session);
+        }
+        self.keys.drop_worker(id);
+        Some(worker)
+    }
+
+    fn remember_gone(&mut self, session: Box<str>) {
+        if self.gone_lookup.insert(session.clone()) {
             self.gone.push_back(session);
         }
         while self.gone.len() > GONE_LIMIT {
@@ -255,7 +276,6 @@ impl Table {
                 self.gone_lookup.remove(&oldest);
             }
         }
-        Some(worker)
     }
 
     pub fn worker(&self, id: WorkerId) -> Option<&Worker> {
@@ -279,8 +299,14 @@ impl Table {
         self.workers.values().filter(|worker| worker.phase == phase).count()
     }
 
+    /// What the workers of each slot have done.
+    pub fn tallies(&self) -> impl Iterator<Item = (&str, &Tally)> {
+        self.tallies.iter().map(|(slot, tally)| (slot.as_str(), &**tally))
+    }
+
+    /// Sessions and other keys.
     pub fn sessions(&self) -> usize {
-        self.sessions.len()
+        self.sessions.len() + self.keys.len()
     }
 
     /// `online` came.
@@ -348,8 +374,10 @@ impl Table {
     /// A worker ended a session.
     pub fn close(&mut self, id: WorkerId, session: &str) {
         self.learnt.remove(session);
+        // Only one that was known: another's word may still be on its way.
         if self.sessions.get(session) == Some(&id) {
             self.sessions.remove(session);
+            self.remember_gone(session.into());
         }
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.sessions.remove(session);
@@ -372,7 +400,7 @@ impl Table {
                 Some(id) if !tried.contains(id) => return Choice::Worker(*id),
                 // Its worker lives and refused the connection: no other can serve it.
                 Some(_) => return Choice::Nobody,
-                // Its worker is gone: any other will say that the session is unknown.
+                // It is over, or its worker is gone: any will say that the session is unknown.
                 None if self.gone_lookup.contains(session) => {}
                 None => return Choice::UnknownSession,
             }
@@ -461,8 +489,25 @@ mod tests {
         assert_eq!(choose(&mut table, Some("abc")), Choice::Worker(2));
         table.drain("2");
         assert_eq!(choose(&mut table, Some("abc")), Choice::Worker(2));
-        table.close(2, "abc");
-        assert_eq!(choose(&mut table, Some("abc")), Choice::UnknownSession);
+    }
+
+    #[test]
+    fn what_was_open_and_is_closed_is_answered_by_anyone_at_once() {
+        let mut table = table(1);
+        table.close(1, "late");
+        assert_eq!(choose(&mut table, Some("late")), Choice::UnknownSession, "it may still be registered");
+        table.open(1, "late");
+        table.close(2, "late");
+        assert_eq!(choose(&mut table, Some("late")), Choice::Worker(1));
+        for _ in 0..3 {
+            table.close(1, "late");
+        }
+        assert_eq!(choose(&mut table, Some("late")), Choice::Worker(1), "whoever it is: there is only this one");
+        assert_eq!((table.sessions(), table.gone.len()), (0, 1));
+        // An app that makes its ids itself may use one again.
+        table.open(1, "late");
+        table.drain("1");
+        assert_eq!(choose(&mut table, Some("late")), Choice::Worker(1));
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub struct Sockets {
     pub channel: Option<UnixListener>,
     /// `FileDescriptorName=control`
     pub control: Option<UnixListener>,
+    /// `FileDescriptorName=metrics`
+    pub metrics: Option<Listener>,
     /// What the service had given to systemd to keep, by its names.
     pub stored: Vec<(String, OwnedFd)>,
 }
@@ -117,6 +119,13 @@ pub fn pass_on(sockets: i32, open: bool) -> io::Result<()> {
     Ok(())
 }
 
+fn listener(passed: &mut ListenFd, index: usize) -> io::Result<Option<Listener>> {
+    match passed.take_unix_listener(index) {
+        Ok(unix) => Ok(unix.map(Listener::Unix)),
+        Err(_) => Ok(passed.take_tcp_listener(index)?.map(Listener::Tcp)),
+    }
+}
+
 /// Takes all sockets that systemd passed. Call it once, early: it owns the descriptors from then on.
 pub fn take() -> Result<Sockets, ActivationError> {
     let names: Vec<String> =
@@ -126,17 +135,8 @@ pub fn take() -> Result<Sockets, ActivationError> {
     for (index, name) in names.iter().cloned().enumerate() {
         let failed = |source| ActivationError::Descriptor { index, name: names[index].clone(), source };
         match name.as_str() {
-            "public" => {
-                let listener = match passed.take_unix_listener(index) {
-                    Ok(Some(unix)) => Listener::Unix(unix),
-                    Ok(None) => continue,
-                    Err(_) => match passed.take_tcp_listener(index).map_err(failed)? {
-                        Some(tcp) => Listener::Tcp(tcp),
-                        None => continue,
-                    },
-                };
-                sockets.public.push(listener);
-            }
+            "public" => sockets.public.extend(listener(&mut passed, index).map_err(failed)?),
+            "metrics" => sockets.metrics = listener(&mut passed, index).map_err(failed)?,
             "channel" => sockets.channel = passed.take_unix_listener(index).map_err(failed)?,
             "control" => sockets.control = passed.take_unix_listener(index).map_err(failed)?,
             _ => {

@@ -1,7 +1,7 @@
 //! The kernel and systemd: the only room with unsafe code.
 //!
 //! [`activation`] takes sockets from systemd, [`notify`] talks back to it, [`scm`] passes descriptors over a channel,
-//! [`peer`] proves who is at the other end of a socket, [`log`] writes to the journal and [`journal`] reads it, [`bus`]
+//! [`peer`] proves who is at the other end of a socket, [`log`] writes to the journal ([`sink`] without ever waiting for it) and [`journal`] reads it, [`bus`]
 //! asks the manager to start and stop units, [`memory`] measures them, [`ended`] says why one ended, [`listening`] who
 //! listens on a port.
 
@@ -19,6 +19,7 @@ pub mod place;
 pub mod process;
 pub mod scm;
 pub mod shared;
+pub mod sink;
 pub mod sock;
 pub mod stream;
 pub mod version;

@@ -9,12 +9,15 @@ use nix::sys::socket::{
 };
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+
+/// Pieces of so many bytes together are sent as one.
+const SHORT: usize = 1024;
 
 /// Its clones are the same socket, which closes with the last of them.
 #[derive(Debug, Clone)]
@@ -41,17 +44,70 @@ impl Stream {
         Glance(Arc::downgrade(&self.0))
     }
 
-    /// Sends what there is room for now.
-    pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        Ok(nix::sys::socket::send(self.0.as_raw_fd(), bytes, flags)?)
+    /// The next byte, which stays where it is. `None`: there is none any more.
+    pub async fn first(&self) -> io::Result<Option<u8>> {
+        loop {
+            let mut guard = self.0.readable().await?;
+            let mut byte = [0];
+            match recv(self.0.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+                Ok(count) => return Ok((count > 0).then_some(byte[0])),
+                Err(Errno::EAGAIN) => guard.clear_ready(),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// What was sent and the other end has not acknowledged (at a Unix socket: not read), bytes.
+    pub fn unsent(&self) -> io::Result<usize> {
+        let mut count: libc::c_int = 0;
+        // SAFETY: the call writes one int, which lives until it returns.
+        Errno::result(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) })?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    /// When it closes, what was sent and not acknowledged is thrown away.
+    pub fn reset_on_close(&self) -> io::Result<()> {
+        setsockopt(self.0.get_ref(), sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
+        Ok(())
+    }
+
+    /// Asks a silent peer whether it is there: after so many seconds, then so often, and so many times in vain (tcp(7)).
+    /// Nothing at a Unix socket, where that is known.
+    pub fn keep_alive(&self, (idle, interval, probes): (u32, u32, u32)) -> io::Result<()> {
+        let socket = self.0.get_ref();
+        setsockopt(socket, sockopt::KeepAlive, &true)?;
+        let set = setsockopt(socket, sockopt::TcpKeepIdle, &idle)
+            .and_then(|()| setsockopt(socket, sockopt::TcpKeepInterval, &interval))
+            .and_then(|()| setsockopt(socket, sockopt::TcpKeepCount, &probes));
+        match set {
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOPROTOOPT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The kernel takes one short piece in half the time of two.
+    fn send(&self, pieces: &[IoSlice<'_>], length: usize) -> nix::Result<usize> {
+        match pieces {
+            [whole] => nix::sys::socket::send(self.0.as_raw_fd(), whole, MsgFlags::MSG_NOSIGNAL),
+            _ if length <= SHORT => {
+                let mut short = [0; SHORT];
+                let mut at = 0;
+                for piece in pieces {
+                    short[at..at + piece.len()].copy_from_slice(piece);
+                    at += piece.len();
+                }
+                nix::sys::socket::send(self.0.as_raw_fd(), &short[..length], MsgFlags::MSG_NOSIGNAL)
+            }
+            _ => sendmsg::<()>(self.0.as_raw_fd(), pieces, &[], MsgFlags::MSG_NOSIGNAL, None),
+        }
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.0.poll_write_ready(cx))?;
             let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-            match sendmsg::<()>(self.0.as_raw_fd(), pieces, &[], MsgFlags::MSG_NOSIGNAL, None) {
+            match self.send(pieces, length) {
                 Ok(sent) => {
                     // The buffer is full: the kernel will say when there is room again.
                     if sent < length {
@@ -67,8 +123,14 @@ impl Stream {
     }
 }
 
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
+    }
+}
+
 impl Glance {
-    /// The socket, while it is open.
+    /// The stream, if it is still open.
     pub fn upgrade(&self) -> Option<Stream> {
         self.0.upgrade().map(Stream)
     }

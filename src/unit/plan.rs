@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::companions;
 use super::{UnitFile, argument, escape, specifiers, word};
+use crate::config::listen::MISSING;
 use crate::config::router::{Protocol, ReadyOn};
 use crate::config::value::{self, Listen, write_span};
 use crate::config::{App, Runtime, Scope, Start};
@@ -25,6 +26,7 @@ const WORKER_SOCKET: &str = include_str!("../../units/worker@.socket");
 const PUBLIC: &str = include_str!("../../units/public.socket");
 const CHANNEL: &str = include_str!("../../units/channel.socket");
 const CONTROL: &str = include_str!("../../units/control.socket");
+const METRICS: &str = include_str!("../../units/metrics.socket");
 const SLICE: &str = include_str!("../../units/app.slice");
 const BROKEN: &str = include_str!("../../units/broken.service");
 
@@ -52,6 +54,8 @@ pub struct Names {
     pub channel: String,
     /// `NAME-control.socket`
     pub control: String,
+    /// `NAME-metrics.socket`
+    pub metrics: String,
     /// `NAME.slice`, or `app-NAME.slice` in the user scope; `-` in NAME escaped.
     pub slice: String,
     /// `NAME-watch.service`
@@ -76,6 +80,7 @@ impl Names {
             public: format!("{name}.socket"),
             channel: format!("{name}-channel.socket"),
             control: format!("{name}-control.socket"),
+            metrics: format!("{name}-metrics.socket"),
             slice: format!("{prefix}{}.slice", escape(name)),
             watch: format!("{name}-watch.service"),
             memory: format!("{name}-memory.service"),
@@ -103,8 +108,8 @@ impl Names {
 
     /// All of them, whether the app has them or not.
     pub fn all(&self) -> Vec<&str> {
-        let Self { router, worker, worker_socket, public, channel, control, slice, .. } = self;
-        let parts = [router, worker, worker_socket, public, channel, control, slice];
+        let Self { router, worker, worker_socket, public, channel, control, metrics, slice, .. } = self;
+        let parts = [router, worker, worker_socket, public, channel, control, metrics, slice];
         parts.into_iter().map(String::as_str).chain(self.companions()).chain(self.actions()).collect()
     }
 }
@@ -119,8 +124,13 @@ pub fn plan(app: &App, processors: u32) -> Plan {
     }
     units.push((names.channel.clone(), channel(app, &names)));
     units.push((names.control.clone(), control(app, &names)));
+    if let Some(address) = &app.router.metrics {
+        units.push((names.metrics.clone(), metrics(app, &names, address)));
+    }
     let companions = companions::companions(app, &names);
-    let wanted = companions::wanted(&names, &companions);
+    let mut wanted = companions::wanted(&names, &companions);
+    // The router serves its clients also when the address of its metrics is somebody else's.
+    wanted.extend(app.router.metrics.as_ref().map(|_| names.metrics.as_str()));
     units.push((names.router.clone(), router(app, &names, workers, &wanted)));
     units.push((names.worker.clone(), worker(app, &names)));
     if app.runtime == Runtime::Socket {
@@ -228,10 +238,7 @@ fn public(app: &App) -> UnitFile {
     let mut unit = unit(PUBLIC, app, &format!("{}: where clients connect", app.name));
     let tcp = app.listen.iter().any(|listen| !matches!(listen, Listen::Path(_)));
     let paths = app.listen.iter().any(|listen| matches!(listen, Listen::Path(_)));
-    let elsewhere = app.listen.iter().any(|listen| match listen {
-        Listen::Address(address) => !address.ip().is_unspecified() && !address.ip().is_loopback(),
-        Listen::Port(_) | Listen::Path(_) => false,
-    });
+    let elsewhere = app.listen.iter().any(is_elsewhere);
     // With a raw protocol the server may be the one who speaks first.
     let defer = tcp && app.router.protocol == Protocol::Http;
     unit.fill("Socket", "ListenStream", app.listen.iter().map(|listen| specifiers(&listen.to_string())));
@@ -271,6 +278,22 @@ fn control(app: &App, names: &Names) -> UnitFile {
     unit
 }
 
+fn metrics(app: &App, names: &Names, address: &Listen) -> UnitFile {
+    let mut unit = unit(METRICS, app, &format!("{}: where its metrics are", app.name));
+    unit.set("Socket", "ListenStream", specifiers(&address.to_string()));
+    unit.set("Socket", "Service", &names.router);
+    unit.fill("Socket", "FreeBind", is_elsewhere(address).then_some("yes"));
+    unit
+}
+
+/// An address of a network of this machine's, which may come up later than the socket.
+fn is_elsewhere(listen: &Listen) -> bool {
+    match listen {
+        Listen::Address(address) => !address.ip().is_unspecified() && !address.ip().is_loopback(),
+        Listen::Port(_) | Listen::Path(_) => false,
+    }
+}
+
 fn slice(app: &App) -> UnitFile {
     unit(SLICE, app, &format!("{}: router and workers", app.name))
 }
@@ -286,6 +309,10 @@ fn router(app: &App, names: &Names, workers: u32, companions: &[&str]) -> UnitFi
     unit.set("Unit", "Requires", &sockets);
     unit.fill("Unit", "Wants", (!companions.is_empty()).then(|| companions.join(" ")));
     let network = if app.scope == Scope::System { "network.target " } else { "" };
+    let sockets = match &app.router.metrics {
+        Some(_) => format!("{sockets} {}", names.metrics),
+        None => sockets,
+    };
     unit.set("Unit", "After", format!("{network}{sockets}"));
 
     let mut settings = app.router.clone();
@@ -315,8 +342,21 @@ fn router(app: &App, names: &Names, workers: u32, companions: &[&str]) -> UnitFi
     if app.scope == Scope::System {
         unit.extend(template(SANDBOX));
         unit.set("Service", "User", user_name(&app.name, "-router"));
+        credentials(&mut unit, app);
     }
     unit
+}
+
+/// Certificates and keys, which root alone may read. A user's own router reads the files itself.
+fn credentials(unit: &mut UnitFile, app: &App) {
+    for (number, files) in app.router.listen.certificates().enumerate() {
+        for (kind, path) in [("cert", &files.cert), ("key", &files.key)] {
+            let path = specifiers(&path.display().to_string());
+            unit.add("Service", "LoadCredential", format!("tls{number}.{kind}:{path}"));
+            // In place of a file that is missing, which would keep the router from starting at all.
+            unit.add("Service", "SetCredential", format!("tls{number}.{kind}:{MISSING}"));
+        }
+    }
 }
 
 /// How long workers may take until all have drained and stopped.
@@ -501,7 +541,7 @@ mod tests {
 
     #[test]
     fn templates_are_unit_files() {
-        for text in [ROUTER, SANDBOX, WORKER, WORKER_SOCKET, PUBLIC, CHANNEL, CONTROL, SLICE, BROKEN] {
+        for text in [ROUTER, SANDBOX, WORKER, WORKER_SOCKET, PUBLIC, CHANNEL, CONTROL, METRICS, SLICE, BROKEN] {
             assert!(!UnitFile::parse(text).unwrap().sections.is_empty());
         }
     }
@@ -513,6 +553,7 @@ mod tests {
                 "exec = 'a'",
                 "exec = 'a'\nlisten = '80'\n[limits]\ncpu = '5%'\n[restart]\nlimit = 3",
                 "exec = 'a'\nruntime = 'socket'\n[ready]\non = 'notify'",
+                "exec = 'a'\n[router]\nmetrics = '127.0.0.1:9100'",
             ] {
                 for (name, unit) in plan(&app(text, scope), 1).units {
                     assert!(!unit.to_string().contains("=@\n"), "{name}:\n{unit}");

@@ -10,13 +10,18 @@ use std::time::Duration;
 /// of several the last counts, a fragment is no part of it. Engine.IO's own ids need no decoding; for an app that makes
 /// its ids itself (`generateId`) see [`decode`].
 pub fn session(target: &str) -> Option<&str> {
+    parameter(target, "sid")
+}
+
+/// The same for any parameter: the value as it stands there.
+pub fn parameter<'t>(target: &'t str, wanted: &str) -> Option<&'t str> {
     let target = target.split_once('#').map_or(target, |(target, _fragment)| target);
     let (_path, query) = target.split_once('?')?;
     query
         .split('&')
         .filter_map(|parameter| {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            (decode(name) == "sid").then_some(value)
+            (decode(name) == wanted).then_some(value)
         })
         .next_back()
         .filter(|value| !value.is_empty())
@@ -58,8 +63,38 @@ struct Handshake {
     ping_timeout: Option<u64>,
 }
 
-/// Reads the open packet: `0{"sid":…}`, in version 3 with its length before it, `97:0{"sid":…}`.
+/// Reads the open packet: `0{"sid":…}`, in version 3 with its length before it, `97:0{"sid":…}`; for old browsers as a
+/// script, `___eio[0]("0{\"sid\":…}");`.
 pub fn opening(body: &[u8]) -> Opening {
+    let length = body.len().min(JSONP.len());
+    if length > 0 && body[..length] == JSONP[..length] {
+        return script(&body[length..]);
+    }
+    payload(body)
+}
+
+/// What a script for JSONP polling begins with (engine.io, transports/polling-jsonp).
+const JSONP: &[u8] = b"___eio[";
+
+/// The rest of it: the number of the callback, and the payload as a string.
+fn script(rest: &[u8]) -> Opening {
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    match &rest[digits..] {
+        [] | [b']'] => Opening::Partial,
+        [b']', b'(', text @ ..] => match serde_json::Deserializer::from_slice(text).into_iter::<String>().next() {
+            Some(Ok(text)) => match payload(text.as_bytes()) {
+                Opening::Partial => Opening::No,
+                whole => whole,
+            },
+            None => Opening::Partial,
+            Some(Err(error)) if error.is_eof() => Opening::Partial,
+            Some(Err(_)) => Opening::No,
+        },
+        _ => Opening::No,
+    }
+}
+
+fn payload(body: &[u8]) -> Opening {
     let digits = body.iter().take(8).take_while(|byte| byte.is_ascii_digit()).count();
     let packet = match body.get(digits) {
         None => return Opening::Partial,
@@ -184,6 +219,27 @@ mod tests {
         }
         let endless = format!("0{{\"sid\":\"{}", "x".repeat(OPENING_LIMIT));
         assert_eq!(opening(endless.as_bytes()), Opening::No);
+    }
+
+    #[test]
+    fn openings_in_scripts() {
+        let opened = Opened { sid: "lv_VI97HAXpY6yYWAAAC".to_owned(), lifetime: Duration::from_secs(60) };
+        let four = r#"0{\"sid\":\"lv_VI97HAXpY6yYWAAAC\",\"upgrades\":[\"websocket\"]}"#;
+        let three = format!("{}:{four}2:40", four.replace('\\', "").len());
+        for payload in [four, &three] {
+            for head in ["___eio[0](", "___eio[](", "___eio[12345678901]("] {
+                let script = format!("{head}\"{payload}\");");
+                assert_eq!(opening(script.as_bytes()), Opening::Opened(opened.clone()), "{script}");
+                for end in 0..script.len() - 2 {
+                    assert_eq!(opening(&script.as_bytes()[..end]), Opening::Partial, "{}", &script[..end]);
+                }
+            }
+        }
+        for no in
+            ["___eio[a](", "___eio[0]x", "___eio[0](1", "___eio[0](\"x\");", "___eio[0](\"0{\\\"sid\\\"\");", "___eix"]
+        {
+            assert_eq!(opening(no.as_bytes()), Opening::No, "{no}");
+        }
     }
 
     #[test]

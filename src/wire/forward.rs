@@ -27,7 +27,14 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 /// A sender must not name a field that is meant for everybody (§7.6.1). Where one does so with Host, Content-Length or
 /// what proxies say of the client, that is an attempt to take them away from the worker, and they stay.
 pub fn strip(headers: &mut HeaderMap, switching: bool) {
+    // One pass instead of six look-ups: mostly there are one or two of them, or none.
+    let mut found = [false; 6];
+    headers.keys().filter_map(|name| place_of(name.as_str())).for_each(|place| found[place] = true);
+    if !found.contains(&true) {
+        return;
+    }
     let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+        .filter(|token| !OWN.iter().any(|own| token.eq_ignore_ascii_case(own.as_str().as_bytes())))
         .filter_map(|token| HeaderName::from_bytes(token).ok())
         .filter(|name| *name != HOST && *name != CONTENT_LENGTH && !speaks_of_client(name))
         .collect();
@@ -36,7 +43,7 @@ pub fn strip(headers: &mut HeaderMap, switching: bool) {
     for name in named {
         headers.remove(name);
     }
-    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+    for (name, _) in OWN.iter().zip(found).filter(|(_, found)| *found) {
         headers.remove(name);
     }
     if let Some(upgrade) = upgrade {
@@ -45,6 +52,22 @@ pub fn strip(headers: &mut HeaderMap, switching: bool) {
     } else if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("TE"));
+    }
+}
+
+/// Fields of one connection alone, whether `Connection` names them or not.
+static OWN: [HeaderName; 6] = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
+
+/// A name's place in [`OWN`].
+fn place_of(name: &str) -> Option<usize> {
+    match name {
+        "connection" => Some(0),
+        "keep-alive" => Some(1),
+        "proxy-connection" => Some(2),
+        "te" => Some(3),
+        "transfer-encoding" => Some(4),
+        "upgrade" => Some(5),
+        _ => None,
     }
 }
 
@@ -59,12 +82,12 @@ pub fn says_close(headers: &HeaderMap) -> bool {
     tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"close"))
 }
 
-/// What the worker is told of the client. `peer`: who is at the other end; `None` at a Unix socket.
+/// What the worker is told of the client. `peer`: who is at the other end; `None` at a Unix socket. `https`: it came by TLS.
 ///
 /// A trusted proxy's word stands as it is, so that a worker reads the same here as on a connection that was handed over:
 /// a hop more would turn `trust proxy = 1` to the proxy's own address. Only where there is no word, the peer is the client.
 /// What a stranger says of itself goes.
-pub fn tell_client(headers: &mut HeaderMap, peer: Option<IpAddr>, trusted: bool) {
+pub fn tell_client(headers: &mut HeaderMap, peer: Option<IpAddr>, trusted: bool, https: bool) {
     if !trusted {
         let forged: Vec<HeaderName> = headers.keys().filter(|name| speaks_of_client(name)).cloned().collect();
         for name in forged {
@@ -73,7 +96,7 @@ pub fn tell_client(headers: &mut HeaderMap, peer: Option<IpAddr>, trusted: bool)
     } else if headers.keys().any(speaks_of_client) {
         return;
     }
-    let address = peer.and_then(|peer| HeaderValue::from_str(&peer.to_canonical().to_string()).ok());
+    let address = peer.and_then(|peer| HeaderValue::try_from(peer.to_canonical().to_string()).ok());
     if let Some(address) = address {
         headers.insert(X_FORWARDED_FOR, address);
     }
@@ -81,10 +104,20 @@ pub fn tell_client(headers: &mut HeaderMap, peer: Option<IpAddr>, trusted: bool)
     if trusted && headers.contains_key(VIA) {
         return;
     }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if https { "https" } else { "http" }));
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(X_FORWARDED_HOST, host);
     }
+}
+
+/// Whether the client came by https, by what [`tell_client`] has let stand.
+pub fn came_by_https(headers: &HeaderMap) -> bool {
+    if let Some(told) = tokens(headers, &X_FORWARDED_PROTO).next() {
+        return told.eq_ignore_ascii_case(b"https");
+    }
+    let first = tokens(headers, &FORWARDED).next().unwrap_or_default();
+    let mut pairs = first.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    pairs.any(|pair| [&b"proto=https"[..], b"proto=\"https\""].iter().any(|it| pair.eq_ignore_ascii_case(it)))
 }
 
 fn speaks_of_client(name: &HeaderName) -> bool {
@@ -115,6 +148,14 @@ mod tests {
         let mut headers = map(lines);
         strip(&mut headers, switching);
         headers
+    }
+
+    #[test]
+    fn every_name_has_its_place() {
+        for (place, name) in OWN.iter().enumerate() {
+            assert_eq!(place_of(name.as_str()), Some(place));
+        }
+        assert_eq!(place_of("host"), None);
     }
 
     #[test]
@@ -215,14 +256,33 @@ mod tests {
             ),
         ] {
             let mut headers = map(before);
-            tell_client(&mut headers, peer.parse().ok(), trusted);
+            tell_client(&mut headers, peer.parse().ok(), trusted, false);
             assert_eq!(headers, map(after), "{before:?} {trusted}");
         }
         let mut headers = map(&["x-forwarded-for: 1.1.1.1"]);
-        tell_client(&mut headers, "::ffff:203.0.113.9".parse().ok(), false);
-        assert_eq!(headers["x-forwarded-for"], "203.0.113.9");
-        tell_client(&mut headers, None, false);
+        tell_client(&mut headers, "::ffff:203.0.113.9".parse().ok(), false, true);
+        assert_eq!(
+            (&headers["x-forwarded-for"], &headers["x-forwarded-proto"]),
+            (&"203.0.113.9".parse().unwrap(), &"https".parse().unwrap())
+        );
+        tell_client(&mut headers, None, false, false);
         assert!(!headers.contains_key("x-forwarded-for"));
+    }
+
+    #[test]
+    fn how_the_client_came() {
+        for (lines, want) in [
+            (&["x-forwarded-proto: https"][..], true),
+            (&["x-forwarded-proto: HTTPS, http"], true),
+            (&["x-forwarded-proto: http, https"], false),
+            (&["forwarded: for=1.1.1.1;Proto=https, for=2.2.2.2;proto=http"], true),
+            (&["forwarded: proto=\"https\""], true),
+            (&["forwarded: for=1.1.1.1, proto=https"], false),
+            (&["x-forwarded-proto: http", "forwarded: proto=https"], false),
+            (&[], false),
+        ] {
+            assert_eq!(came_by_https(&map(lines)), want, "{lines:?}");
+        }
     }
 
     proptest! {
@@ -231,7 +291,7 @@ mod tests {
             let lines: Vec<String> = lines.iter().map(|(name, value)| format!("{name}: {value}")).collect();
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
             let mut headers = map(&lines);
-            tell_client(&mut headers, None, false);
+            tell_client(&mut headers, None, false, false);
             headers.remove("a");
             prop_assert_eq!(headers, map(&["x-forwarded-proto: http"]));
         }

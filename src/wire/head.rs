@@ -22,8 +22,11 @@ pub struct Head {
     pub target: String,
     /// `Upgrade: websocket`
     pub websocket: bool,
-    /// Carries a Forwarded, X-Forwarded-For or Via field: comes from a proxy.
+    /// Carries a field that speaks of the client (Forwarded, X-Forwarded-…, X-Real-IP) or Via: comes from a proxy, or from
+    /// somebody who would like to be taken for one.
     pub forwarded: bool,
+    /// Those that were asked for, names in lower case.
+    pub fields: Vec<(String, Vec<u8>)>,
 }
 
 /// First byte of a TLS record that holds a handshake, then the major version.
@@ -42,6 +45,11 @@ const MOST_FIELDS: usize = 2000;
 /// (RFC 9112 §2.2). The worker's own parser is the judge of all else. Of what Node 20 to 24 serve, this refuses only what
 /// RFC 9112 does not allow: two spaces in a request line, and the versions 0.9 and 2.0.
 pub fn peek(bytes: &[u8]) -> Peeked {
+    peek_for(bytes, &[])
+}
+
+/// The same, and keeps the header fields with these names (in lower case).
+pub fn peek_for(bytes: &[u8], wanted: &[String]) -> Peeked {
     if TLS_HANDSHAKE.starts_with(bytes) {
         return if bytes == TLS_HANDSHAKE { Peeked::Tls } else { Peeked::Partial };
     }
@@ -57,40 +65,54 @@ pub fn peek(bytes: &[u8]) -> Peeked {
         return Peeked::Bad("no HTTP method");
     }
     let mut few = [httparse::EMPTY_HEADER; USUAL_FIELDS];
-    match parse(text, start, &mut few) {
+    match parse(text, start, wanted, &mut few) {
         Some(peeked) => peeked,
-        None => parse(text, start, &mut vec![httparse::EMPTY_HEADER; MOST_FIELDS])
+        None => parse(text, start, wanted, &mut vec![httparse::EMPTY_HEADER; MOST_FIELDS])
             .unwrap_or(Peeked::Bad("too many header fields")),
     }
 }
 
 /// `None` when `fields` are too few. `start`: bytes before `text`.
-fn parse<'a>(text: &'a [u8], start: usize, fields: &mut [httparse::Header<'a>]) -> Option<Peeked> {
+fn parse<'a>(text: &'a [u8], start: usize, wanted: &[String], fields: &mut [httparse::Header<'a>]) -> Option<Peeked> {
     let mut request = httparse::Request::new(fields);
     let length = match request.parse(text) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Some(Peeked::Partial),
         Err(httparse::Error::TooManyHeaders) => return None,
-        Err(error) => return Some(Peeked::Bad(reason(error))),
+        Err(error) => return Some(Peeked::Bad(reason(error, text))),
     };
     let fields = || request.headers.iter();
     let forwarded = |field: &httparse::Header<'_>| {
-        ["forwarded", "x-forwarded-for", "via"].iter().any(|name| field.name.eq_ignore_ascii_case(name))
+        const PREFIX: &str = "x-forwarded-";
+        field.name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+            || ["forwarded", "x-real-ip", "via"].iter().any(|name| field.name.eq_ignore_ascii_case(name))
     };
     let websocket = |field: &httparse::Header<'_>| {
         field.name.eq_ignore_ascii_case("upgrade")
             && field.value.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"websocket"))
     };
+    let is_wanted = |field: &&httparse::Header<'_>| wanted.iter().any(|name| field.name.eq_ignore_ascii_case(name));
+    let keep = |field: &httparse::Header<'_>| (field.name.to_ascii_lowercase(), field.value.to_vec());
     Some(Peeked::Complete(Head {
         length: start + length,
         target: request.path.unwrap_or_default().to_owned(),
         websocket: fields().any(websocket),
         forwarded: fields().any(forwarded),
+        fields: if wanted.is_empty() { Vec::new() } else { fields().filter(is_wanted).map(keep).collect() },
     }))
 }
 
-fn reason(error: httparse::Error) -> &'static str {
+fn reason(error: httparse::Error, text: &[u8]) -> &'static str {
+    // Of what the parser stops at, this is worth a name of its own.
+    let end = text.windows(4).position(|four| four == b"\r\n\r\n").map_or(text.len(), |at| at + 4);
+    let head = &text[..end];
     match error {
+        _ if head.contains(&0) => "a NUL byte",
+        httparse::Error::HeaderName | httparse::Error::HeaderValue
+            if head.windows(2).any(|two| two == b"\n " || two == b"\n\t") =>
+        {
+            "a folded header line"
+        }
         httparse::Error::HeaderName => "a bad header name",
         httparse::Error::HeaderValue => "a bad header value",
         httparse::Error::NewLine => "a bad end of line",
@@ -104,6 +126,7 @@ fn reason(error: httparse::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::shape;
     use proptest::prelude::*;
 
     const POLLING: &[u8] = b"GET /socket.io/?EIO=4&transport=polling&sid=abc HTTP/1.1\r\nHost: a\r\nVia: 1.1 b\r\n\r\n";
@@ -126,17 +149,20 @@ mod tests {
                 length: POLLING.len(),
                 target: "/socket.io/?EIO=4&transport=polling&sid=abc".to_owned(),
                 websocket: false,
-                forwarded: true
+                forwarded: true,
+                fields: Vec::new(),
             }
         );
         let upgrade = head(UPGRADE);
         assert!(upgrade.websocket && !upgrade.forwarded && upgrade.length == UPGRADE.len());
         let post = head(POST);
         assert_eq!((post.length, &*post.target), (POST.len() - 4, "http://a/x"));
-        for field in ["Forwarded: for=1", "x-forwarded-for: 1", "VIA: x"] {
+        for field in ["Forwarded: for=1", "x-forwarded-for: 1", "VIA: x", "X-Real-IP: 1", "X-FORWARDED-Proto: https"] {
             assert!(head(format!("GET / HTTP/1.1\r\n{field}\r\n\r\n").as_bytes()).forwarded, "{field}");
         }
-        for field in ["Upgrade: websocketx", "X-Upgrade: websocket", "Forwarded-For: 1"] {
+        for field in
+            ["Upgrade: websocketx", "X-Upgrade: websocket", "Forwarded-For: 1", "X-Forwarded: 1", "X-Real-IPs: 1"]
+        {
             let head = head(format!("GET / HTTP/1.1\r\n{field}\r\n\r\n").as_bytes());
             assert!(!head.websocket && !head.forwarded, "{field}");
         }
@@ -183,7 +209,17 @@ mod tests {
             b"GET / HTTP/1.1\r\na: b\rc",
             b"abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz",
         ] {
-            assert!(matches!(peek(bytes), Peeked::Bad(_)), "{}", bytes.escape_ascii());
+            let Peeked::Bad(reason) = peek(bytes) else { panic!("{}", bytes.escape_ascii()) };
+            assert_ne!(shape::of(reason), shape::COUNT - 1, "{reason} is counted nowhere");
+        }
+    }
+
+    #[test]
+    fn some_mistakes_have_names() {
+        for (field, reason) in
+            [("a: b\0c", "a NUL byte"), ("a: b\r\n c: d", "a folded header line"), ("a : b", "a bad header name")]
+        {
+            assert_eq!(peek(format!("GET / HTTP/1.1\r\n{field}\r\n\r\n \0").as_bytes()), Peeked::Bad(reason));
         }
     }
 
@@ -244,7 +280,7 @@ mod tests {
                 prop_assert_eq!(peek(&bytes[..end]), Peeked::Partial);
             }
             bytes.extend(body);
-            prop_assert_eq!(peek(&bytes), Peeked::Complete(Head { length, target, websocket, forwarded: false }));
+            prop_assert_eq!(peek(&bytes), Peeked::Complete(Head { length, target, websocket, forwarded: false, fields: Vec::new() }));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Request smuggling lives on what two parsers read differently. So whatever the standard forbids or leaves open about
 //! where a request ends is refused here, byte by byte, even where the parsers behind would bear it.
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 /// The longest line of a chunk's size with its extensions, and all trailer fields of one request together, bytes.
 const CHUNK_LINE: usize = 4096;
@@ -227,6 +227,13 @@ struct Framing {
 
 /// What a whole head says of its body (RFC 9112 §6.3) and host (§3.2).
 fn judge(head: &[u8]) -> Result<Framing, &'static str> {
+    if memchr(0, head).is_some() {
+        return Err("a NUL byte");
+    }
+    // Each line is known to end in CR LF.
+    if memchr_iter(b'\r', head).count() != memchr_iter(b'\n', head).count() {
+        return Err("a CR without LF");
+    }
     let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let newest = lines.next().is_some_and(|line| line.ends_with(b" HTTP/1.1"));
     let (mut length, mut chunked, mut hosts) = (None, false, 0);
@@ -294,6 +301,7 @@ fn is_host(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::shape;
     use proptest::prelude::*;
 
     const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -411,6 +419,10 @@ mod tests {
             ("A: b\nC: d", "without CR"),
             ("A: b\n", "without CR"),
             ("no colon", "without a colon"),
+            ("A: b\0", "NUL"),
+            ("A\0: b", "NUL"),
+            ("A: b\rc", "CR without LF"),
+            ("A: b\r", "CR without LF"),
         ] {
             cases.push((head(fields), reason));
         }
@@ -451,6 +463,7 @@ mod tests {
                 let text = [before, &text].concat();
                 let Verdict::Bad(index, reason) = verdict(text.as_bytes()) else { panic!("passed: {text:?}") };
                 assert!(reason.contains(wanted), "{text:?}: {reason}");
+                assert_ne!(shape::of(reason), shape::COUNT - 1, "{reason} is counted nowhere");
                 assert!(index >= before.len(), "{text:?}");
             }
         }

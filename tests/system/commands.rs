@@ -184,6 +184,28 @@ fn a_restart_of_the_router_restarts_the_workers() {
 }
 
 #[test]
+fn a_restart_while_the_router_comes_back_restarts_it_too() {
+    let Some(machine) = boot() else { return };
+    done(&machine, "start worker.js -i 2 --name shop");
+    // Time for the restart to meet a router that is on its way.
+    machine.write("/etc/systemd/system/shop.service.d/slow.conf", "[Service]\nExecStartPre=/bin/sleep 2\n");
+    machine.ok("systemctl daemon-reload");
+    let worker = machine.main_pid("shop@1.service");
+    machine.ok("systemctl kill --kill-whom=main -s KILL shop.service");
+    machine.until("the next router is on its way", || {
+        (machine.property("shop.service", "ActiveState") == "activating").then_some(())
+    });
+    done(&machine, "restart shop");
+    assert_eq!(
+        machine.journal("-u shop.service").matches("routing ").count(),
+        3,
+        "at first, after the death, after the restart"
+    );
+    assert_ne!(machine.main_pid("shop@1.service"), worker);
+    assert!(answers(&machine, 8080));
+}
+
+#[test]
 fn a_restart_serves_the_addresses_that_the_file_says_now() {
     let Some(machine) = boot() else { return };
     done(&machine, "start worker.js -i 1 --name shop");

@@ -64,7 +64,7 @@ fn reloads_without_a_failed_request(runtime: &str) {
     let held = tunnels(&machine);
     assert!(held.len() == 3 && held.iter().all(|count| *count >= 5), "{held:?}");
     let list: Value = serde_json::from_str(&machine.ok("appctl list --json")).unwrap();
-    assert_eq!(list[0]["sessions"], 100, "{list}");
+    assert!(list[0]["router"]["sessions"].as_u64() >= Some(100), "{list}");
     for time in 1..=4 {
         let version = format!("r{time}");
         machine.write(FILE, &rust(runtime, &version, ""));

@@ -3,6 +3,7 @@
 //! `APPCTL_TEST_TREE=PATH` boots another distribution's tree instead of this machine's own root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod address;
 mod boxed;
 mod commands;
 mod death;
@@ -14,11 +15,19 @@ mod hung;
 mod interrupted;
 mod languages;
 mod limits;
+// The other tests need more of it.
+#[allow(dead_code)]
+#[path = "../secure.rs"]
+mod made;
 mod memory;
+mod metrics;
 mod plain;
 mod proxied;
 mod reload;
+mod runtimes;
+mod secure;
 mod sessions;
+mod sticky;
 mod strangers;
 mod survival;
 mod timers;

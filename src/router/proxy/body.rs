@@ -1,9 +1,13 @@
 //! What flows with a request and with its answer, and what is known when it has.
 
 use super::client::Conn;
+use super::limits::Pace;
 use super::upstream::{Upstream, give_back};
+use crate::router::access::Pending;
+use crate::router::sticky::Hold;
 use crate::router::table::WorkerId;
 use crate::wire::engine::{OPENING_LIMIT, Opening, opening};
+use crate::wire::sticky::Key;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::io;
@@ -21,11 +25,13 @@ pub(super) struct Upload {
     body: Option<Incoming>,
     /// With `Expect: 100-continue`: the client is not asked for its body before the worker wants it.
     wanted: Option<oneshot::Receiver<()>>,
+    pace: Option<Pace>,
 }
 
 impl Upload {
-    pub(super) fn new(body: Incoming, wanted: Option<oneshot::Receiver<()>>) -> Self {
-        Self { body: Some(body), wanted }
+    pub(super) fn new(conn: &Rc<Conn>, body: Incoming, wanted: Option<oneshot::Receiver<()>>) -> Self {
+        let pace = (!body.is_end_stream()).then(|| Pace::new(conn));
+        Self { body: Some(body), wanted, pace }
     }
 }
 
@@ -40,9 +46,13 @@ impl Body for Upload {
             }
             self.wanted = None;
         }
-        match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(cx).map_err(io::Error::other),
-            None => Poll::Ready(None),
+        let Self { body: Some(body), pace, .. } = &mut *self else { return Poll::Ready(None) };
+        match (Pin::new(body).poll_frame(cx), pace) {
+            (Poll::Pending, Some(pace)) => pace.poll_late(cx).map(|late| Some(Err(late))),
+            (frame, pace) => {
+                pace.iter_mut().for_each(Pace::moved);
+                frame.map_err(io::Error::other)
+            }
         }
     }
 
@@ -64,13 +74,20 @@ pub(super) struct Flight {
     unanswered: Option<Duration>,
     /// It names no session, and none has come of it.
     expecting: bool,
+    /// Its key is not forgotten meanwhile.
+    pub(super) hold: Option<Hold>,
 }
 
 impl Flight {
-    pub(super) fn begin(conn: &Rc<Conn>, id: WorkerId, new: bool) -> Self {
-        let now = conn.router.now();
+    /// `key`: what it says of where it belongs.
+    pub(super) fn begin(conn: &Rc<Conn>, id: WorkerId, key: Option<&Key>) -> Self {
+        let (new, now) = (key.is_none(), conn.router.now());
         conn.router.table.borrow_mut().begin(id, new, now);
-        Self { conn: Rc::clone(conn), id, unanswered: new.then_some(now), expecting: new }
+        let hold = match key {
+            Some(Key::Kept(key)) => Some(Hold::new(&conn.router, key)),
+            _ => None,
+        };
+        Self { conn: Rc::clone(conn), id, unanswered: new.then_some(now), expecting: new, hold }
     }
 
     /// A session has come of it, or something else that is counted on its own.
@@ -100,7 +117,11 @@ impl Drop for Flight {
 
 /// One request of a client, from its head to the end of its answer.
 #[derive(Debug)]
-pub(super) struct Turn(Rc<Conn>);
+pub(super) struct Turn {
+    conn: Rc<Conn>,
+    /// For the access log.
+    pub(super) entry: Option<Box<Pending>>,
+}
 
 impl Turn {
     pub(super) fn begin(conn: &Rc<Conn>) -> Self {
@@ -108,17 +129,22 @@ impl Turn {
         requests.set(requests.get() + 1);
         in_flight.set(in_flight.get() + 1);
         conn.in_flight.set(conn.in_flight.get() + 1);
-        Self(Rc::clone(conn))
+        conn.limits.begin();
+        Self { conn: Rc::clone(conn), entry: None }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let in_flight = &self.0.router.proxy.in_flight;
+        let Self { conn, entry } = self;
+        let in_flight = &conn.router.proxy.in_flight;
         in_flight.set(in_flight.get() - 1);
-        self.0.in_flight.set(self.0.in_flight.get() - 1);
-        self.0.idle_since.set(Instant::now());
-        self.0.router.drained.notify_waiters();
+        conn.in_flight.set(conn.in_flight.get() - 1);
+        conn.idle_since.set(Instant::now());
+        conn.router.drained.notify_waiters();
+        if let Some(entry) = entry.take() {
+            entry.end(&conn.router);
+        }
     }
 }
 
@@ -201,7 +227,13 @@ impl Body for Answer {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let running = match &mut *self {
-            Self::Own(bytes, _) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Own(bytes, turn) => {
+                let bytes = bytes.take();
+                if let (Some(bytes), Some(Turn { entry: Some(pending), .. })) = (&bytes, turn) {
+                    pending.entry.bytes = bytes.len() as u64;
+                }
+                return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
+            }
             Self::Worker(running) => running,
         };
         let frame = ready!(Pin::new(&mut running.body).poll_frame(cx));
@@ -209,12 +241,20 @@ impl Body for Answer {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     running.look(data);
+                    if let Some(Turn { entry: Some(pending), .. }) = &mut running.turn {
+                        pending.entry.bytes += data.len() as u64;
+                    }
                 }
                 if running.body.is_end_stream() {
                     running.finish();
                 }
             }
-            Some(Err(_)) => running.upstream = None,
+            Some(Err(_)) => {
+                running.upstream = None;
+                if let Some(turn) = &running.turn {
+                    turn.conn.limits.broken(&turn.conn.router);
+                }
+            }
             None => running.finish(),
         }
         Poll::Ready(frame)

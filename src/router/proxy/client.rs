@@ -2,10 +2,15 @@
 
 use super::exchange::answer;
 use super::gate::{Gate, Guarded};
-use super::upstream::{BUFFER, FIELDS};
+use super::limits::Limits;
+use super::seldom::Seldom;
+use super::transport::Transport;
+use super::upstream::BUFFER;
 use super::{Peer, Proxy};
 use crate::router::Router;
+use crate::router::addresses::Held;
 use crate::router::link::Client;
+use crate::router::metrics::Closing;
 use crate::router::refuse::{Refusal, refuse};
 use crate::system::activation::Address;
 use crate::system::stream::{Glance, Stream};
@@ -20,6 +25,10 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+/// When a client that says nothing is asked whether it is there, how often after that, and how many times in vain: one
+/// whose machine or network is gone would hold a tunnel for ever.
+pub(super) const KEEP_ALIVE: (u32, u32, u32) = (60, 15, 4);
+
 /// What a connection's requests share.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -33,6 +42,11 @@ pub(super) struct Conn {
     pub(super) in_flight: Cell<usize>,
     pub(super) idle_since: Cell<Instant>,
     evict: Notify,
+    pub(super) limits: Limits,
+    /// Its place among the connections of its address, which a tunnel keeps.
+    pub(super) held: Option<Rc<Held>>,
+    /// What was wrong with its requests is counted.
+    told: Cell<bool>,
 }
 
 /// Why a connection is to end.
@@ -47,23 +61,38 @@ enum End {
 /// Serves a client's connection to its end. Nothing has been read from it.
 pub(in crate::router) async fn serve(router: Rc<Router>, client: Rc<Client>, address: Rc<Address>, peer: Peer) {
     router.sweep();
-    if let Err(error) = try_serve(&router, client, address, peer).await {
+    let served = async {
+        let held = client.held.take();
+        let stream = Stream::new(socket_of(client)?)?;
+        serve_over(&router, Transport::Plain(stream), address, peer, held).await
+    };
+    if let Err(error) = served.await {
         tracing::debug!(APP = router.app, %error, "cannot serve a connection");
     }
 }
 
-async fn try_serve(router: &Rc<Router>, client: Rc<Client>, address: Rc<Address>, peer: Peer) -> io::Result<()> {
-    let stream = Stream::new(socket_of(client)?)?;
-    let (guarded, gate) = Guarded::new(stream.clone());
+/// The same where something came before the first request. `held`: its place among those of its address.
+pub(super) async fn serve_over(
+    router: &Rc<Router>,
+    transport: Transport,
+    address: Rc<Address>,
+    peer: Peer,
+    held: Option<Rc<Held>>,
+) -> io::Result<()> {
+    transport.raw().keep_alive(KEEP_ALIVE)?;
+    let (guarded, gate) = Guarded::new(transport.clone());
     let conn = Rc::new(Conn {
         router: Rc::clone(router),
         address,
         peer,
         gate,
-        stream: stream.glance(),
+        stream: transport.raw().glance(),
         in_flight: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
         evict: Notify::new(),
+        limits: Limits::default(),
+        held,
+        told: Cell::new(false),
     });
     let _entry = Entry::enter(router, &conn);
     let serving = Rc::clone(&conn);
@@ -73,39 +102,53 @@ async fn try_serve(router: &Rc<Router>, client: Rc<Client>, address: Rc<Address>
             .preserve_header_case(true)
             .auto_date_header(false)
             .max_buf_size(BUFFER.max(router.settings.head_limit * 2))
+            // More than 100 fields, hyper's own limit and that of most proxies, would cost every request 32 KB on the heap.
             .max_header_size(router.settings.head_limit)
-            .max_headers(FIELDS)
             .serve_connection(TokioIo::new(guarded), service)
             .with_upgrades(),
     );
+    let mut over = Seldom::new(conn.until_over());
+    let mut stalled = Seldom::new(conn.until_stalled());
     let mut ending = false;
     loop {
         tokio::select! {
+            biased;
             result = connection.as_mut() => {
+                conn.count_wrong(result.as_ref().err());
                 if let Err(error) = result {
-                    if error.is_parse() {
-                        router.count_refusal(Refusal::Malformed("no request"));
-                    }
                     tracing::debug!(APP = router.app, %error, wrong = conn.gate.wrong(), "a connection ended early");
                 }
                 return Ok(());
             }
-            end = conn.until_over(), if !ending => match end {
+            end = &mut over, if !ending => match end {
                 End::Soon => {
                     ending = true;
                     connection.as_mut().graceful_shutdown();
                 }
                 End::HeadTimeout => break,
             },
+            // Also when it is to end: it cannot before all has gone out.
+            () = &mut stalled => {
+                router.metrics.closed(Closing::SlowReader);
+                // What the kernel has for it goes as well.
+                return transport.raw().reset_on_close();
+            }
         }
     }
     drop(connection);
     router.count_refusal(Refusal::HeadTimeout);
     // Where something of an answer has not gone out yet, this would get into it.
-    if conn.gate.is_settled()
-        && let Some(socket) = stream.into_socket()
-    {
-        refuse(Rc::new(socket), Refusal::HeadTimeout).await;
+    if !conn.gate.is_settled() {
+        return Ok(());
+    }
+    router.log_ended(conn.peer, Refusal::HeadTimeout);
+    match transport {
+        Transport::Plain(stream) => {
+            if let Some(socket) = stream.into_socket() {
+                refuse(Rc::new(socket), Refusal::HeadTimeout).await;
+            }
+        }
+        transport @ Transport::Tls(_) => transport.end_with(Refusal::HeadTimeout.response().as_bytes()).await,
     }
     Ok(())
 }
@@ -124,8 +167,16 @@ impl Conn {
     /// stops.
     async fn until_over(&self) -> End {
         tokio::select! {
-            end = self.until_late() => end,
-            () = self.evict.notified() => End::Soon,
+            end = self.until_late() => {
+                if end == End::Soon {
+                    self.router.metrics.closed(Closing::Idle);
+                }
+                end
+            }
+            () = self.evict.notified() => {
+                self.router.metrics.closed(Closing::Evicted);
+                End::Soon
+            }
             () = self.router.proxy.closing.cancelled() => End::Soon,
         }
     }
@@ -145,13 +196,49 @@ impl Conn {
             };
             match end {
                 Some(end) if deadline <= now => return end,
-                _ => tokio::time::sleep_until(deadline).await,
+                // A head may begin meanwhile, and has less time.
+                _ => tokio::time::sleep_until(deadline.min(now + settings.head_timeout)).await,
             }
         }
     }
 
+    /// It has ended: where a request of it was no good, that is counted, once. (It may have been answered before that
+    /// showed.)
+    fn count_wrong(&self, error: Option<&hyper::Error>) {
+        let refusal = match (self.gate.wrong(), error) {
+            (Some(reason), _) => Refusal::Malformed(reason),
+            (None, Some(error)) if error.is_parse_too_large() => Refusal::HeadTooLong,
+            (None, Some(error)) if error.is_parse() => Refusal::Malformed(reason(error)),
+            _ => return,
+        };
+        if self.told.replace(true) {
+            return;
+        }
+        self.router.count_refusal(refusal);
+        self.router.log_ended(self.peer, refusal);
+    }
+
+    /// The same where it is the request's own answer that tells.
+    pub(super) fn is_told(&self, refusal: Refusal) -> bool {
+        let wrong = self.gate.wrong().is_some_and(|reason| refusal == Refusal::Malformed(reason));
+        wrong && self.told.replace(true)
+    }
+
     fn is_idle(&self) -> bool {
         self.in_flight.get() == 0 && self.gate.place().0 == Place::Between
+    }
+}
+
+/// What the parser stopped at, by its own words.
+fn reason(error: &hyper::Error) -> &'static str {
+    let words = error.to_string();
+    let about = |word: &str| words.contains(word);
+    if about("header") {
+        "a bad header field"
+    } else if about("version") {
+        "no HTTP/1 version"
+    } else {
+        "no request"
     }
 }
 

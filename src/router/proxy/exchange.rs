@@ -2,8 +2,12 @@
 
 use super::body::{Answer, Flight, Running, Turn, Upload, Wanted};
 use super::client::Conn;
+use super::keys::Stay;
+use super::limits::in_time;
 use super::tunnel;
 use super::upstream::{Upstream, reach};
+use crate::router::access::{self, By};
+use crate::router::metrics::Again;
 use crate::router::refuse::Refusal;
 use crate::router::search::{Search, Way};
 use crate::wire::{engine, forward};
@@ -13,7 +17,6 @@ use hyper::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
     RETRY_AFTER, TRANSFER_ENCODING,
 };
-use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
@@ -30,9 +33,16 @@ const TRIES: usize = 3;
 
 /// Answers one request. Never fails: what cannot be served is told.
 pub(super) async fn answer(conn: Rc<Conn>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
-    let turn = Turn::begin(&conn);
+    let mut turn = Turn::begin(&conn);
+    if conn.router.access.is_on() {
+        turn.entry = Some(access::begin(&request, conn.peer));
+    }
     Ok(match exchange(&conn, request).await {
         Ok(mut response) => {
+            if let Some(pending) = &mut turn.entry {
+                let worker = response.extensions_mut().remove::<By>().and_then(|By(id)| conn.router.slot_of(id));
+                pending.answered(response.status(), worker, None);
+            }
             match response.body_mut() {
                 Answer::Own(_, place) => *place = Some(turn),
                 Answer::Worker(running) => running.turn = Some(turn),
@@ -41,7 +51,13 @@ pub(super) async fn answer(conn: Rc<Conn>, request: Request<Incoming>) -> Result
         }
         Err(refusal) => {
             conn.gate.decide(false);
-            conn.router.count_refusal(refusal);
+            conn.router.metrics.own.count(refusal.code().as_u16());
+            if !conn.is_told(refusal) {
+                conn.router.count_refusal(refusal);
+            }
+            if let Some(pending) = &mut turn.entry {
+                pending.answered(refusal.code(), None, Some(refusal.reason()));
+            }
             tracing::debug!(address = %conn.address, reason = refusal.reason(), "refused a request");
             own(refusal, turn)
         }
@@ -50,33 +66,34 @@ pub(super) async fn answer(conn: Rc<Conn>, request: Request<Incoming>) -> Result
 
 /// What is asked, apart from what goes on to the worker.
 struct Asked {
-    session: Option<String>,
+    stay: Stay,
     /// The answer may open a session.
     opens: bool,
     /// The client's side, where it asks to switch protocols.
     switching: Option<OnUpgrade>,
+    /// The client understands interim answers.
+    newest: bool,
     wanted: Option<Wanted>,
 }
 
 async fn exchange(conn: &Rc<Conn>, request: Request<Incoming>) -> Result<Response<Answer>, Refusal> {
     let router = &conn.router;
-    let (mut asked, mut request) = prepare(conn, request)?;
-    let new = asked.session.is_none();
-    let mut search = Search::new(router, asked.session.take(), &conn.address);
+    let (asked, mut request) = prepare(conn, request)?;
+    let mut search = Search::new(router, asked.stay.key.clone(), &conn.address);
     // What may be asked twice, because it changes nothing or the same, and has no body that could be half sent.
     let again = request.body().is_end_stream() && is_idempotent(request.method());
-    let mut spare: Option<Parts> = None;
+    let mut spare = None;
     let mut fresh = false;
     for _ in 0..TRIES {
-        let mut upstream = reach(router, &mut search, fresh).await?;
-        let mut flight = Flight::begin(conn, upstream.id, new);
+        let (mut upstream, mut flight) = reach(conn, &mut search, fresh).await?;
         if again && !fresh {
-            spare = Some(request.into_parts()).map(|(parts, _)| parts);
-            request = copy(spare.as_ref());
+            spare = Some(Spare::of(&request));
         }
-        match upstream.sender.try_send_request(request).await {
+        let sent = upstream.sender.try_send_request(request);
+        match in_time(conn, sent).await.ok_or(Refusal::AnswerTimeout)? {
             Ok(response) => {
                 flight.answered();
+                router.count_answer(upstream.id, response.status().as_u16());
                 return respond(conn, asked, response, upstream, flight);
             }
             Err(mut error) => {
@@ -85,14 +102,18 @@ async fn exchange(conn: &Rc<Conn>, request: Request<Incoming>) -> Result<Respons
                 if let Some(reason) = conn.gate.wrong() {
                     return Err(Refusal::Malformed(reason));
                 }
+                if conn.limits.is_late() {
+                    return Err(Refusal::BodyTimeout);
+                }
                 // Once more, over a connection that nobody has used: what was not sent at all, and what does no harm.
                 request = match (error.take_message(), spare.take()) {
                     (Some(unsent), _) => unsent,
-                    (None, Some(parts)) => copy(Some(&parts)),
+                    (None, Some(spare)) => spare.again(conn, asked.newest),
                     (None, None) => return Err(Refusal::Broken),
                 };
                 fresh = true;
                 search.again();
+                router.metrics.again(Again::Broken);
                 // Its socket may take a connection also when it has just died: systemd holds that.
                 if upstream.way == Way::Connect {
                     search.tried.push(upstream.id);
@@ -110,11 +131,8 @@ fn prepare(conn: &Rc<Conn>, mut request: Request<Incoming>) -> Result<(Asked, Re
     }
     to_origin_form(&mut request)?;
     let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-    let session = engine::session(target).map(|raw| engine::decode(raw).into_owned());
+    let mut stay = Stay::read(conn, request.method(), target, request.headers());
     let opens = request.method() == Method::GET && engine::opens_session(target);
-    if let Some(session) = &session {
-        conn.router.table.borrow_mut().hear(session, conn.router.now());
-    }
     let newest = request.version() == Version::HTTP_11;
     let switching = newest && forward::wants_upgrade(request.headers());
     let client = hyper::upgrade::on(&mut request);
@@ -123,7 +141,8 @@ fn prepare(conn: &Rc<Conn>, mut request: Request<Incoming>) -> Result<(Asked, Re
     let bodiless = body.is_end_stream();
     let headers = request.headers_mut();
     forward::strip(headers, switching);
-    forward::tell_client(headers, conn.peer.address, conn.peer.trusted);
+    forward::tell_client(headers, conn.peer.address, conn.peer.trusted, conn.peer.https);
+    stay.prepare(&conn.router, headers);
     if !headers.contains_key(HOST) {
         // HTTP/1.0 (RFC 9112 §3.2).
         headers.insert(HOST, HeaderValue::from_static(""));
@@ -144,11 +163,11 @@ fn prepare(conn: &Rc<Conn>, mut request: Request<Incoming>) -> Result<(Asked, Re
         (None, None)
     };
     *request.version_mut() = Version::HTTP_11;
-    let mut request = request.map(|body| Upload::new(body, hold));
+    let mut request = request.map(|body| Upload::new(conn, body, hold));
     if newest {
         pass_informational(conn, &mut request, wanted.clone());
     }
-    Ok((Asked { session, opens, switching: switching.then_some(client), wanted }, request))
+    Ok((Asked { stay, opens, switching: switching.then_some(client), newest, wanted }, request))
 }
 
 /// A target in absolute form counts, its Host does not (RFC 9112 §3.2.2).
@@ -175,12 +194,10 @@ fn to_origin_form(request: &mut Request<Incoming>) -> Result<(), Refusal> {
 
 /// Interim answers (RFC 9110 §15.2): 100 asks the client for its body, by hyper; others go to it as they are.
 fn pass_informational(conn: &Rc<Conn>, request: &mut Request<Upload>, wanted: Option<Wanted>) {
-    let (gate, stream) = (conn.gate.clone(), conn.stream.clone());
+    let gate = conn.gate.clone();
     on_informational(request, move |response| {
         if response.status() != StatusCode::CONTINUE {
-            if let Some(stream) = stream.upgrade() {
-                gate.inform(&stream, &interim(response.status(), response.headers()));
-            }
+            gate.inform(&interim(response.status(), response.headers()));
         } else if let Some(wanted) = &wanted
             && let Some(want) = wanted.lock().unwrap_or_else(PoisonError::into_inner).take()
         {
@@ -209,10 +226,30 @@ fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE].contains(method)
 }
 
-fn copy(parts: Option<&Parts>) -> Request<Upload> {
-    match parts {
-        Some(parts) => Request::from_parts(parts.clone(), Upload::default()),
-        None => Request::default(),
+/// What a request without a body is made of, to be sent once more. A whole copy would cost as much as all else that is done
+/// for a request; how its field names were spelled is not in here.
+struct Spare {
+    method: Method,
+    uri: Uri,
+    fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Spare {
+    fn of(request: &Request<Upload>) -> Self {
+        let mut fields = Vec::with_capacity(request.headers().len());
+        fields.extend(request.headers().iter().map(|(name, value)| (name.clone(), value.clone())));
+        Self { method: request.method().clone(), uri: request.uri().clone(), fields }
+    }
+
+    fn again(self, conn: &Rc<Conn>, newest: bool) -> Request<Upload> {
+        let mut request = Request::new(Upload::default());
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        request.headers_mut().extend(self.fields);
+        if newest {
+            pass_informational(conn, &mut request, None);
+        }
+        request
     }
 }
 
@@ -224,18 +261,23 @@ fn respond(
     mut upstream: Upstream,
     mut flight: Flight,
 ) -> Result<Response<Answer>, Refusal> {
+    if conn.router.access.is_on() {
+        response.extensions_mut().insert(By(upstream.id));
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client) = asked.switching.filter(|_| forward::wants_upgrade(response.headers())) else {
             return Err(Refusal::Broken);
         };
         let worker = hyper::upgrade::on(&mut response);
         forward::strip(response.headers_mut(), true);
+        asked.stay.answered(&conn.router, upstream.id, StatusCode::SWITCHING_PROTOCOLS, response.headers_mut());
         conn.gate.decide(true);
-        tunnel::join(&conn.router, upstream.id, client, worker);
+        tunnel::join(conn, upstream.id, (client, worker), flight.hold.take());
         flight.opened();
         return Ok(response.map(|_| Answer::Own(None, None)));
     }
     conn.gate.decide(false);
+    let status = response.status();
     let headers = response.headers_mut();
     let closes = forward::says_close(headers);
     if let Some(kept_for) = kept_for(headers) {
@@ -243,6 +285,7 @@ fn respond(
     }
     let plain = headers.get(CONTENT_ENCODING).is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
     forward::strip(headers, false);
+    asked.stay.answered(&conn.router, upstream.id, status, headers);
     let closes = closes || response.version() != Version::HTTP_11;
     *response.version_mut() = Version::HTTP_11;
     let looked_at = asked.opens && plain && response.status() == StatusCode::OK;

@@ -3,7 +3,7 @@
 //!
 //! A request that breaks the rules ends in a NUL, which no parser takes for HTTP: the answer is hyper's 400, in its turn.
 
-use crate::system::stream::Stream;
+use super::transport::Transport;
 use crate::wire::strict::{Guard, Place, Verdict};
 use bytes::{Buf, BytesMut};
 use std::io::{self, IoSlice};
@@ -19,7 +19,7 @@ const EXTRA_LIMIT: usize = 16 * 1024;
 /// The socket as hyper sees it.
 #[derive(Debug)]
 pub(super) struct Guarded {
-    stream: Stream,
+    stream: Transport,
     gate: Gate,
 }
 
@@ -38,12 +38,16 @@ struct Inner {
     reader: Option<Waker>,
     /// hyper has nothing in its hands: what it has written has gone out.
     settled: bool,
+    /// The client leaves no room for what must go out.
+    stalled: bool,
     /// Goes out before anything else.
     extra: BytesMut,
+    /// Who writes.
+    writer: Option<Waker>,
 }
 
 impl Guarded {
-    pub(super) fn new(stream: Stream) -> (Self, Gate) {
+    pub(super) fn new(stream: Transport) -> (Self, Gate) {
         let gate = Gate(Arc::new(Mutex::new(Inner {
             guard: Guard::default(),
             wrong: None,
@@ -51,7 +55,9 @@ impl Guarded {
             held: BytesMut::new(),
             reader: None,
             settled: true,
+            stalled: false,
             extra: BytesMut::new(),
+            writer: None,
         })));
         (Self { stream, gate: gate.clone() }, gate)
     }
@@ -80,6 +86,11 @@ impl Gate {
         inner.settled && inner.extra.is_empty()
     }
 
+    /// Something waits for the client to read what was sent before.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.lock().stalled
+    }
+
     /// A request that asked to switch protocols was answered.
     pub(super) fn decide(&self, switched: bool) {
         let mut inner = self.lock();
@@ -91,13 +102,15 @@ impl Gate {
 
     /// An informational answer on its way to the client. It is left out where it would get between the parts of another
     /// answer, or where the client reads too slowly.
-    pub(super) fn inform(&self, stream: &Stream, text: &[u8]) {
+    pub(super) fn inform(&self, text: &[u8]) {
         let mut inner = self.lock();
         if !inner.settled || inner.extra.len() + text.len() > EXTRA_LIMIT {
             return;
         }
-        let sent = if inner.extra.is_empty() { stream.try_send(text).unwrap_or(0) } else { 0 };
-        inner.extra.extend_from_slice(&text[sent..]);
+        inner.extra.extend_from_slice(text);
+        if let Some(writer) = inner.writer.take() {
+            writer.wake();
+        }
     }
 }
 
@@ -132,25 +145,22 @@ impl AsyncRead for Guarded {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let start = buffer.filled().len();
-        {
-            let mut inner = this.gate.lock();
-            if inner.wrong.is_some() {
-                return Poll::Ready(Ok(()));
-            }
-            if inner.guard.place() == Place::Undecided {
-                inner.reader = Some(cx.waker().clone());
-                return Poll::Pending;
-            }
-            if !inner.held.is_empty() {
-                let count = inner.held.len().min(buffer.remaining());
-                let bytes = inner.held.split_to(count);
-                buffer.put_slice(&bytes);
-                inner.look(buffer, start);
-                return Poll::Ready(Ok(()));
-            }
+        let mut inner = this.gate.lock();
+        if inner.wrong.is_some() {
+            return Poll::Ready(Ok(()));
         }
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
-        this.gate.lock().look(buffer, start);
+        if inner.guard.place() == Place::Undecided {
+            inner.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if inner.held.is_empty() {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        } else {
+            let count = inner.held.len().min(buffer.remaining());
+            let bytes = inner.held.split_to(count);
+            buffer.put_slice(&bytes);
+        }
+        inner.look(buffer, start);
         Poll::Ready(Ok(()))
     }
 }
@@ -159,6 +169,9 @@ impl Guarded {
     fn poll_extra(&mut self, cx: &mut Context<'_>, settled: bool) -> Poll<io::Result<()>> {
         let mut inner = self.gate.lock();
         inner.settled = settled;
+        if !inner.writer.as_ref().is_some_and(|writer| writer.will_wake(cx.waker())) {
+            inner.writer = Some(cx.waker().clone());
+        }
         while !inner.extra.is_empty() {
             let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &inner.extra))?;
             inner.extra.advance(sent);
@@ -171,7 +184,9 @@ impl AsyncWrite for Guarded {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_extra(cx, false))?;
-        Pin::new(&mut this.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.gate.lock().stalled = written.is_pending();
+        written
     }
 
     fn poll_write_vectored(
@@ -181,7 +196,9 @@ impl AsyncWrite for Guarded {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_extra(cx, false))?;
-        Pin::new(&mut this.stream).poll_write_vectored(cx, pieces)
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
+        this.gate.lock().stalled = written.is_pending();
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -190,12 +207,19 @@ impl AsyncWrite for Guarded {
 
     /// hyper asks for this when it has nothing left to write.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_extra(cx, true)
+        let this = self.get_mut();
+        ready!(this.poll_extra(cx, true))?;
+        // Inside of TLS what is written may not have gone out.
+        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        this.gate.lock().stalled = flushed.is_pending();
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_extra(cx, true))?;
-        Pin::new(&mut this.stream).poll_shutdown(cx)
+        let ended = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.gate.lock().stalled = ended.is_pending();
+        ended
     }
 }

@@ -1,18 +1,26 @@
 //! Connections that are routed request by request: behind a reverse proxy the requests of one connection are different
 //! clients', and each goes to the worker of its own session.
 //!
-//! `client` serves one such connection, `exchange` one request of it and `body` what flows with that; `upstream` makes
-//! and keeps the connections to the workers, `gate` watches what the client sends, `tunnel` joins connections that have
-//! switched to another protocol.
+//! `client` serves one such connection, `exchange` one request of it, `keys` where that belongs and `body` what flows with
+//! it; `upstream` makes and keeps the connections to the workers, `limits` says who is too slow, `gate` watches what the
+//! client sends, `tunnel` joins connections that have switched to another protocol. `door` is what comes before the first
+//! request at addresses with TLS or the PROXY protocol, whose connections all pass here, and `transport` what their bytes
+//! go through.
 
 mod body;
 mod client;
+mod door;
 mod exchange;
 mod gate;
+mod keys;
+mod limits;
+mod seldom;
+mod transport;
 mod tunnel;
 mod upstream;
 
 pub(super) use client::serve;
+pub(super) use door::enter;
 pub(super) use tunnel::pass;
 
 use super::Router;
@@ -22,6 +30,7 @@ use crate::config::router::Shared;
 use crate::system::stream;
 use crate::wire::engine::Opened;
 use crate::wire::head::Head;
+use crate::wire::sticky::Key;
 use client::Conn;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -61,26 +70,30 @@ pub(super) struct Proxy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Peer {
     /// `None`: a Unix socket.
-    address: Option<IpAddr>,
-    trusted: bool,
+    pub(super) address: Option<IpAddr>,
+    pub(super) trusted: bool,
+    /// It came by TLS.
+    https: bool,
 }
 
 /// Who is at the other end.
 pub(super) fn peer_of(router: &Router, client: &OwnedFd) -> Peer {
     let address = stream::peer(client).map(|address| address.ip());
-    Peer { address, trusted: router.settings.trusted_proxies.contain(address) }
+    Peer { address, trusted: router.settings.trusted_proxies.contain(address), https: false }
 }
 
 /// Whether a connection that begins with this head is routed request by request; then who it is.
 ///
 /// A reverse proxy uses a connection for nothing else once it has switched protocols, so one that begins with that is
-/// handed over; but not with what a stranger says of itself. Where workers have no channel nothing is handed over.
-pub(super) fn is_for(router: &Router, client: &OwnedFd, head: &Head) -> Option<Peer> {
+/// handed over; but not with what a stranger says of itself. Where workers have no channel nothing is handed over. `key`:
+/// what the head says of where it belongs.
+pub(super) fn is_for(router: &Router, client: &OwnedFd, head: &Head, key: Option<&Key>) -> Option<Peer> {
     if router.has_outsiders() {
         return Some(peer_of(router, client));
     }
     let shared = &router.settings.shared;
-    if *shared == Shared::Never || (*shared == Shared::Auto && !head.forwarded) {
+    let keyed = router.reads_requests(head, key);
+    if *shared == Shared::Never || (*shared == Shared::Auto && !head.forwarded && !keyed) {
         return None;
     }
     let peer = peer_of(router, client);
@@ -88,13 +101,18 @@ pub(super) fn is_for(router: &Router, client: &OwnedFd, head: &Head) -> Option<P
         Shared::Always => !head.websocket || (head.forwarded && !peer.trusted),
         _ => !head.websocket && peer.trusted,
     };
-    wanted.then_some(peer)
+    (wanted || keyed).then_some(peer)
 }
 
 impl Router {
     /// Requests that have been routed one by one since the router started.
     pub(super) fn proxied(&self) -> u64 {
         self.proxy.requests.get()
+    }
+
+    /// Clients' connections that are routed request by request now.
+    pub(super) fn proxy_connections(&self) -> usize {
+        self.proxy.connections.borrow().len()
     }
 
     /// Connections that have switched protocols and pass through this process.
@@ -151,6 +169,7 @@ impl Router {
             loop {
                 tokio::time::sleep(SWEEP).await;
                 router.proxy.pool.sweep();
+                router.forget_idle_keys();
                 let over = router.table.borrow_mut().forget_silent(router.now());
                 if !over.is_empty() {
                     over.into_iter().for_each(|(id, sid)| router.note(&Record::Close { id, sid }));

@@ -1,8 +1,9 @@
 //! Two connections that have switched to another protocol, joined: what comes from one goes to the other.
 
-use super::client::socket_of;
+use super::client::{Conn, KEEP_ALIVE, socket_of};
 use crate::router::Router;
 use crate::router::link::Client;
+use crate::router::sticky::Hold;
 use crate::router::table::WorkerId;
 use crate::system::stream::Stream;
 use hyper::upgrade::OnUpgrade;
@@ -11,10 +12,13 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use tokio::io::copy_bidirectional;
 
-/// Joins them once both have switched, until both have ended or the router does.
-pub(super) fn join(router: &Rc<Router>, id: WorkerId, client: OnUpgrade, worker: OnUpgrade) {
-    let tunnel = Tunnel::enter(router, id);
+/// Joins the client's side and the worker's once both have switched, until both have ended or the router does. `hold`: of
+/// the request's key.
+pub(super) fn join(conn: &Conn, id: WorkerId, (client, worker): (OnUpgrade, OnUpgrade), hold: Option<Hold>) {
+    let tunnel = Tunnel::enter(&conn.router, id);
+    let held = conn.held.clone();
     tokio::task::spawn_local(async move {
+        let _places = (hold, held);
         let joined = async {
             // What either has sent already comes first.
             let (client, worker) = (client.await?, worker.await?);
@@ -36,8 +40,10 @@ pub(super) fn join(router: &Rc<Router>, id: WorkerId, client: OnUpgrade, worker:
 /// Joins a client, of which nothing was read, with a connection to a worker, until both have ended or the router does.
 pub(in crate::router) async fn pass(router: &Rc<Router>, id: WorkerId, client: Rc<Client>, worker: OwnedFd) {
     let tunnel = Tunnel::enter(router, id);
+    let _held = client.held.take();
     let joined = async {
         let (mut client, mut worker) = (Stream::new(socket_of(client)?)?, Stream::new(worker)?);
+        client.keep_alive(KEEP_ALIVE)?;
         copy_bidirectional(&mut client, &mut worker).await
     };
     tokio::select! {

@@ -4,10 +4,12 @@
 //! The former are real TCP over loopback, not Unix sockets: to the app the router is a reverse proxy at 127.0.0.1, which is
 //! what `trust proxy = loopback` and the like expect. At a Unix socket there is no address at all.
 
-use super::body::Upload;
+use super::body::{Flight, Upload};
+use super::client::Conn;
 use crate::router::Router;
 use crate::router::handover::Place;
 use crate::router::link::{Client, Manner, Outcome};
+use crate::router::metrics::Again;
 use crate::router::outside;
 use crate::router::refuse::Refusal;
 use crate::router::search::{Search, Way, way};
@@ -37,8 +39,6 @@ const KEPT_FOR: Duration = Duration::from_secs(4);
 const KEPT_FOR_CONNECTED: Duration = Duration::from_secs(1);
 /// What hyper may hold of one connection, either way, bytes.
 pub(super) const BUFFER: usize = 128 * 1024;
-/// Header fields of a message, at the most.
-pub(super) const FIELDS: usize = 256;
 /// From connect to accept, on this machine.
 const PAIR_TIME: Duration = Duration::from_secs(5);
 
@@ -114,8 +114,14 @@ fn keep(router: &Router, mut upstream: Upstream) {
     }
 }
 
-/// A connection to the worker that the search finds. `fresh`: not one that was used before.
-pub(super) async fn reach(router: &Rc<Router>, search: &mut Search<'_>, fresh: bool) -> Result<Upstream, Refusal> {
+/// A connection to the worker that the search finds. `fresh`: not one that was used before. The request counts from the
+/// choice on: others are chosen for while a connection is made.
+pub(super) async fn reach(
+    conn: &Rc<Conn>,
+    search: &mut Search<'_>,
+    fresh: bool,
+) -> Result<(Upstream, Flight), Refusal> {
+    let router = &conn.router;
     let _place = Place::take(router)?;
     let new = search.session.is_none();
     loop {
@@ -124,21 +130,19 @@ pub(super) async fn reach(router: &Rc<Router>, search: &mut Search<'_>, fresh: b
             search.tried.push(id);
             continue;
         };
+        let flight = Flight::begin(conn, id, search.session.as_ref());
         if !fresh && let Some(upstream) = router.proxy.pool.take(id, &way) {
             router.table.borrow_mut().asked(id, new, router.now());
-            return Ok(upstream);
+            return Ok((upstream, flight));
         }
-        // Counted from here on: of a burst, the next one looks for a worker before this one is connected.
-        let counted = way == Way::Connect;
-        if counted {
+        // Counted from here on, like what is handed over; an end of the flight takes it back.
+        if way == Way::Connect {
             router.table.borrow_mut().asked(id, new, router.now());
         }
         match open(router, id, way, new).await {
-            Ok(Some(upstream)) => return Ok(upstream),
+            Ok(Some(upstream)) => return Ok((upstream, flight)),
             Ok(None) => {
-                if counted {
-                    router.table.borrow_mut().not_asked(id, new);
-                }
+                router.metrics.again(Again::Refused);
                 search.tried.push(id);
             }
             Err(error) => {
@@ -175,7 +179,6 @@ async fn make(router: &Rc<Router>, id: WorkerId, way: Way, new: bool) -> io::Res
     let handshake = http1::Builder::new()
         .preserve_header_case(true)
         .max_buf_size(BUFFER)
-        .max_headers(FIELDS)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;
@@ -195,13 +198,15 @@ async fn hand(router: &Rc<Router>, id: WorkerId, manner: &Manner, new: bool) -> 
     let Some(link) = router.link(id) else {
         return Ok(None);
     };
-    let first = router.table.borrow_mut().handing(id, new, router.now());
+    let begun = router.now();
+    let first = router.table.borrow_mut().handing(id, new, begun);
     let outcome = link.hand(Rc::new(Client::new(theirs)), manner);
     if first {
         router.remember(id);
     }
     let outcome = outcome.await;
     router.table.borrow_mut().handed(id, outcome == Ok(Outcome::Taken));
+    router.count_handover(id, outcome.as_ref().ok().map(|it| *it == Outcome::Taken), begun);
     router.drained.notify_waiters();
     Ok((outcome == Ok(Outcome::Taken)).then_some(ours))
 }

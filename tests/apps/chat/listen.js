@@ -4,7 +4,7 @@ const { Server } = require("socket.io");
 const handlers = require("./handlers");
 
 const httpServer = createServer(handlers.request);
-const io = new Server(httpServer, { maxHttpBufferSize: 1e8 });
+const io = new Server(httpServer, { maxHttpBufferSize: 1e8, allowEIO3: Boolean(process.env.EIO3) });
 
 if (process.env.ADAPTER) io.adapter(require("@socket.io/cluster-adapter").createAdapter());
 

@@ -1,0 +1,76 @@
+//! An app's certificates, seen by the operator: what is wrong with them, and new ones into the running router.
+
+use super::apps;
+use super::exit::{DONE, FAILED, Failure};
+use super::manage::user_flag;
+use super::print::Printer;
+use super::rollout::CONTROL_TIMEOUT;
+use crate::config::{App, Level, Problem, Scope};
+use crate::generator::places::Places;
+use crate::router::certificates::{Material, read_all};
+use crate::router::client::{Control, ControlError};
+use crate::system::place;
+use std::io::ErrorKind;
+use std::time::SystemTime;
+
+/// What is wrong with the files, with the lines of `text` that name them.
+pub(super) fn problems(app: &App, places: &Places, text: &str) -> Vec<Problem> {
+    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(i64::MAX));
+    let of = |files| match Material::read_under(files, |path| places.under(path)).and_then(|material| material.check())
+    {
+        Ok(certificate) => {
+            let warning = certificate.warning(now)?;
+            Some((files.cert.clone(), Problem::whole(Level::Warning, warning, "get a new one from your authority")))
+        }
+        Err(error) => {
+            let level = if error.denied { Level::Warning } else { Level::Error };
+            let message = format!("{}: {}", error.file.display(), error.reason);
+            Some((error.file, Problem::whole(level, message, error.remedy)))
+        }
+    };
+    let found = app.router.listen.certificates().filter_map(of);
+    found
+        .map(|(file, mut problem)| {
+            let file = file.display().to_string();
+            let place = text.lines().enumerate().find_map(|(number, line)| Some((number, line, line.find(&file)?)));
+            if let Some((number, line, at)) = place {
+                problem.line = number + 1;
+                problem.column = line[..at].chars().count() + 1;
+                problem.width = file.chars().count();
+            }
+            problem
+        })
+        .collect()
+}
+
+/// `appctl reload --certificates NAME`: new connections get the certificates that the files hold now; nothing else.
+pub(super) async fn renew(scope: Scope, name: &str, printer: &Printer) -> Result<u8, Failure> {
+    let app = apps::load(scope, name, printer)?.app;
+    if app.router.listen.certificates().next().is_none() {
+        return Err(Failure::Usage(format!("{name} has no certificates: no entry of listen has tls")));
+    }
+    let socket = place::control(scope == Scope::User, name)
+        .ok_or_else(|| Failure::failed("XDG_RUNTIME_DIR is not set: where is the router?"))?;
+    let outcome = match read_all(&app.router.listen) {
+        Ok(all) => Control::new(socket, CONTROL_TIMEOUT).renew_certificates(&all).await,
+        Err(error) if error.denied => return Err(Failure::Denied(error.to_string())),
+        Err(error) => Err(ControlError::Refused(error.to_string())),
+    };
+    match outcome {
+        Ok(()) => {
+            printer.note(&format!("{name}: new connections get the certificates as they are now"));
+            Ok(DONE)
+        }
+        Err(ControlError::Unreachable(error)) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(Failure::Denied(format!("no right to ask the router of {name}\nUse sudo.")))
+        }
+        Err(ControlError::Unreachable(error)) if error.kind() == ErrorKind::NotFound => {
+            printer.error(&format!("{name} is not running: appctl{} start {name}", user_flag(scope)));
+            Ok(FAILED)
+        }
+        Err(error) => {
+            printer.error(&format!("{error}; the certificates before are served on"));
+            Ok(FAILED)
+        }
+    }
+}
