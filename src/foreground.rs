@@ -9,7 +9,7 @@ use crate::config::{App, Runtime};
 use crate::router::{Listeners, Router, run};
 use crate::system::activation::Listener;
 use crate::system::ended::{Exit, How};
-use crate::system::process::pass_at;
+use crate::system::process::{pass_at, take_turns};
 use crate::wire::Encoding;
 use crate::wire::hello::{Ended, Next};
 use crate::worker::environment::{CHANNEL, Identity, variables};
@@ -143,6 +143,10 @@ async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
     let metrics = options.settings.metrics.as_ref().map(bind).transpose()?;
     if let Some(listener) = &metrics {
         tracing::info!("the metrics of {} are on {}", options.name, listener.address());
+    }
+    // As in the router's unit: woken for every event, it would interrupt the workers when all processors are busy.
+    if let Err(error) = take_turns() {
+        tracing::debug!(%error, "cannot take turns with the workers");
     }
     let router = Router::new(&options.name, options.settings.clone(), &public);
     router.load_certificates(None);
@@ -288,7 +292,7 @@ impl House {
         let Some((program, arguments)) = options.program.split_first() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program is given").into());
         };
-        let encoding = preferred(options.runtime, program);
+        let encoding = self.router.agreed(preferred(options.runtime, program));
         let (ours, theirs) = UnixStream::pair()?;
         // The worker's number must be in its environment before its process exists.
         let id = self.router.attach(OwnedFd::from(ours), slot, 0, encoding, |_, _| Ok(Vec::new()))?;

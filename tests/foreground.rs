@@ -33,6 +33,22 @@ fn lines_carry_index_and_name() {
     }
 }
 
+/// The scheduling policy of a process: proc_pid_stat(5), field 41.
+fn policy(pid: i32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, after_name) = stat.rsplit_once(") ").unwrap();
+    after_name.split(' ').nth(41 - 3).unwrap().to_owned()
+}
+
+#[test]
+fn the_router_takes_turns_and_its_workers_do_not() {
+    let (mut cluster, _files) =
+        script("console.log('pid', process.pid); require('http').createServer().listen(1);", 1, "");
+    let line = cluster.until("| pid ");
+    let worker = line.rsplit(' ').next().unwrap().parse().unwrap();
+    assert_eq!((policy(cluster.pid()).as_str(), policy(worker).as_str()), ("3", "0"), "SCHED_BATCH, SCHED_OTHER");
+}
+
 #[test]
 fn ctrl_c_stops_all_within_the_stop_timeout() {
     let (mut cluster, _files) = script(

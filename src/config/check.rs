@@ -441,6 +441,34 @@ mod tests {
     }
 
     #[test]
+    fn stickiness_that_nothing_can_read() {
+        let told = |text: &str| {
+            let report = parse_app(&format!("exec = 'a'\n{text}"));
+            assert!(report.app.is_none() || report.problems.is_empty(), "{text}");
+            report.problems.iter().map(|it| format!("{} ({})", it.message, it.remedy)).collect::<Vec<_>>().join("\n")
+        };
+        for (text, want) in [
+            ("sticky = 'cookie'", ""),
+            ("sticky = ['engine.io', 'header:A']", ""),
+            ("[router]\nprotocol = 'tcp'", ""),
+            ("sticky = 'address'\n[router]\nprotocol = 'tcp'\nshared = 'never'", ""),
+            ("sticky = ['engine.io', 'address']\n[router]\nshared = 'never'", ""),
+            ("sticky = []", "no kind of stickiness"),
+            ("sticky = ['cookie', 'sid', 'header:']", "no stickiness `sid`"),
+            ("sticky = ['cookie', 'sid', 'header:']", "does not name a header"),
+            ("sticky = ['none', 'cookie']", "never have its turn"),
+            ("sticky = 'engine.io'\n[router]\nprotocol = 'tcp'", "nothing is read, and \"engine.io\""),
+            ("sticky = ['address', 'cookie']", "\"cookie\" after \"address\""),
+            ("sticky = ['engine.io', 'cookie']\n[router]\nshared = 'never'", "\"cookie\" needs requests"),
+            ("[router]\ncookie = 'a b'", "name of a cookie"),
+            ("[router]\nkey_timeout = 0", "longer than 0"),
+        ] {
+            let told = told(text);
+            assert!(told.contains(want) && told.is_empty() == want.is_empty(), "{text}: {told}");
+        }
+    }
+
+    #[test]
     fn listen_is_one_or_many() {
         assert_eq!(app("listen = 80").listen, [Listen::Port(80)]);
         assert_eq!(app("listen = '80'").listen, [Listen::Port(80)]);

@@ -123,7 +123,7 @@ impl Router {
             pid: worker.pid,
             state: worker.phase.as_str().to_owned(),
             trial: worker.rank == Rank::Trial,
-            sessions: worker.sessions.len(),
+            sessions: worker.sessions.len() + worker.keys,
             pending: worker.pending,
             handed: worker.handed,
             in_flight: worker.in_flight,

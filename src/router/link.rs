@@ -152,6 +152,8 @@ pub(crate) struct Link {
     pub(crate) id: WorkerId,
     pub(crate) encoding: Encoding,
     stream: AsyncFd<OwnedFd>,
+    /// The kernel's buffer for what we send, bytes.
+    size: usize,
     outbox: RefCell<Outbox>,
     buffers: RefCell<Buffers>,
     cutter: RefCell<Cutter>,
@@ -197,10 +199,12 @@ impl Link {
         // A larger buffer lets more handovers wait in the kernel; what the system allows is enough.
         nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::SndBuf, &(4 * 1024 * 1024))?;
         set_nonblocking(&stream)?;
+        let size = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::SndBuf)?;
         Ok(Self {
             id,
             encoding: cutter.encoding,
             stream: watch(stream, Interest::READABLE | Interest::WRITABLE)?,
+            size,
             outbox: RefCell::new(Outbox { seq: first_seq, ..Outbox::default() }),
             buffers: RefCell::new(buffers),
             cutter: RefCell::new(cutter),
@@ -455,7 +459,7 @@ impl Link {
                     self.send_connection(&mut outbox, &frame, end.as_fd())?;
                 }
                 Parcel::Plain(_) | Parcel::Probe(..)
-                    if frame.len() <= AT_ONCE && scm::has_room(channel, frame.len())? =>
+                    if frame.len() <= AT_ONCE && scm::has_room(channel, self.size, frame.len())? =>
                 {
                     let sent = scm::send(channel, &frame)?;
                     if sent < frame.len() {
@@ -476,7 +480,7 @@ impl Link {
 
     fn send_connection(&self, outbox: &mut Outbox, frame: &[u8], client: BorrowedFd<'_>) -> io::Result<()> {
         let channel = self.stream.get_ref().as_fd();
-        if !outbox.last_missing && scm::send_with_descriptor(channel, frame, client)? == Sent::Whole {
+        if !outbox.last_missing && scm::send_with_descriptor(channel, self.size, frame, client)? == Sent::Whole {
             return Ok(());
         }
         outbox.last_missing = true;

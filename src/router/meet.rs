@@ -75,7 +75,7 @@ async fn meet(router: &Rc<Router>, mut stream: UnixStream, place: OwnedSemaphore
             answer(&mut stream, &attached.unwrap_or_else(|error| Answer::Refused { reason: error.to_string() })).await
         }
         Ok(Hello::Attach { slot, encoding, reach: None }) => {
-            match attach(router, stream, &slot, agreed(router, encoding.into())) {
+            match attach(router, stream, &slot, router.agreed(encoding.into())) {
                 Ok(()) => return,
                 Err(error) => {
                     tracing::error!(APP = router.app, WORKER = slot, %error, "cannot let worker {slot} in");
@@ -156,12 +156,14 @@ pub(super) fn stray(router: &Router, pid: i32, slot: &str) -> Result<Option<(Str
     Ok((found != wanted).then_some((found, wanted)))
 }
 
-/// The operator's choice, where the runtime has both.
-fn agreed(router: &Router, preferred: Encoding) -> Encoding {
-    match (preferred, router.settings.serialization) {
-        (Encoding::Bun, _) | (_, None) => preferred,
-        (_, Some(Serialization::Json)) => Encoding::Json,
-        (_, Some(Serialization::Advanced)) => Encoding::Advanced,
+impl Router {
+    /// The operator's choice, where the runtime has both.
+    pub fn agreed(&self, preferred: Encoding) -> Encoding {
+        match (preferred, self.settings.serialization) {
+            (Encoding::Bun, _) | (_, None) => preferred,
+            (_, Some(Serialization::Json)) => Encoding::Json,
+            (_, Some(Serialization::Advanced)) => Encoding::Advanced,
+        }
     }
 }
 

@@ -26,15 +26,15 @@ pub(super) struct Search<'a> {
     /// How long an unknown session is waited for.
     session_wait: Duration,
     pause: Duration,
-    deadline: Instant,
+    /// When it is given up; `None`: it has not had to wait yet.
+    deadline: Option<Instant>,
 }
 
 impl<'a> Search<'a> {
     /// `address` is where the connection was accepted.
     pub(super) fn new(router: &Router, session: Option<Key>, address: &'a Address) -> Self {
-        let deadline = Instant::now() + router.settings.wait_timeout;
         let session_wait = router.settings.session_wait;
-        Self { session, address, tried: Vec::new(), session_wait, pause: REFUSED_PAUSE[0], deadline }
+        Self { session, address, tried: Vec::new(), session_wait, pause: REFUSED_PAUSE[0], deadline: None }
     }
 
     /// Once more for the same request: a session that nobody has by now is over.
@@ -42,9 +42,22 @@ impl<'a> Search<'a> {
         self.session_wait = Duration::ZERO;
     }
 
+    /// Before anybody else comes with the same key.
+    fn bind(&self, router: &Rc<Router>, id: WorkerId) {
+        if let Some(Key::Kept(key)) = &self.session {
+            router.bind(key, id, Source::Request);
+        }
+    }
+
     /// Waits for a worker: for the session's registration, or for anybody to become ready.
     pub(super) async fn choose(&mut self, router: &Rc<Router>) -> Result<WorkerId, Refusal> {
         let registered = matches!(self.session, Some(Key::Session(_)));
+        // Mostly there is one, and nothing to wait for.
+        if let Choice::Worker(id) = router.choose(self.session.as_ref(), &self.tried, self.address) {
+            self.bind(router, id);
+            return Ok(id);
+        }
+        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + router.settings.wait_timeout);
         let mut registration = registered.then(|| Instant::now() + self.session_wait);
         let mut looked = false;
         let mut unknown = None;
@@ -62,10 +75,7 @@ impl<'a> Search<'a> {
                     if let Some(since) = unknown {
                         router.metrics.waited(now - since, known.is_some());
                     }
-                    if let Some(Key::Kept(key)) = &self.session {
-                        // Before anybody else comes with it.
-                        router.bind(key, id, Source::Request);
-                    }
+                    self.bind(router, id);
                     return Ok(id);
                 }
                 Choice::UnknownSession if !looked => {
@@ -82,7 +92,7 @@ impl<'a> Search<'a> {
                         continue;
                     }
                 },
-                Choice::Nobody if now >= self.deadline => return Err(Refusal::NoWorker),
+                Choice::Nobody if now >= deadline => return Err(Refusal::NoWorker),
                 // All that are there have refused it: they have no descriptor or no place for it. That may pass.
                 Choice::Nobody if router.is_any_here(&self.tried) => {
                     again = true;
@@ -93,7 +103,7 @@ impl<'a> Search<'a> {
             };
             tokio::select! {
                 () = changed => {}
-                () = tokio::time::sleep_until(until.min(self.deadline)) => if again {
+                () = tokio::time::sleep_until(until.min(deadline)) => if again {
                     self.tried.clear();
                     self.pause = (self.pause * 2).min(REFUSED_PAUSE[1]);
                 },

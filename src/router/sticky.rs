@@ -12,6 +12,7 @@ use hyper::HeaderMap;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// What the app's file says of stickiness, ready for use.
 pub(super) struct Stick {
@@ -47,9 +48,9 @@ impl Stick {
     }
 
     /// What makes and reads the cookies.
-    pub(super) fn seal(&self) -> Option<Seal> {
+    pub(super) fn seal(&self) -> Option<Arc<Seal>> {
         self.kinds.borrow().iter().find_map(|kind| match kind {
-            Kind::Cookie(seal) => Some(seal.clone()),
+            Kind::Cookie(seal) => Some(Arc::clone(seal)),
             _ => None,
         })
     }
@@ -67,7 +68,7 @@ impl Stick {
 fn kinds(settings: &RouterSettings, name: &str, secret: Option<[u8; 32]>) -> Rc<[Kind]> {
     let kind = |kind: &sticky::Kind| match kind {
         sticky::Kind::EngineIo => Some(Kind::Engine),
-        sticky::Kind::Cookie => Seal::new(name, &secret?).map(Kind::Cookie),
+        sticky::Kind::Cookie => Seal::new(name, &secret?).map(|seal| Kind::Cookie(seal.into())),
         sticky::Kind::Header(name) => Some(Kind::Header(name.clone())),
         sticky::Kind::Query(name) => Some(Kind::Query(name.clone())),
         sticky::Kind::Address => Some(Kind::Address),

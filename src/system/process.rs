@@ -7,6 +7,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A handle on a process that becomes readable when it ends (pidfd_open(2), Linux 5.3). `NotFound`: there is none.
 pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
@@ -114,12 +115,38 @@ pub fn place_at(descriptor: OwnedFd, number: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// This thread has asked for its place behind those that are at work, and its children are not to have it.
+static TAKES_TURNS: AtomicBool = AtomicBool::new(false);
+
+/// Lets this thread take its turn when it wakes, rather than interrupt whoever is at work (sched(7), SCHED_BATCH; systemd's
+/// `CPUSchedulingPolicy=batch`). A policy that somebody has chosen stays.
+pub fn take_turns() -> io::Result<()> {
+    // SAFETY: the call takes a number; 0 is this thread.
+    let policy = Errno::result(unsafe { libc::sched_getscheduler(0) })?;
+    if policy == libc::SCHED_OTHER {
+        set_policy(libc::SCHED_BATCH)?;
+        TAKES_TURNS.store(true, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn set_policy(policy: libc::c_int) -> io::Result<()> {
+    // SAFETY: an all-zero sched_param is valid, and of these policies the only one; it lives until the call returns.
+    // Async-signal-safe: it is one system call.
+    let set = unsafe { libc::sched_setscheduler(0, policy, &std::mem::zeroed()) };
+    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Lets a child find `descriptor` as its descriptor `number`, open across exec, and puts the child into a process group of
-/// its own, so that Ctrl-C at our terminal does not reach it. It is killed when the thread that spawns it ends. The
-/// descriptor must stay open until the child is spawned.
+/// its own, so that Ctrl-C at our terminal does not reach it. It is scheduled as we were before [`take_turns`], and killed when
+/// the thread that spawns it ends. The descriptor must stay open until the child is spawned.
 pub fn pass_at(command: &mut std::process::Command, descriptor: BorrowedFd<'_>, number: i32) {
     let source = descriptor.as_raw_fd();
+    let takes_turns = TAKES_TURNS.load(Ordering::Relaxed);
     let place = move || {
+        if takes_turns {
+            set_policy(libc::SCHED_OTHER)?;
+        }
         // SAFETY: dup2(2) and fcntl(2) are async-signal-safe, as all between fork and exec must be.
         let placed = unsafe {
             if source == number { libc::fcntl(number, libc::F_SETFD, 0) } else { libc::dup2(source, number) }

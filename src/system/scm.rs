@@ -28,12 +28,17 @@ pub fn send(channel: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 /// The kernel delivers a descriptor with the first byte of the message that it was attached to. On the last byte of a
 /// frame no reader can mix it up with another frame's, however its reads fall. Both pieces go in by one sendmmsg(2), so
 /// that a process killed at any moment has sent the whole frame or nothing of it. `WouldBlock`: no room for both; nothing
-/// was sent.
-pub fn send_with_descriptor(channel: BorrowedFd<'_>, frame: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<Sent> {
+/// was sent. `size`: of the channel's buffer (SO_SNDBUF).
+pub fn send_with_descriptor(
+    channel: BorrowedFd<'_>,
+    size: usize,
+    frame: &[u8],
+    descriptor: BorrowedFd<'_>,
+) -> io::Result<Sent> {
     let Some((last, most)) = frame.split_last() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "an empty frame cannot carry a descriptor"));
     };
-    if !has_room(channel, frame.len())? {
+    if !has_room(channel, size, frame.len())? {
         return Err(io::ErrorKind::WouldBlock.into());
     }
     if most.is_empty() {
@@ -105,11 +110,10 @@ pub(crate) fn receive(
     Ok(received?)
 }
 
-/// Whether a frame of `length` bytes and its descriptor fit into the channel's buffer now.
-pub fn has_room(channel: BorrowedFd<'_>, length: usize) -> io::Result<bool> {
+/// Whether a frame of `length` bytes and its descriptor fit into the channel's buffer now, which has `size` bytes.
+pub fn has_room(channel: BorrowedFd<'_>, size: usize, length: usize) -> io::Result<bool> {
     // Each piece costs its bytes rounded up and the kernel's bookkeeping; 4 KiB cover both pieces' overhead.
     const OVERHEAD: usize = 4096;
-    let size = socket::getsockopt(&channel, socket::sockopt::SndBuf)?;
     Ok(unread(channel)? + 2 * length + OVERHEAD < size)
 }
 

@@ -545,7 +545,7 @@ mod tests {
     fn descriptors_come_along() {
         let (worker, ours) = UnixStream::pair().unwrap();
         let (passed, _other) = UnixStream::pair().unwrap();
-        crate::system::scm::send_with_descriptor(worker.as_fd(), b"frame", passed.as_fd()).unwrap();
+        crate::system::scm::send_with_descriptor(worker.as_fd(), 100_000, b"frame", passed.as_fd()).unwrap();
         let mut buffers = Buffers::create().unwrap();
         let mut descriptors = Vec::new();
         while buffers.inbound().len() < 5 {

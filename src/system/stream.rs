@@ -16,6 +16,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
+/// Pieces of so many bytes together are sent as one.
+const SHORT: usize = 1024;
+
 /// Its clones are the same socket, which closes with the last of them.
 #[derive(Debug, Clone)]
 pub struct Stream(Arc<AsyncFd<OwnedFd>>);
@@ -83,11 +86,28 @@ impl Stream {
         }
     }
 
+    /// The kernel takes one short piece in half the time of two.
+    fn send(&self, pieces: &[IoSlice<'_>], length: usize) -> nix::Result<usize> {
+        match pieces {
+            [whole] => nix::sys::socket::send(self.0.as_raw_fd(), whole, MsgFlags::MSG_NOSIGNAL),
+            _ if length <= SHORT => {
+                let mut short = [0; SHORT];
+                let mut at = 0;
+                for piece in pieces {
+                    short[at..at + piece.len()].copy_from_slice(piece);
+                    at += piece.len();
+                }
+                nix::sys::socket::send(self.0.as_raw_fd(), &short[..length], MsgFlags::MSG_NOSIGNAL)
+            }
+            _ => sendmsg::<()>(self.0.as_raw_fd(), pieces, &[], MsgFlags::MSG_NOSIGNAL, None),
+        }
+    }
+
     fn poll_send(&self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.0.poll_write_ready(cx))?;
             let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-            match sendmsg::<()>(self.0.as_raw_fd(), pieces, &[], MsgFlags::MSG_NOSIGNAL, None) {
+            match self.send(pieces, length) {
                 Ok(sent) => {
                     // The buffer is full: the kernel will say when there is room again.
                     if sent < length {

@@ -129,7 +129,7 @@ mod tests {
         let good = seal.value(3);
         let find = |lines: &[String]| seal.find(lines.iter().map(String::as_bytes));
         assert_eq!(find(&[format!("x=1; a={good}; y=2")]), Some(3));
-        assert_eq!(find(&[format!("x=1; a=bad"), format!(" a = {good} ")]), Some(3));
+        assert_eq!(find(&["x=1; a=bad".to_owned(), format!(" a = {good} ")]), Some(3));
         assert_eq!(find(&[format!("A={good}; aa={good}; x=a={good}"), "a".to_owned(), String::new()]), None);
         for (line, left) in [
             ("x=1; y=2", None),

@@ -27,7 +27,14 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 /// A sender must not name a field that is meant for everybody (§7.6.1). Where one does so with Host, Content-Length or
 /// what proxies say of the client, that is an attempt to take them away from the worker, and they stay.
 pub fn strip(headers: &mut HeaderMap, switching: bool) {
+    // One pass instead of six look-ups: mostly there are one or two of them, or none.
+    let mut found = [false; 6];
+    headers.keys().filter_map(|name| place_of(name.as_str())).for_each(|place| found[place] = true);
+    if !found.contains(&true) {
+        return;
+    }
     let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+        .filter(|token| !OWN.iter().any(|own| token.eq_ignore_ascii_case(own.as_str().as_bytes())))
         .filter_map(|token| HeaderName::from_bytes(token).ok())
         .filter(|name| *name != HOST && *name != CONTENT_LENGTH && !speaks_of_client(name))
         .collect();
@@ -36,7 +43,7 @@ pub fn strip(headers: &mut HeaderMap, switching: bool) {
     for name in named {
         headers.remove(name);
     }
-    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+    for (name, _) in OWN.iter().zip(found).filter(|(_, found)| *found) {
         headers.remove(name);
     }
     if let Some(upgrade) = upgrade {
@@ -45,6 +52,22 @@ pub fn strip(headers: &mut HeaderMap, switching: bool) {
     } else if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("TE"));
+    }
+}
+
+/// Fields of one connection alone, whether `Connection` names them or not.
+static OWN: [HeaderName; 6] = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
+
+/// A name's place in [`OWN`].
+fn place_of(name: &str) -> Option<usize> {
+    match name {
+        "connection" => Some(0),
+        "keep-alive" => Some(1),
+        "proxy-connection" => Some(2),
+        "te" => Some(3),
+        "transfer-encoding" => Some(4),
+        "upgrade" => Some(5),
+        _ => None,
     }
 }
 
@@ -73,7 +96,7 @@ pub fn tell_client(headers: &mut HeaderMap, peer: Option<IpAddr>, trusted: bool,
     } else if headers.keys().any(speaks_of_client) {
         return;
     }
-    let address = peer.and_then(|peer| HeaderValue::from_str(&peer.to_canonical().to_string()).ok());
+    let address = peer.and_then(|peer| HeaderValue::try_from(peer.to_canonical().to_string()).ok());
     if let Some(address) = address {
         headers.insert(X_FORWARDED_FOR, address);
     }
@@ -125,6 +148,14 @@ mod tests {
         let mut headers = map(lines);
         strip(&mut headers, switching);
         headers
+    }
+
+    #[test]
+    fn every_name_has_its_place() {
+        for (place, name) in OWN.iter().enumerate() {
+            assert_eq!(place_of(name.as_str()), Some(place));
+        }
+        assert_eq!(place_of("host"), None);
     }
 
     #[test]

@@ -44,6 +44,9 @@ struct Options {
     /// Workers of each peer
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
+    /// Give up, with exit status 2, where other programs use the machine before it begins
+    #[arg(long)]
+    only_when_quiet: bool,
     /// `cargo bench` says so
     #[arg(long, hide = true)]
     bench: bool,
@@ -120,7 +123,17 @@ async fn bench(options: &Options) -> Result<u8> {
         options.rounds(),
         options.time().measured.as_secs_f64()
     );
-    let mut report = Report { results: Vec::new() };
+    let busy_before = foreign_before().await;
+    let busy = busy_before > report::QUIET;
+    println!(
+        "Before it began, other programs took {:.1} % of the processors' time{}",
+        busy_before * 100.0,
+        if busy { ": THE MACHINE IS BUSY, ratios by speed will be off" } else { "" }
+    );
+    if busy && options.only_when_quiet {
+        return Ok(2);
+    }
+    let mut report = Report { results: Vec::new(), busy_before };
     for shape in &SHAPES {
         if options.shapes.is_empty() || options.shapes.iter().any(|name| name == shape.name) {
             let rows = measure(shape, options, &directory.join("logs")).await?;
@@ -205,6 +218,16 @@ async fn start(shape: &Shape, options: &Options, rows: &mut [Row], logs: &Path) 
         }
     }
     peers
+}
+
+/// The part of the processors' time that others take while nothing of ours runs.
+async fn foreign_before() -> f64 {
+    let own = [std::process::id() as i32];
+    let before = (proc::machine(), proc::cpu(&own));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let after = (proc::machine(), proc::cpu(&own));
+    let (work, all) = (after.0.0 - before.0.0, after.0.1 - before.0.1);
+    ((work - (after.1 - before.1)) / all.max(0.01)).max(0.0)
 }
 
 /// Thousands of connections need as many files, in the children too.

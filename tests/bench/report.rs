@@ -142,6 +142,8 @@ fn verdicts(shape: &Shape, rows: &[Row]) -> Vec<Verdict> {
 
 pub(crate) struct Report {
     pub(crate) results: Vec<(&'static Shape, Vec<Row>)>,
+    /// The part of the processors' time that others took before it began.
+    pub(crate) busy_before: f64,
 }
 
 impl Report {
@@ -284,7 +286,8 @@ impl Report {
             })
             .collect();
         let text = json!({
-            "about": about, "foreign_cpu": { "median": median_foreign, "most": most }, "targets": all, "shapes": shapes,
+            "about": about,
+            "foreign_cpu": { "before": self.busy_before, "median": median_foreign, "most": most }, "targets": all, "shapes": shapes,
         });
         std::fs::write(file, serde_json::to_vec_pretty(&text)?)?;
         writeln!(out, "All of it as JSON: {}", file.display())?;

@@ -3,8 +3,9 @@
 use super::exchange::answer;
 use super::gate::{Gate, Guarded};
 use super::limits::Limits;
+use super::seldom::Seldom;
 use super::transport::Transport;
-use super::upstream::{BUFFER, FIELDS};
+use super::upstream::BUFFER;
 use super::{Peer, Proxy};
 use crate::router::Router;
 use crate::router::addresses::Held;
@@ -101,14 +102,17 @@ pub(super) async fn serve_over(
             .preserve_header_case(true)
             .auto_date_header(false)
             .max_buf_size(BUFFER.max(router.settings.head_limit * 2))
+            // More than 100 fields, hyper's own limit and that of most proxies, would cost every request 32 KB on the heap.
             .max_header_size(router.settings.head_limit)
-            .max_headers(FIELDS)
             .serve_connection(TokioIo::new(guarded), service)
             .with_upgrades(),
     );
+    let mut over = Seldom::new(conn.until_over());
+    let mut stalled = Seldom::new(conn.until_stalled());
     let mut ending = false;
     loop {
         tokio::select! {
+            biased;
             result = connection.as_mut() => {
                 conn.count_wrong(result.as_ref().err());
                 if let Err(error) = result {
@@ -116,7 +120,7 @@ pub(super) async fn serve_over(
                 }
                 return Ok(());
             }
-            end = conn.until_over(), if !ending => match end {
+            end = &mut over, if !ending => match end {
                 End::Soon => {
                     ending = true;
                     connection.as_mut().graceful_shutdown();
@@ -124,7 +128,7 @@ pub(super) async fn serve_over(
                 End::HeadTimeout => break,
             },
             // Also when it is to end: it cannot before all has gone out.
-            () = conn.until_stalled() => {
+            () = &mut stalled => {
                 router.metrics.closed(Closing::SlowReader);
                 // What the kernel has for it goes as well.
                 return transport.raw().reset_on_close();

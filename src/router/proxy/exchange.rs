@@ -17,7 +17,6 @@ use hyper::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
     RETRY_AFTER, TRANSFER_ENCODING,
 };
-use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
@@ -72,6 +71,8 @@ struct Asked {
     opens: bool,
     /// The client's side, where it asks to switch protocols.
     switching: Option<OnUpgrade>,
+    /// The client understands interim answers.
+    newest: bool,
     wanted: Option<Wanted>,
 }
 
@@ -81,13 +82,12 @@ async fn exchange(conn: &Rc<Conn>, request: Request<Incoming>) -> Result<Respons
     let mut search = Search::new(router, asked.stay.key.clone(), &conn.address);
     // What may be asked twice, because it changes nothing or the same, and has no body that could be half sent.
     let again = request.body().is_end_stream() && is_idempotent(request.method());
-    let mut spare: Option<Parts> = None;
+    let mut spare = None;
     let mut fresh = false;
     for _ in 0..TRIES {
         let (mut upstream, mut flight) = reach(conn, &mut search, fresh).await?;
         if again && !fresh {
-            spare = Some(request.into_parts()).map(|(parts, _)| parts);
-            request = copy(spare.as_ref());
+            spare = Some(Spare::of(&request));
         }
         let sent = upstream.sender.try_send_request(request);
         match in_time(conn, sent).await.ok_or(Refusal::AnswerTimeout)? {
@@ -108,7 +108,7 @@ async fn exchange(conn: &Rc<Conn>, request: Request<Incoming>) -> Result<Respons
                 // Once more, over a connection that nobody has used: what was not sent at all, and what does no harm.
                 request = match (error.take_message(), spare.take()) {
                     (Some(unsent), _) => unsent,
-                    (None, Some(parts)) => copy(Some(&parts)),
+                    (None, Some(spare)) => spare.again(conn, asked.newest),
                     (None, None) => return Err(Refusal::Broken),
                 };
                 fresh = true;
@@ -163,7 +163,7 @@ fn prepare(conn: &Rc<Conn>, mut request: Request<Incoming>) -> Result<(Asked, Re
     if newest {
         pass_informational(conn, &mut request, wanted.clone());
     }
-    Ok((Asked { stay, opens, switching: switching.then_some(client), wanted }, request))
+    Ok((Asked { stay, opens, switching: switching.then_some(client), newest, wanted }, request))
 }
 
 /// A target in absolute form counts, its Host does not (RFC 9112 §3.2.2).
@@ -222,10 +222,30 @@ fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE].contains(method)
 }
 
-fn copy(parts: Option<&Parts>) -> Request<Upload> {
-    match parts {
-        Some(parts) => Request::from_parts(parts.clone(), Upload::default()),
-        None => Request::default(),
+/// What a request without a body is made of, to be sent once more. A whole copy would cost as much as all else that is done
+/// for a request; how its field names were spelled is not in here.
+struct Spare {
+    method: Method,
+    uri: Uri,
+    fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Spare {
+    fn of(request: &Request<Upload>) -> Self {
+        let mut fields = Vec::with_capacity(request.headers().len());
+        fields.extend(request.headers().iter().map(|(name, value)| (name.clone(), value.clone())));
+        Self { method: request.method().clone(), uri: request.uri().clone(), fields }
+    }
+
+    fn again(self, conn: &Rc<Conn>, newest: bool) -> Request<Upload> {
+        let mut request = Request::new(Upload::default());
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        request.headers_mut().extend(self.fields);
+        if newest {
+            pass_informational(conn, &mut request, None);
+        }
+        request
     }
 }
 

@@ -145,25 +145,22 @@ impl AsyncRead for Guarded {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let start = buffer.filled().len();
-        {
-            let mut inner = this.gate.lock();
-            if inner.wrong.is_some() {
-                return Poll::Ready(Ok(()));
-            }
-            if inner.guard.place() == Place::Undecided {
-                inner.reader = Some(cx.waker().clone());
-                return Poll::Pending;
-            }
-            if !inner.held.is_empty() {
-                let count = inner.held.len().min(buffer.remaining());
-                let bytes = inner.held.split_to(count);
-                buffer.put_slice(&bytes);
-                inner.look(buffer, start);
-                return Poll::Ready(Ok(()));
-            }
+        let mut inner = this.gate.lock();
+        if inner.wrong.is_some() {
+            return Poll::Ready(Ok(()));
         }
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
-        this.gate.lock().look(buffer, start);
+        if inner.guard.place() == Place::Undecided {
+            inner.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if inner.held.is_empty() {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        } else {
+            let count = inner.held.len().min(buffer.remaining());
+            let bytes = inner.held.split_to(count);
+            buffer.put_slice(&bytes);
+        }
+        inner.look(buffer, start);
         Poll::Ready(Ok(()))
     }
 }

@@ -9,6 +9,7 @@ use crate::wire::sticky::Key;
 use hyper::header::{CACHE_CONTROL, COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
 use hyper::{Method, StatusCode};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The one header whose meaning is known: sessions of MCP (Streamable HTTP, "Session Management").
 const MCP: &str = "mcp-session-id";
@@ -18,7 +19,7 @@ const MCP: &str = "mcp-session-id";
 pub(super) struct Stay {
     pub(super) key: Option<Key>,
     /// The client gets a cookie, unless it has that of the worker that answers.
-    cookie: Option<Seal>,
+    cookie: Option<Arc<Seal>>,
     secure: bool,
     deletes: bool,
 }
@@ -57,19 +58,18 @@ impl Stay {
 
     /// What this worker's answer says of keys; and the cookie that goes with it.
     pub(super) fn answered(&self, router: &Rc<Router>, id: WorkerId, status: StatusCode, headers: &mut HeaderMap) {
-        let agreed = status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS;
         if let Some(Key::Kept(key)) = &self.key
             && key.is_of_header(MCP)
         {
             match status {
-                // "Clients that no longer need a particular session […] SHOULD send an HTTP DELETE"
-                _ if self.deletes && agreed => return router.unbind(key, None),
-                // "it MUST respond to requests containing that session ID with HTTP 404": nobody's, so anybody said it.
+                // "Clients that no longer need a particular session […] SHOULD send an HTTP DELETE".
+                _ if self.deletes && status.is_success() => return router.unbind(key, None),
+                // The worker does not have it, which only the client had said.
                 StatusCode::NOT_FOUND => router.unbind(key, Some(Source::Request)),
                 _ => {}
             }
         }
-        if agreed {
+        if !status.is_client_error() && !status.is_server_error() {
             router.learn_keys(id, headers);
         }
         if let Some(seal) = self.cookie.as_ref().filter(|_| self.key != Some(Key::Worker(id)))

@@ -14,6 +14,7 @@ mod exchange;
 mod gate;
 mod keys;
 mod limits;
+mod seldom;
 mod transport;
 mod tunnel;
 mod upstream;

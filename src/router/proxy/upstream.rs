@@ -39,8 +39,6 @@ const KEPT_FOR: Duration = Duration::from_secs(4);
 const KEPT_FOR_CONNECTED: Duration = Duration::from_secs(1);
 /// What hyper may hold of one connection, either way, bytes.
 pub(super) const BUFFER: usize = 128 * 1024;
-/// Header fields of a message, at the most.
-pub(super) const FIELDS: usize = 256;
 /// From connect to accept, on this machine.
 const PAIR_TIME: Duration = Duration::from_secs(5);
 
@@ -181,7 +179,6 @@ async fn make(router: &Rc<Router>, id: WorkerId, way: Way, new: bool) -> io::Res
     let handshake = http1::Builder::new()
         .preserve_header_case(true)
         .max_buf_size(BUFFER)
-        .max_headers(FIELDS)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;
