@@ -140,10 +140,11 @@ pub fn main(options: Options) -> Result<ExitCode, ForegroundError> {
 
 async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
     let public = options.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    // Bound before anything is told: who reads that may ask at once.
+    let metrics = options.settings.metrics.as_ref().map(bind).transpose()?;
     for listener in &public {
         tracing::info!("{} serves on {}", options.name, listener.address());
     }
-    let metrics = options.settings.metrics.as_ref().map(bind).transpose()?;
     if let Some(listener) = &metrics {
         tracing::info!("the metrics of {} are on {}", options.name, listener.address());
     }
