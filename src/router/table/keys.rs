@@ -133,7 +133,7 @@ impl Table {
             Phase::Starting => false,
             Phase::Ready => true,
             // One that has closed its servers on the way out would not even refuse.
-            Phase::Draining => worker.sticky || !worker.servers.is_empty() || !worker.online,
+            Phase::Draining => worker.sticky || !worker.servers.is_empty() || worker.place.is_some(),
         })
     }
 
