@@ -488,6 +488,6 @@ fn a_client_of_tls_that_does_not_read() {
         let requests = if size > 1_000_000 { 1 } else { 200 };
         client.send(&format!("GET /big={size} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(requests));
         metrics.until("appctl_closed_total{reason=send_timeout}", number);
-        metrics.until("appctl_connections{state=routed}", 0.0);
+        metrics.until("appctl_open_connections{state=routed}", 0.0);
     }
 }
