@@ -2,20 +2,23 @@
 //!
 //! For containers and laptops. It starts no manager of any kind: one process, its workers, nothing left behind.
 
+mod outside;
+
 use crate::config::restart::GROWTH;
-use crate::config::router::RouterSettings;
+use crate::config::router::{ReadyOn, RouterSettings};
 use crate::config::value::{Listen, write_span};
 use crate::config::{App, Runtime};
 use crate::router::{Listeners, Router, run};
 use crate::system::activation::Listener;
 use crate::system::ended::{Exit, How};
-use crate::system::process::{pass_at, take_turns};
+use crate::system::process::{ended, leash, pass_at, take_turns};
 use crate::wire::Encoding;
 use crate::wire::hello::{Ended, Next};
-use crate::worker::environment::{CHANNEL, Identity, variables};
+use crate::worker::environment::{CHANNEL, Identity, variables, without_channel};
 use crate::worker::exec::preferred;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use outside::{Ear, Seat};
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -226,7 +229,7 @@ impl House {
         let mut first = true;
         loop {
             let started = Instant::now();
-            let (mut child, id, pid) = match self.start(&slot) {
+            let (mut child, id, pid, _seat) = match self.start(&slot) {
                 Ok(started) => started,
                 Err(error) if first => return Err(error),
                 Err(error) => {
@@ -288,46 +291,87 @@ impl House {
         }
     }
 
-    fn start(&self, slot: &str) -> Result<(Child, u32, i32), ForegroundError> {
+    fn start(&self, slot: &str) -> Result<(Child, u32, i32, Option<Seat>), ForegroundError> {
         let options = &self.options;
         let Some((program, arguments)) = options.program.split_first() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program is given").into());
         };
-        let encoding = self.router.agreed(preferred(options.runtime, program));
-        let (ours, theirs) = UnixStream::pair()?;
+        let ear = (options.settings.ready_on == ReadyOn::Notify).then(Ear::open).transpose()?;
         // The worker's number must be in its environment before its process exists.
-        let id = self.router.attach(OwnedFd::from(ours), slot, 0, encoding, |_, _| Ok(Vec::new()))?;
-        let spawned = self.spawn(program, arguments, slot, id, encoding, &theirs);
+        let (id, seat, spawned) = if options.runtime.has_channel() {
+            let encoding = self.router.agreed(preferred(options.runtime, program));
+            let (ours, theirs) = UnixStream::pair()?;
+            let id = self.router.attach(OwnedFd::from(ours), slot, 0, encoding, |_, _| Ok(Vec::new()))?;
+            let mut command = std::process::Command::new(program);
+            command.args(arguments).envs(variables(&self.identity(slot, id, encoding)));
+            pass_at(&mut command, theirs.as_fd(), CHANNEL);
+            (id, None, self.spawn(command, ear.as_ref()))
+        } else {
+            let mut seat = Seat::make(options.runtime)?;
+            let id = self.router.attach_outside(slot, 0, seat.place.clone());
+            let mut command = seat.command(program, arguments);
+            command.envs(without_channel(&self.identity(slot, id, Encoding::Json)));
+            let listener = seat.listener.take();
+            if let Some(listener) = &listener {
+                pass_at(&mut command, listener.as_fd(), CHANNEL);
+            }
+            (id, Some(seat), self.spawn(command, ear.as_ref()))
+        };
         let pid = spawned.as_ref().ok().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
         self.router.set_pid(id, pid);
-        self.router.serve_worker(id);
+        if seat.is_some() {
+            self.router.serve_outside(id);
+        } else {
+            self.router.serve_worker(id);
+        }
+        if let Some(ear) = ear {
+            self.listen_for(ear, id, pid);
+        }
         match spawned {
-            Ok(child) => Ok((child, id, pid)),
+            Ok(child) => Ok((child, id, pid, seat)),
             Err(source) => Err(ForegroundError::Spawn { program: program.display().to_string(), source }),
         }
     }
 
-    fn spawn(
-        &self,
-        program: &OsString,
-        arguments: &[OsString],
-        slot: &str,
-        id: u32,
-        encoding: Encoding,
-        channel: &UnixStream,
-    ) -> io::Result<Child> {
-        let options = &self.options;
+    fn identity<'a>(&'a self, slot: &'a str, id: u32, encoding: Encoding) -> Identity<'a> {
         let index = self.router.index_of(id).unwrap_or(0);
-        let identity = Identity { app: &options.name, slot, id, index, workers: options.settings.workers, encoding };
-        let mut command = std::process::Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.envs(options.environment.iter().map(|(name, value)| (name, value)));
-        command.envs(variables(&identity));
+        Identity { app: &self.options.name, slot, id, index, workers: self.options.settings.workers, encoding }
+    }
+
+    fn spawn(&self, mut command: std::process::Command, ear: Option<&Ear>) -> io::Result<Child> {
+        let options = &self.options;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // What appctl itself says of the worker stands.
+        let said: Vec<_> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
+        let own = options.environment.iter().filter(|(name, _)| !said.iter().any(|known| known == name.as_str()));
+        command.envs(own.map(|(name, value)| (name, value)));
         if let Some(directory) = &options.directory {
             command.current_dir(directory);
         }
-        pass_at(&mut command, channel.as_fd(), CHANNEL);
+        if let Some(ear) = ear {
+            command.env("NOTIFY_SOCKET", &ear.name);
+        }
+        leash(&mut command);
         Command::from(command).kill_on_drop(true).spawn()
+    }
+
+    /// Tells the router when the child says that it is ready; hears it for as long as it lives.
+    fn listen_for(&self, ear: Ear, id: u32, pid: i32) {
+        let router = Rc::clone(&self.router);
+        tokio::task::spawn_local(async move {
+            let hear = async {
+                loop {
+                    if let Err(error) = ear.until_ready().await {
+                        return tracing::warn!("cannot hear what a worker says of itself: {error}");
+                    }
+                    router.notified(id);
+                }
+            };
+            tokio::select! {
+                () = hear => {}
+                () = ended(u32::try_from(pid).unwrap_or(0)) => {}
+            }
+        });
     }
 
     /// Tells a worker to stop, and kills its whole group when it does not.

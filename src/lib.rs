@@ -23,8 +23,8 @@
 //! * `config`, `unit`, `wire`, `relay::hub`, `router::table`, `router::balance`, `router::tally` and `watch::debounce` know no clock, socket, file or
 //!   environment: time and bytes come in as arguments, decisions go out as values.
 //! * No decoder allocates by a number that its peer chose, and none panics.
-//! * A byte of a client's request is never consumed by the router: it peeks, and the worker reads. The one exception are
-//!   connections that a reverse proxy shares among its clients (`router::proxy`).
+//! * A byte of a client's request is never consumed by the router: it peeks, and the worker reads. The exceptions are
+//!   connections that a reverse proxy shares among its clients, and those to workers without a channel (`router::proxy`).
 
 pub mod cli;
 pub mod config;

@@ -2,7 +2,7 @@
 
 use crate::kept::{Kept, SHARED};
 use crate::metrics::Metrics;
-use crate::support::{Cluster, PATIENCE, read_to_end};
+use crate::support::{Cluster, PATIENCE, free_address, read_to_end};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
@@ -128,7 +128,7 @@ fn a_client_that_does_not_read_its_answer() {
     // Not by the client's own end.
     cluster.until("over /big=100000000 false");
     metrics.until("appctl_closed_total{reason=send_timeout}", 1.0);
-    metrics.until("appctl_connections{state=routed}", 0.0);
+    metrics.until("appctl_open_connections{state=routed}", 0.0);
     assert!(end(&client.stream).len() < 100_000_000);
     // One that reads slowly is not meant: it takes longer than the limit.
     let mut client = Kept::new(&cluster);
@@ -172,7 +172,7 @@ fn a_small_answer_that_nobody_reads() {
     let request = format!("GET /big=65536 HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n\r\n");
     client.send(request.repeat(200));
     metrics.until("appctl_closed_total{reason=send_timeout}", 1.0);
-    metrics.until("appctl_connections{state=routed}", 0.0);
+    metrics.until("appctl_open_connections{state=routed}", 0.0);
     end(&client.stream);
 }
 
@@ -228,7 +228,7 @@ fn the_kernel_looks_after_tunnels() {
         assert!(Instant::now() < end, "no keep-alive");
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert_eq!(metrics.page()["appctl_connections{state=tunnel}"], 1.0);
+    assert_eq!(metrics.page()["appctl_open_connections{state=tunnel}"], 1.0);
 }
 
 /// A connection of another address of this machine's.
@@ -266,7 +266,7 @@ fn too_many_connections_of_one_address() {
     }
     // A place that is given back is another one's.
     held.pop();
-    metrics.until("appctl_connections{state=routed}", 12.0);
+    metrics.until("appctl_open_connections{state=routed}", 12.0);
     let mut tunnel = loop {
         // The refused one counts until it has closed.
         let mut client = Kept::new(&cluster);
@@ -278,7 +278,7 @@ fn too_many_connections_of_one_address() {
     // A tunnel keeps its place.
     tunnel.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
     assert_eq!(tunnel.answer("GET").status, 101);
-    metrics.until("appctl_connections{state=tunnel}", 1.0);
+    metrics.until("appctl_open_connections{state=tunnel}", 1.0);
     refused(&cluster);
     let page = metrics.page();
     assert!(page["appctl_refused_total{reason=address_limit,code=429}"] >= 2.0, "{page:#?}");
@@ -288,6 +288,39 @@ fn too_many_connections_of_one_address() {
     assert!(without >= 10, "{without}");
     assert!(metrics.page()["appctl_closed_total{reason=address_limit}"] >= 10.0);
     assert_eq!(Kept::over(connect_from(2, &cluster)).get("/").status, 200);
+}
+
+/// A trusted proxy's connection counts for the client that it announces.
+#[test]
+fn whom_a_proxy_announces_is_who_counts() {
+    let files = tempfile::tempdir().unwrap();
+    let script = files.path().join("worker.js");
+    std::fs::write(&script, APP).unwrap();
+    let (metrics, line) = Metrics::new();
+    let address = free_address();
+    let mut cluster = Cluster::launch_text(&format!(
+        "exec = [\"node\", {script:?}]\nlisten = [{{ address = \"{address}\", proxy_protocol = true }}]\n\
+         [router]\n{line}\naddress_limit = 2\n"
+    ));
+    cluster.address = address;
+    let cluster = cluster.until_ready(1);
+    let open = |from: &str| {
+        let mut client = Kept::new(&cluster);
+        client.send(format!("PROXY TCP4 {from} 127.0.0.1 1234 80\r\n"));
+        client
+    };
+    let mut held: Vec<_> = (0..2).map(|_| open("203.0.113.5")).collect();
+    for client in &mut held {
+        assert_eq!(client.get("/").status, 200);
+    }
+    let mut refused = open("203.0.113.5");
+    assert_eq!(refused.get("/").status, 429);
+    assert_eq!(open("203.0.113.6").get("/").status, 200);
+    metrics.until("appctl_refused_total{reason=address_limit,code=429}", 1.0);
+    let mut bad = Kept::new(&cluster);
+    bad.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(bad.answer("GET").status, 400);
+    metrics.until("appctl_malformed_total{shape=proxy_protocol}", 1.0);
 }
 
 /// What is with a worker is seen no more.
@@ -304,7 +337,7 @@ fn connections_that_are_handed_over_have_no_limit() {
     for client in &mut slow {
         client.write_all(b"GET / HTTP").unwrap();
     }
-    metrics.until("appctl_connections{state=waiting}", 2.0);
+    metrics.until("appctl_open_connections{state=waiting}", 2.0);
     let mut client = cluster.connect();
     client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert!(String::from_utf8(read_to_end(&mut client)).unwrap().starts_with("HTTP/1.1 429 "));

@@ -133,6 +133,9 @@ fn read(text: &str) -> Page {
         let key = if labels.is_empty() { name.to_owned() } else { format!("{name}{{{}}}", labels.join(",")) };
         assert!(page.insert(key, value).is_none(), "twice: {line}");
     }
+    // OpenMetrics names a counter without its `_total`.
+    let plain = families.iter().filter_map(|name| name.strip_suffix("_total"));
+    assert_eq!(plain.filter(|name| families.contains(*name)).collect::<Vec<_>>(), [""; 0]);
     laws(&page);
     page
 }
@@ -188,7 +191,7 @@ fn the_page_is_for_prometheus_and_there_is_nothing_else() {
     // Those of the clients, and those that the requests of the kept one went over.
     assert!((11.0..=12.0).contains(&sum("appctl_handovers_total{")), "{page:#?}");
     assert_eq!(sum("appctl_handover_ack_seconds_count{"), sum("appctl_handovers_total{"));
-    assert_eq!(page["appctl_connections{state=routed}"], 1.0);
+    assert_eq!(page["appctl_open_connections{state=routed}"], 1.0);
     let codes = |code: &str| {
         page.iter()
             .filter(|(key, _)| key.starts_with("appctl_requests_total{") && key.contains(code))
@@ -286,7 +289,7 @@ fn every_end_has_its_counter() {
 fn what_is_too_much_has_its_counter() {
     let (cluster, metrics) = start(1, "waiting_limit = 2");
     let mut silent: Vec<_> = (0..2).map(|_| Kept::new(&cluster)).collect();
-    metrics.until("appctl_connections{state=waiting}", 2.0);
+    metrics.until("appctl_open_connections{state=waiting}", 2.0);
     assert_eq!(cluster.get("/").status, 200);
     metrics.until("appctl_closed_total{reason=evicted}", 1.0);
     assert_eq!(silent.remove(0).rest(), b"");
@@ -294,10 +297,10 @@ fn what_is_too_much_has_its_counter() {
     let (metrics, line) = Metrics::new();
     let more = format!("[router]\n{line}\nwaiting_limit = 1\nwait_timeout = \"5s\"\n[ready]\non = \"message\"");
     let mut cluster = Cluster::script(APP, 1, &more);
-    cluster.until("serves on");
+    cluster.until("the metrics of");
     let mut waiting = cluster.connect();
     waiting.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-    metrics.until("appctl_connections{state=waiting}", 1.0);
+    metrics.until("appctl_open_connections{state=waiting}", 1.0);
     let refused = cluster.get("/");
     assert!(refused.status == 503 && refused.head.contains("Retry-After: 2"), "{refused:?}");
     metrics.until("appctl_refused_total{reason=waiting_limit,code=503}", 1.0);

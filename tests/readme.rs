@@ -59,6 +59,7 @@ fn files(key: &str, value: &str) -> (String, String) {
         }
         "restart.interval" => &[("restart", "limit", "3")],
         "ignore" => &[("", "watch", "true")],
+        "ready.http" => &[("", "runtime", "\"port\"")],
         _ => &[],
     };
     // The reference's KEY stands for a key of systemd.

@@ -1,8 +1,9 @@
 //! Every runtime that a worker may have: Node 18 to 24, Bun, Deno.
 
-use crate::support::{Cluster, free_address, skip};
+use crate::support::{Cluster, free_address, head, skip};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -194,4 +195,105 @@ fn a_plain_server_under_bun_is_an_error_that_says_what_to_do() {
     let line = cluster.until("has bound TCP");
     assert!(line.contains("setupWorker()"), "{line}");
     assert_eq!(cluster.get("/").status, 503);
+}
+
+/// The server in Rust that `tests/run` builds.
+fn rust() -> Option<String> {
+    let program = Path::new(ROOT).join(".cache/languages/rust-ws/debug/rust-ws");
+    if !program.exists() {
+        skip(&format!("no {}: tests/run builds it", program.display()));
+        return None;
+    }
+    Some(program.to_str().unwrap().to_owned())
+}
+
+/// It, as an app of so many workers. `runtime`: `socket` or `port`.
+fn outside(runtime: &str, workers: usize, more: &str) -> Option<Cluster> {
+    let (program, address) = (rust()?, free_address());
+    let text = format!(
+        "exec = [{program:?}]\nruntime = \"{runtime}\"\nworkers = {workers}\nlisten = [\"{address}\"]\n{more}\n"
+    );
+    let mut cluster = Cluster::launch_text(&text);
+    cluster.address = address;
+    Some(cluster)
+}
+
+fn who(cluster: &Cluster) -> Value {
+    let answer = cluster.get("/who");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    serde_json::from_str(&answer.text()).unwrap()
+}
+
+#[test]
+fn a_program_with_a_port_or_a_socket_of_its_own() {
+    for runtime in ["port", "socket"] {
+        let Some(cluster) = outside(runtime, 3, "") else { return };
+        let mut cluster = cluster.until_ready(3);
+        let seen: BTreeSet<_> = (0..30).map(|_| who(&cluster)["index"].to_string()).collect();
+        assert_eq!(seen.len(), 3, "{runtime}: {seen:?}");
+        assert_eq!(who(&cluster)["forwarded"], "127.0.0.1", "{runtime}");
+        // No other request is lost with the one that kills it.
+        assert_eq!(cluster.get("/exit").status, 502, "{runtime}");
+        cluster.until("exit status 7");
+        for _ in 0..20 {
+            who(&cluster);
+        }
+        assert!(cluster.stop().success(), "{runtime}");
+    }
+}
+
+#[test]
+fn readiness_without_a_channel() {
+    let gate = tempfile::tempdir().unwrap();
+    let go = gate.path().join("go");
+    let variable = format!("[environment]\nWAIT_FOR = {go:?}\n");
+    for (runtime, ready) in [
+        ("socket", ""),
+        ("port", ""),
+        ("socket", "[ready]\nhttp = \"/health\""),
+        ("socket", "[ready]\non = \"notify\""),
+        ("port", "[ready]\non = \"notify\""),
+    ] {
+        let more = format!("{variable}{ready}\n[router]\nwait_timeout = \"500ms\"");
+        let Some(mut cluster) = outside(runtime, 1, &more) else { return };
+        cluster.until("serves on");
+        assert_eq!(cluster.get("/who").status, 503, "{runtime} {ready}");
+        std::fs::write(&go, "").unwrap();
+        cluster.until("is ready");
+        assert_eq!(cluster.get("/who").status, 200, "{runtime} {ready}");
+        std::fs::remove_file(&go).unwrap();
+    }
+    let more = "[ready]\nhttp = \"/nothing\"\n[router]\nwait_timeout = \"500ms\"";
+    let Some(mut cluster) = outside("port", 1, more) else { return };
+    cluster.until("is not ready yet: GET /nothing got 404");
+    assert_eq!(cluster.get("/who").status, 503);
+}
+
+#[test]
+fn one_that_does_not_answer_its_health_check_is_aborted() {
+    let more = "[ready]\nhttp = \"/health\"\n[health]\ntimeout = \"2s\"";
+    let Some(cluster) = outside("socket", 2, more) else { return };
+    let mut cluster = cluster.until_ready(2);
+    let mut hung = cluster.connect();
+    hung.write_all(&head("GET", "/hang", 0)).unwrap();
+    cluster.until("no answer to GET /health for");
+    cluster.until("ended: hung for");
+    cluster.until("is ready");
+    for _ in 0..10 {
+        who(&cluster);
+    }
+}
+
+#[test]
+fn raw_connections_to_a_port() {
+    let Some(cluster) = outside("port", 2, "[router]\nprotocol = \"tcp\"") else { return };
+    let cluster = cluster.until_ready(2);
+    let seen: BTreeSet<_> = (0..20)
+        .map(|_| {
+            let who = who(&cluster);
+            assert_eq!(who["forwarded"], "-", "nobody has read or written a head: {who}");
+            who["index"].to_string()
+        })
+        .collect();
+    assert_eq!(seen.len(), 2, "{seen:?}");
 }

@@ -38,6 +38,11 @@ pub(super) enum Worker {
         #[arg(last = true, required = true)]
         program: Vec<OsString>,
     },
+    /// Become the program, which gets descriptor 3 by LISTEN_FDS
+    Activated {
+        #[arg(last = true, required = true)]
+        program: Vec<OsString>,
+    },
     /// Wait until the router counts the worker as ready
     Ready {
         /// It has told systemd that it is ready
@@ -113,6 +118,7 @@ pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {
         Worker::Exec { runtime, worker, program } => {
             worker::exec::exec(&named(worker), *runtime, program).map(|never| match never {})
         }
+        Worker::Activated { program } => worker::outside::activated(program).map(|never| match never {}),
         Worker::Ready { notified, worker } => {
             let pid = std::env::var("MAINPID").ok().and_then(|pid| pid.parse().ok());
             match pid {

@@ -144,7 +144,8 @@ async fn look_at(manager: &Manager, name: &str) -> Result<AppNow, Failure> {
         let (how, ready) = How::of_unit(&properties);
         router.state = format!("failed ({})", how.reason(ready));
     }
-    router.sessions = status.as_ref().map(|status| status.sessions as u64);
+    // WebSockets of workers without a channel are no sessions that the router knows by name.
+    router.sessions = status.as_ref().map(|status| status.sessions.max(status.tunnels) as u64);
     let mut workers = Vec::new();
     for slot in &slots {
         let unit = names.slot(slot);
@@ -172,7 +173,7 @@ fn worker_now(unit: &str, properties: &Properties, status: Option<&Status>, slot
     let mut worker = unit_now(unit, properties, says, now);
     if let Some(known) = known.filter(|_| worker.pid.is_some()) {
         worker.index = Some(known.index);
-        worker.sessions = Some(known.sessions as u64);
+        worker.sessions = Some(known.sessions.max(known.tunnels) as u64);
     }
     let told = status.and_then(|status| status.ends.iter().find(|end| end.slot == slot)).map(|told| told.end.clone());
     worker.last_end = last_end(properties, told);

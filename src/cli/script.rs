@@ -30,6 +30,9 @@ pub struct Flags {
     /// The program that runs the script, `none` for the script itself; default: by its ending
     #[arg(long, value_name = "PROGRAM")]
     pub interpreter: Option<String>,
+    /// How the router reaches the workers: node, bun, deno, socket (LISTEN_FDS) or port (PORT); default: by the program
+    #[arg(long, value_name = "RUNTIME", value_parser = ["node", "bun", "deno", "socket", "port"])]
+    pub runtime: Option<String>,
     /// Arguments of the interpreter, before the script
     #[arg(long, visible_alias = "interpreter-args", value_name = "ARGS", allow_hyphen_values = true)]
     pub node_args: Vec<String>,
@@ -107,6 +110,7 @@ impl Flags {
             (!self.listen.is_empty(), "--listen"),
             (self.cwd.is_some(), "--cwd"),
             (self.interpreter.is_some(), "--interpreter"),
+            (self.runtime.is_some(), "--runtime"),
             (!self.node_args.is_empty(), "--node-args"),
             (self.uid.is_some(), "--uid"),
             (self.gid.is_some(), "--gid"),
@@ -151,6 +155,7 @@ pub struct Draft {
     pub user: Option<String>,
     pub group: Option<String>,
     pub workers: Workers,
+    pub runtime: Option<String>,
     pub listen: Vec<String>,
     /// An empty one is the directory itself.
     pub watch: Vec<String>,
@@ -230,6 +235,7 @@ pub fn describe(flags: &Flags, place: &Place, find: impl Fn(&str) -> Option<Path
         user,
         group: flags.gid.clone(),
         workers: instances(flags.instances.as_deref().unwrap_or("1"))?,
+        runtime: flags.runtime.clone(),
         listen: if flags.listen.is_empty() { vec!["8080".to_owned()] } else { flags.listen.clone() },
         watch: flags.watch.clone(),
         ignore: flags.ignore_watch.clone(),
@@ -322,7 +328,7 @@ impl Draft {
             array(&self.exec),
             quote(&self.directory.to_string_lossy())
         );
-        for (key, value) in [("user", &self.user), ("group", &self.group)] {
+        for (key, value) in [("user", &self.user), ("group", &self.group), ("runtime", &self.runtime)] {
             if let Some(value) = value {
                 text.push_str(&format!("{key} = {}\n", quote(value)));
             }

@@ -143,6 +143,13 @@ fn check_path(text: &str) -> Result<(), Wrong> {
             format!("write the whole path, such as \"/etc/ssl/{}\"", text.trim_start_matches("./")),
         ));
     }
+    if text.contains(' ') {
+        // Its executor cannot read what its manager has written of such a `LoadCredential=`, and starts nothing.
+        return Err(Wrong::new(
+            format!("`{text}` contains a blank, with which systemd from 255 on starts no service"),
+            "rename the file, or give the path of a link to it",
+        ));
+    }
     Ok(())
 }
 
@@ -196,6 +203,7 @@ mod tests {
             ("listen = [{ address = '443', tls = [] }]", "a certificate is missing", "cert ="),
             ("listen = [{ address = '443', tls = { cert = './c', key = '/k' } }]", "absolute", "/etc/ssl/c"),
             ("listen = [{ address = '443', tls = { cert = '/c', key = '/k ' } }]", "blank", "remove"),
+            ("listen = [{ address = '443', tls = { cert = '/c', key = '/my key' } }]", "blank", "rename"),
             (
                 "listen = [{ address = '443', tls = { cert = '-----BEGIN CERTIFICATE-----', key = '/k' } }]",
                 "content",

@@ -43,7 +43,8 @@ pub(super) fn check_runtime(
                 problems.error(
                     beside.exec_span.clone(),
                     format!("`{program}` does not speak Node's channel, so the router must know where it listens"),
-                    "write runtime = \"port\" (it listens on the port in PORT) or runtime = \"socket\" (it takes LISTEN_FDS)",
+                    "write runtime = \"port\" if it listens on the port in PORT, runtime = \"socket\" if it takes its socket \
+                     from systemd (appctl start: --runtime)",
                 );
             }
             (guess_runtime(beside.exec), beside.exec_span.clone())

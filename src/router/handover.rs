@@ -99,13 +99,15 @@ async fn try_serve(router: &Rc<Router>, client: &Rc<Client>, address: &Address) 
             Some(Way::Connect) if router.settings.protocol == Protocol::Http => {
                 return Ok(Fate::Shared(proxy::peer_of(router, &client.socket)));
             }
-            Some(Way::Connect) => match outside::connect_to(router, id).await {
-                Some(worker) => return Ok(Fate::Joined(id, worker)),
-                None => {
-                    search.tried.push(id);
-                    continue;
+            Some(Way::Connect) => {
+                router.table.borrow_mut().asked(id, true, router.now());
+                if let Some(worker) = outside::connect_to(router, id).await {
+                    return Ok(Fate::Joined(id, worker));
                 }
-            },
+                router.table.borrow_mut().not_asked(id, true);
+                search.tried.push(id);
+                continue;
+            }
             None => return Err(Refusal::Malformed("TLS is not spoken on this port")),
         };
         let Some(link) = router.link(id) else {

@@ -4,7 +4,7 @@
 //! the unit `APP@SLOT.service` in the app's slice is a stranger whatever it says.
 
 use super::Router;
-use super::table::{Phase, Place, Sign, WorkerId};
+use super::table::{Phase, Place, WorkerId};
 use crate::config::router::Serialization;
 use crate::system::peer::{self, Peer};
 use crate::wire::Encoding;
@@ -87,7 +87,7 @@ async fn meet(router: &Rc<Router>, mut stream: UnixStream, place: OwnedSemaphore
         Ok(Hello::Ready { slot, pid, notified }) => {
             let id = router.table.borrow().workers().find(|it| it.slot == slot && it.pid == pid).map(|it| it.id);
             if let Some(id) = id.filter(|_| notified) {
-                router.sign(id, Sign::Notified);
+                router.notified(id);
             }
             answer(&mut stream, &ready(router, &slot, pid).await).await
         }
@@ -194,6 +194,11 @@ fn attach_outside(router: &Rc<Router>, stream: &UnixStream, slot: &str, reach: R
         && taken(port)
     {
         return Ok(Answer::Again);
+    }
+    // One that the router before us let in, and did not live to tell.
+    let twin = router.table.borrow().workers().find(|it| it.pid == pid && it.place.is_some()).map(|it| it.id);
+    if let Some(twin) = twin {
+        router.forget_outside(twin);
     }
     let id = router.attach_outside(slot, pid, place);
     router.serve_outside(id);

@@ -5,7 +5,8 @@
 //! client's connection, `proxy` one that is routed request by request, `sticky` what makes a client come back, [`record`]
 //! and `memory` what survives this process, [`refuse`] what the router says itself, [`tally`] and `metrics` what it counts,
 //! `access` its log, `addresses` who has how many connections, `doors` addresses with TLS or the PROXY protocol and
-//! [`certificates`] what TLS is served with, [`meet`] how a worker comes in, [`ends`] how it ended, [`control`] what the
+//! [`certificates`] what TLS is served with, [`meet`] how a worker comes in, `outside` one that has no channel, [`ends`] how
+//! it ended, [`control`] what the
 //! operator asks. [`Router`] ties them together; [`run`] is the loop, `service` its
 //! place in systemd.
 
@@ -588,7 +589,8 @@ impl Router {
     /// One line for `systemctl status`.
     fn status_line(&self) -> String {
         let table = self.table.borrow();
-        let (ready, wanted, sessions) = (table.count(Phase::Ready), self.wanted.get(), table.sessions());
+        let (ready, wanted, sessions) =
+            (table.count(Phase::Ready), self.wanted.get(), table.sessions().max(self.tunnels()));
         let sessions = match sessions {
             1 => "1 session".to_owned(),
             n => format!("{n} sessions"),

@@ -3,10 +3,11 @@
 //! Nothing of the router's is open in such a worker: a program may close what it likes, and fork.
 
 use super::Router;
+use super::record::Record;
 use super::table::{Phase, Place, Sign, WorkerId};
 use crate::config::router::{Protocol, ReadyOn};
-use crate::system::process;
 use crate::system::stream::Stream;
+use crate::system::{listening, process};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
@@ -20,6 +21,10 @@ use tokio::time::Instant;
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Between two questions whether a worker is ready.
 const ASK_PAUSE: Duration = Duration::from_millis(50);
+/// The same while somebody else has the worker's port.
+const STRANGER_PAUSE: Duration = Duration::from_secs(1);
+/// After so long it is told why a worker does not become ready.
+const SILENCE: Duration = Duration::from_secs(5);
 /// For one answer to that.
 const ASK_TIME: Duration = Duration::from_secs(10);
 /// The longest beginning of an answer that is looked at, and what is read of the rest out of politeness, bytes.
@@ -45,6 +50,14 @@ impl Router {
         id
     }
 
+    /// A worker comes anew: what is known of it under its old number goes, without a word, since it has not ended.
+    pub(super) fn forget_outside(&self, id: WorkerId) {
+        self.leave_worker(id);
+        if self.table.borrow_mut().detach(id).is_some() {
+            self.note(&Record::Gone { id });
+        }
+    }
+
     /// Looks after an attached worker until its process ends.
     pub fn serve_outside(self: &Rc<Self>, id: WorkerId) {
         let Some((pid, place)) = self.table.borrow().worker(id).and_then(|it| Some((it.pid, it.place.clone()?))) else {
@@ -58,6 +71,11 @@ impl Router {
             }
             router.depart(id, None);
         });
+    }
+
+    /// A worker has told whoever manages it that it is ready.
+    pub fn notified(&self, id: WorkerId) {
+        self.sign(id, Sign::Notified);
     }
 
     /// Where a worker is reached, unless that is its channel.
@@ -79,13 +97,14 @@ impl Router {
         if !self.settings.ready_http.is_empty() {
             self.ask_health(id, place).await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn ask_ready(&self, id: WorkerId, place: &Place) {
         let path = self.settings.ready_http.as_str();
         let any = path.is_empty();
         let mut told = None;
+        let mut complain_at = Some(Instant::now() + SILENCE);
         loop {
             // A connection to a Unix socket of systemd's proves nothing: that it is read does.
             let asked = async {
@@ -94,9 +113,16 @@ impl Router {
                     _ => status(place, if any { "/" } else { path }).await,
                 }
             };
-            match tokio::time::timeout(ASK_TIME, asked).await {
-                Ok(Ok(code)) if any || (200..400).contains(&code) => return,
-                Ok(Ok(code)) if told.replace(code) != Some(code) => {
+            let answer =
+                tokio::time::timeout(ASK_TIME, asked).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            match answer {
+                Ok(code) if any || (200..400).contains(&code) => {
+                    if self.is_alone_at(id, place) {
+                        return;
+                    }
+                    tokio::time::sleep(STRANGER_PAUSE).await;
+                }
+                Ok(code) if told.replace(code) != Some(code) => {
                     if let Some(slot) = self.slot_of(id) {
                         tracing::info!(
                             APP = self.app,
@@ -105,10 +131,39 @@ impl Router {
                         );
                     }
                 }
-                Ok(Err(error)) => tracing::debug!(APP = self.app, id, %error, "a worker does not answer yet"),
+                Err(error) if complain_at.take_if(|at| *at < Instant::now()).is_some() => {
+                    if let Some(slot) = self.slot_of(id) {
+                        tracing::info!(APP = self.app, WORKER = slot, "worker {slot} is not ready yet: {error}");
+                    }
+                }
                 _ => {}
             }
             tokio::time::sleep(ASK_PAUSE).await;
+        }
+    }
+
+    /// Whether nobody else has the port that a worker was given: another program may have taken it first.
+    fn is_alone_at(&self, id: WorkerId, place: &Place) -> bool {
+        let (Place::Port(port), Some((slot, pid))) =
+            (place, self.table.borrow().worker(id).map(|it| (it.slot.clone(), it.pid)))
+        else {
+            return true;
+        };
+        match listening::stranger(*port, pid) {
+            Ok(None) => true,
+            Ok(Some(user)) => {
+                tracing::warn!(
+                    APP = self.app,
+                    WORKER = slot,
+                    port,
+                    "user {user} listens on port {port}, which was given to worker {slot}"
+                );
+                false
+            }
+            Err(error) => {
+                tracing::debug!(APP = self.app, %error, "cannot tell who listens on port {port}");
+                true
+            }
         }
     }
 

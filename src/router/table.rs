@@ -79,8 +79,10 @@ pub struct Worker {
     pub handed: u64,
     /// Requests that the router itself has passed on, and whose answers are not over.
     pub in_flight: usize,
-    /// Those of them that name no session, and whose answers have not begun.
-    unanswered: usize,
+    /// When those of them began that name no session, and whose answers have not begun; oldest first.
+    unanswered: VecDeque<Duration>,
+    /// When an answer of its began last.
+    heard: Duration,
     pub rank: Rank,
     /// When it was given a connection last.
     pub touched: Option<Duration>,
@@ -115,7 +117,10 @@ impl Worker {
         // By powers of two: on a busy machine everybody is late, and one that is blocked far more so.
         let stuck = (waits.as_millis() / STUCK.as_millis()).checked_ilog2().map_or(0, |power| power + 1);
         let sessions = self.sessions.len() + self.keys + self.expected.len() + self.tunnels;
-        Load { stuck, pending: self.pending + self.unanswered, sessions, turn: self.turn }
+        // One that answers others is not blocked, and a request counts as the session that it may become.
+        let silent = self.unanswered.front().map_or(Duration::ZERO, |at| now.saturating_sub(self.heard.max(*at)));
+        let late = if silent > STUCK { self.unanswered.len() } else { 0 };
+        Load { stuck, pending: self.pending + late, sessions, turn: self.turn }
     }
 }
 
@@ -190,7 +195,8 @@ impl Table {
             pending: 0,
             handed: 0,
             in_flight: 0,
-            unanswered: 0,
+            unanswered: VecDeque::new(),
+            heard: Duration::ZERO,
             rank: if self.promised.contains_key(slot) { Rank::Trial } else { Rank::Old },
             touched: None,
             expected: VecDeque::new(),

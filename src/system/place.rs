@@ -1,6 +1,11 @@
 //! Where an app's sockets are.
 
-use std::path::PathBuf;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// `/run` for the system, `$XDG_RUNTIME_DIR` for a user's own manager (`%t` of systemd.unit(5)). `None`: it is not set.
 pub fn runtime_directory(user: bool) -> Option<PathBuf> {
@@ -38,4 +43,42 @@ pub fn lock(user: bool, app: &str) -> Option<PathBuf> {
 /// What is known of the latest replacement of a single worker.
 pub fn replacement(user: bool, app: &str) -> Option<PathBuf> {
     Some(runtime_directory(user)?.join("appctl/.replacement").join(format!("{app}.json")))
+}
+
+/// What `bind` makes at a path, and a handle on that: `/proc/self/fd/HANDLE` leads there for as long as it is open, from
+/// other processes of the same user as `/proc/PID/fd/HANDLE`. Nothing of it stays in the file system.
+pub fn unnamed<T>(bind: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<(T, OwnedFd)> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let directory = std::env::temp_dir().join(format!("appctl-{}-{number}", std::process::id()));
+    // Fails where somebody has put something there.
+    DirBuilder::new().mode(0o700).create(&directory)?;
+    let path = directory.join("socket");
+    let made = bind(&path).and_then(|socket| {
+        let handle = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&path)?;
+        Ok((socket, OwnedFd::from(handle)))
+    });
+    // What cannot be removed is empty and harmless.
+    let _ = std::fs::remove_file(&path);
+    let _ = std::fs::remove_dir(&directory);
+    made
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    #[test]
+    fn an_unnamed_socket_is_reached_by_its_handle_alone() {
+        let (listener, handle) = unnamed(|path| UnixListener::bind(path)).unwrap();
+        let name = listener.local_addr().unwrap().as_pathname().unwrap().to_owned();
+        assert!(!name.exists() && !name.parent().unwrap().exists());
+        let path = format!("/proc/{}/fd/{}", std::process::id(), handle.as_raw_fd());
+        let _client = UnixStream::connect(&path).unwrap();
+        listener.accept().unwrap();
+        drop(handle);
+        assert!(UnixStream::connect(&path).is_err());
+    }
 }

@@ -137,27 +137,37 @@ fn set_policy(policy: libc::c_int) -> io::Result<()> {
     if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Lets a child find `descriptor` as its descriptor `number`, open across exec, and puts the child into a process group of
-/// its own, so that Ctrl-C at our terminal does not reach it. It is scheduled as we were before [`take_turns`], and killed when
-/// the thread that spawns it ends. The descriptor must stay open until the child is spawned.
-pub fn pass_at(command: &mut std::process::Command, descriptor: BorrowedFd<'_>, number: i32) {
-    let source = descriptor.as_raw_fd();
+/// Puts a child into a process group of its own, so that Ctrl-C at our terminal does not reach it. It is scheduled as we
+/// were before [`take_turns`], and killed when the thread that spawns it ends.
+pub fn leash(command: &mut std::process::Command) {
     let takes_turns = TAKES_TURNS.load(Ordering::Relaxed);
-    let place = move || {
+    let leash = move || {
         if takes_turns {
             set_policy(libc::SCHED_OTHER)?;
         }
+        // SAFETY: prctl(2) is async-signal-safe, as all between fork and exec must be. A worker that nobody routes to any
+        // more must not outlive us.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(leash) };
+    command.process_group(0);
+}
+
+/// Lets a child find `descriptor` as its descriptor `number`, open across exec. The descriptor must stay open until the
+/// child is spawned.
+pub fn pass_at(command: &mut std::process::Command, descriptor: BorrowedFd<'_>, number: i32) {
+    let source = descriptor.as_raw_fd();
+    let place = move || {
         // SAFETY: dup2(2) and fcntl(2) are async-signal-safe, as all between fork and exec must be.
         let placed = unsafe {
             if source == number { libc::fcntl(number, libc::F_SETFD, 0) } else { libc::dup2(source, number) }
         };
-        // SAFETY: as above. A worker that no longer listens to its channel must not outlive us.
-        if placed < 0 || unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
+        if placed < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     };
     // SAFETY: the closure allocates nothing and takes no lock.
     unsafe { command.pre_exec(place) };
-    command.process_group(0);
 }

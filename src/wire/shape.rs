@@ -67,12 +67,17 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::proxy_protocol::{self, Parsed};
 
     #[test]
     fn a_reason_is_in_one_class() {
         let all: Vec<&str> = SHAPES.iter().flat_map(|(_, reasons)| reasons.iter().copied()).collect();
         for (index, reason) in all.iter().enumerate() {
             assert!(!all[..index].contains(reason), "{reason}");
+        }
+        for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"PROXY TCP5\r\n", b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\0"] {
+            let Parsed::Bad(reason) = proxy_protocol::parse(bytes) else { panic!("{}", bytes.escape_ascii()) };
+            assert_eq!(names().nth(of(reason)), Some("proxy_protocol"), "{reason}");
         }
         assert_eq!(names().nth(of("a NUL byte")), Some("nul"));
         assert_eq!(names().nth(of("never heard of")), Some("other"));

@@ -24,7 +24,7 @@ pub(super) fn exec(
 ) -> Result<Infallible, WorkerError> {
     let sockets = if runtime == Runtime::Socket { passed(worker)? } else { 0 };
     // Not for the guard.
-    activation::pass_on(sockets, false).map_err(descriptors)?;
+    activation::pass_on(sockets, false).map_err(|error| descriptors(&error))?;
     let (answer, reach) = attach(worker, runtime)?;
     let Answer::Attached { id, index, workers, .. } = answer else {
         return Err(worker.silent(io::Error::other("its answer is to another question")));
@@ -39,7 +39,7 @@ pub(super) fn exec(
     if let Reach::Port(port) = reach {
         command.env("PORT", port.to_string());
     }
-    activation::pass_on(sockets, true).map_err(descriptors)?;
+    activation::pass_on(sockets, true).map_err(|error| descriptors(&error))?;
     let error = command.exec();
     Err(WorkerError::Program(format!("cannot run {}: {error}", executable.display())))
 }
@@ -55,7 +55,7 @@ fn passed(worker: &Worker) -> Result<i32, WorkerError> {
     }
 }
 
-fn descriptors(error: io::Error) -> WorkerError {
+fn descriptors(error: &io::Error) -> WorkerError {
     WorkerError::Program(format!("cannot pass the sockets on: {error}"))
 }
 
@@ -82,6 +82,16 @@ fn attach(worker: &Worker, runtime: Runtime) -> Result<(Answer, Reach), WorkerEr
         }
     }
     Err(WorkerError::Program("no port is free for long enough".into()))
+}
+
+/// Becomes the program, with its own number as LISTEN_PID (sd_listen_fds(3)). For children of the foreground; systemd does
+/// it by itself.
+pub fn activated(program: &[OsString]) -> Result<Infallible, WorkerError> {
+    let Some((executable, arguments)) = program.split_first() else {
+        return Err(WorkerError::Program("no program is given".into()));
+    };
+    let error = Command::new(executable).args(arguments).env("LISTEN_PID", std::process::id().to_string()).exec();
+    Err(WorkerError::Program(format!("cannot run {}: {error}", executable.display())))
 }
 
 /// A port that nobody has, on any address; the program is the next to take it.

@@ -139,7 +139,7 @@ fn boot() -> Option<Machine> {
 fn an_app_sees_the_clients_address_on_every_way() {
     let Some(machine) = boot() else { return };
     if !machine.0.shell("command -v nginx && command -v haproxy").status.success() {
-        println!("skipped: nginx or haproxy is not installed");
+        crate::boxed::skipped("nginx or haproxy is not installed");
         return;
     }
     machine.0.ok("systemd-run -q --unit=proxy-one nginx -c /etc/test-nginx.conf -g 'daemon off;'");

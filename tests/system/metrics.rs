@@ -167,7 +167,10 @@ fn the_access_log_is_in_the_journal() {
     machine.ok("systemctl kill -s CONT systemd-journald");
     assert!(lost > 0.0);
     println!("{lost} of 5000 lines were dropped");
-    assert_eq!(kept.get("/again"), 200);
-    machine.until("it goes on", || lines(&machine, "REQUEST_TARGET=/again").pop());
+    // It has much to read by then, and may drop some more.
+    machine.until("it goes on", || {
+        assert_eq!(kept.get("/again"), 200);
+        lines(&machine, "REQUEST_TARGET=/again").pop()
+    });
     assert_eq!(machine.property("app.service", "NRestarts"), "0");
 }

@@ -26,7 +26,7 @@ pub(crate) fn start(workers: u32) -> Option<Boxed> {
 
 /// The workers that run: unit and main process.
 pub(crate) fn active(machine: &Boxed) -> Vec<(String, u32)> {
-    let units = machine.ok("systemctl list-units --no-legend --plain --state=active 'app@*' | cut -d' ' -f1");
+    let units = machine.ok("systemctl list-units --no-legend --plain --state=active 'app@*.service' | cut -d' ' -f1");
     units.lines().map(|unit| (unit.to_owned(), machine.main_pid(unit).unwrap_or(0))).collect()
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 const FILE: &str = "/etc/appctl/app.toml";
 const CERT: &str = "/etc/ssl/app/cert.pem";
-const KEY: &str = "/etc/ssl/app/key with a blank.pem";
+const KEY: &str = "/etc/ssl/app/key-100%.pem";
 
 /// Says who it is, and sends back what comes after an upgrade.
 const SCRIPT: &str = "

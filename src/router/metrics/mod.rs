@@ -173,7 +173,11 @@ impl Router {
         let metrics = &self.metrics;
         page.family("appctl_connections_total", Kind::Counter, "Connections accepted from clients.");
         page.sample(&[], metrics.accepted.get());
-        page.family("appctl_connections", Kind::Gauge, "Client connections that the router holds, by what they do.");
+        page.family(
+            "appctl_open_connections",
+            Kind::Gauge,
+            "Client connections that the router holds, by what they do.",
+        );
         page.sample(&[("state", "waiting")], self.waiting.get());
         page.sample(&[("state", "routed")], self.proxy_connections());
         page.sample(&[("state", "tunnel")], self.tunnels());
@@ -237,12 +241,6 @@ impl Router {
 
     /// Where TLS is.
     fn write_certificates(&self, page: &mut Page) {
-        page.family(
-            "appctl_tls_handshakes_failed_total",
-            Kind::Counter,
-            "TLS handshakes that did not come to their end.",
-        );
-        page.sample(&[], self.doors.failed.get());
         page.family(
             "appctl_certificate_not_after_seconds",
             Kind::Gauge,

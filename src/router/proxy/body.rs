@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -69,8 +70,10 @@ impl Body for Upload {
 pub(super) struct Flight {
     conn: Rc<Conn>,
     id: WorkerId,
-    /// It names no session, and its answer has not begun.
-    unanswered: bool,
+    /// When it began, if it names no session and its answer has not begun.
+    unanswered: Option<Duration>,
+    /// It names no session, and none has come of it.
+    expecting: bool,
     /// Its key is not forgotten meanwhile.
     pub(super) hold: Option<Hold>,
 }
@@ -78,26 +81,36 @@ pub(super) struct Flight {
 impl Flight {
     /// `key`: what it says of where it belongs.
     pub(super) fn begin(conn: &Rc<Conn>, id: WorkerId, key: Option<&Key>) -> Self {
-        let new = key.is_none();
-        conn.router.table.borrow_mut().begin(id, new);
+        let (new, now) = (key.is_none(), conn.router.now());
+        conn.router.table.borrow_mut().begin(id, new, now);
         let hold = match key {
             Some(Key::Kept(key)) => Some(Hold::new(&conn.router, key)),
             _ => None,
         };
-        Self { conn: Rc::clone(conn), id, unanswered: new, hold }
+        Self { conn: Rc::clone(conn), id, unanswered: new.then_some(now), expecting: new, hold }
+    }
+
+    /// A session has come of it, or something else that is counted on its own.
+    pub(super) fn opened(&mut self) {
+        self.expecting = false;
     }
 
     pub(super) fn answered(&mut self) {
-        if std::mem::take(&mut self.unanswered) {
-            self.conn.router.table.borrow_mut().answered(self.id, true);
+        if let Some(began) = self.unanswered.take() {
+            let now = self.conn.router.now();
+            self.conn.router.table.borrow_mut().answered(self.id, began, Some(now));
         }
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.answered();
-        self.conn.router.table.borrow_mut().end(self.id);
+        let mut table = self.conn.router.table.borrow_mut();
+        if let Some(began) = self.unanswered.take() {
+            table.answered(self.id, began, None);
+        }
+        table.end(self.id, self.expecting);
+        drop(table);
         self.conn.router.drained.notify_waiters();
     }
 }
@@ -178,12 +191,15 @@ impl Running {
     }
 
     fn look(&mut self, data: &Bytes) {
-        let (Some(prefix), Some(flight)) = (&mut self.prefix, &self.flight) else { return };
+        let (Some(prefix), Some(flight)) = (&mut self.prefix, &mut self.flight) else { return };
         prefix.extend_from_slice(&data[..data.len().min(OPENING_LIMIT - prefix.len())]);
         match opening(prefix) {
             Opening::Partial if prefix.len() < OPENING_LIMIT => return,
             Opening::Partial | Opening::No => {}
-            Opening::Opened(opened) => flight.conn.router.learn(flight.id, &opened),
+            Opening::Opened(opened) => {
+                flight.conn.router.learn(flight.id, &opened);
+                flight.opened();
+            }
         }
         self.prefix = None;
     }

@@ -11,7 +11,7 @@ use crate::router::Router;
 use crate::router::addresses::Held;
 use crate::router::link::Client;
 use crate::router::metrics::Closing;
-use crate::router::refuse::{Refusal, refuse};
+use crate::router::refuse::Refusal;
 use crate::system::activation::Address;
 use crate::system::stream::{Glance, Stream};
 use crate::wire::strict::Place;
@@ -142,14 +142,7 @@ pub(super) async fn serve_over(
         return Ok(());
     }
     router.log_ended(conn.peer, Refusal::HeadTimeout);
-    match transport {
-        Transport::Plain(stream) => {
-            if let Some(socket) = stream.into_socket() {
-                refuse(Rc::new(socket), Refusal::HeadTimeout).await;
-            }
-        }
-        transport @ Transport::Tls(_) => transport.end_with(Refusal::HeadTimeout.response().as_bytes()).await,
-    }
+    transport.refuse(Refusal::HeadTimeout).await;
     Ok(())
 }
 

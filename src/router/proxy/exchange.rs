@@ -9,7 +9,7 @@ use super::upstream::{Upstream, reach};
 use crate::router::access::{self, By};
 use crate::router::metrics::Again;
 use crate::router::refuse::Refusal;
-use crate::router::search::Search;
+use crate::router::search::{Search, Way};
 use crate::wire::{engine, forward};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::ext::on_informational;
@@ -114,6 +114,10 @@ async fn exchange(conn: &Rc<Conn>, request: Request<Incoming>) -> Result<Respons
                 fresh = true;
                 search.again();
                 router.metrics.again(Again::Broken);
+                // Its socket may take a connection also when it has just died: systemd holds that.
+                if upstream.way == Way::Connect {
+                    search.tried.push(upstream.id);
+                }
             }
         }
     }
@@ -269,6 +273,7 @@ fn respond(
         asked.stay.answered(&conn.router, upstream.id, StatusCode::SWITCHING_PROTOCOLS, response.headers_mut());
         conn.gate.decide(true);
         tunnel::join(conn, upstream.id, (client, worker), flight.hold.take());
+        flight.opened();
         return Ok(response.map(|_| Answer::Own(None, None)));
     }
     conn.gate.decide(false);

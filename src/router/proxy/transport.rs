@@ -1,8 +1,10 @@
 //! A client's bytes, in the clear or inside of TLS.
 
+use crate::router::refuse::{Refusal, refuse};
 use crate::system::stream::Stream;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -33,8 +35,19 @@ impl Transport {
         }
     }
 
-    /// Sends this and ends the connection in order.
-    pub(super) async fn end_with(mut self, words: &[u8]) {
+    /// Answers so, and ends the connection in order. This is its last clone.
+    pub(super) async fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Plain(stream) => {
+                if let Some(socket) = stream.into_socket() {
+                    refuse(Rc::new(socket), refusal).await;
+                }
+            }
+            Self::Tls(_) => self.end_with(refusal.response().as_bytes()).await,
+        }
+    }
+
+    async fn end_with(mut self, words: &[u8]) {
         let said = async {
             self.write_all(words).await?;
             self.shutdown().await

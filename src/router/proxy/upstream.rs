@@ -47,7 +47,7 @@ const PAIR_TIME: Duration = Duration::from_secs(5);
 pub(super) struct Upstream {
     pub(super) id: WorkerId,
     pub(super) sender: SendRequest<Upload>,
-    way: Way,
+    pub(super) way: Way,
     glance: Glance,
     /// How long the worker lets it be idle.
     pub(super) kept_for: Duration,
@@ -135,6 +135,10 @@ pub(super) async fn reach(
             router.table.borrow_mut().asked(id, new, router.now());
             return Ok((upstream, flight));
         }
+        // Counted from here on, like what is handed over; an end of the flight takes it back.
+        if way == Way::Connect {
+            router.table.borrow_mut().asked(id, new, router.now());
+        }
         match open(router, id, way, new).await {
             Ok(Some(upstream)) => return Ok((upstream, flight)),
             Ok(None) => {
@@ -165,11 +169,7 @@ async fn open(router: &Rc<Router>, id: WorkerId, way: Way, new: bool) -> io::Res
 async fn make(router: &Rc<Router>, id: WorkerId, way: Way, new: bool) -> io::Result<Option<Upstream>> {
     let ours = match &way {
         Way::Hand(manner) => hand(router, id, manner, new).await?,
-        Way::Connect => {
-            let ours = outside::connect_to(router, id).await;
-            router.table.borrow_mut().asked(id, new && ours.is_some(), router.now());
-            ours
-        }
+        Way::Connect => outside::connect_to(router, id).await,
     };
     let Some(ours) = ours else {
         return Ok(None);

@@ -23,29 +23,44 @@ impl Table {
         }
     }
 
+    /// It did not get there after all; `new` as in [`Self::asked`].
+    pub fn not_asked(&mut self, id: WorkerId, new: bool) {
+        if let Some(worker) = self.workers.get_mut(&id)
+            && new
+        {
+            worker.expected.pop_back();
+        }
+    }
+
     /// A request is going to a worker. `new`: it names no session, so that its worker need not be patient with it.
-    pub fn begin(&mut self, id: WorkerId, new: bool) {
+    pub fn begin(&mut self, id: WorkerId, new: bool, now: Duration) {
         self.turns += u64::from(new);
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.in_flight += 1;
-            worker.unanswered += usize::from(new);
             if new {
                 worker.turn = self.turns;
+                worker.unanswered.push_back(now);
             }
         }
     }
 
-    /// Its answer has begun, or will never; `new` as in [`Self::begin`].
-    pub fn answered(&mut self, id: WorkerId, new: bool) {
+    /// The answer to one without a session begins `now`; `None`: it never will. `began`: when the worker was given it.
+    pub fn answered(&mut self, id: WorkerId, began: Duration, now: Option<Duration>) {
         if let Some(worker) = self.workers.get_mut(&id) {
-            worker.unanswered = worker.unanswered.saturating_sub(usize::from(new));
+            worker.heard = worker.heard.max(now.unwrap_or_default());
+            if let Ok(at) = worker.unanswered.binary_search(&began) {
+                worker.unanswered.remove(at);
+            }
         }
     }
 
-    /// Its answer is over.
-    pub fn end(&mut self, id: WorkerId) {
+    /// Its answer is over. `expecting`: it named no session and has opened none, so none is to be expected of it any more.
+    pub fn end(&mut self, id: WorkerId, expecting: bool) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.in_flight = worker.in_flight.saturating_sub(1);
+            if expecting {
+                worker.expected.pop_front();
+            }
         }
     }
 
@@ -110,7 +125,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use crate::config::router::{Balance, ReadyOn};
-    use crate::router::table::{Choice, Sign, Table};
+    use crate::router::table::{Choice, STUCK, Sign, Table};
     use std::time::Duration;
 
     const NOW: Duration = Duration::from_secs(100);
@@ -170,19 +185,53 @@ mod tests {
     #[test]
     fn the_unanswered_count() {
         let mut table = table();
-        table.begin(1, true);
+        let before = NOW - 2 * STUCK;
+        table.begin(1, true, before);
         for _ in 0..5 {
             assert_eq!(choose(&mut table, None), Choice::Worker(2));
             table.asked(2, true, NOW);
         }
-        table.answered(1, true);
+        table.answered(1, before, None);
         assert_eq!(choose(&mut table, None), Choice::Worker(1), "it was given fewer");
-        table.begin(1, false);
+        table.begin(1, false, before);
         assert_eq!(choose(&mut table, None), Choice::Worker(1), "a long poll is no load");
+        table.begin(1, true, NOW);
+        assert_eq!(choose(&mut table, None), Choice::Worker(1), "nor is what may be answered any moment");
+        table.begin(1, true, before);
+        table.answered(1, before, Some(NOW));
+        assert_eq!(choose(&mut table, None), Choice::Worker(1), "it has answered somebody");
+        table.answered(1, NOW, None);
+        table.end(1, true);
+        table.end(1, true);
         assert_eq!(table.worker(1).unwrap().in_flight, 2);
-        table.end(1);
-        table.end(1);
-        table.end(1);
+        table.end(1, true);
+        table.end(1, false);
+        table.end(1, false);
         assert_eq!(table.worker(1).unwrap().in_flight, 0);
+    }
+
+    #[test]
+    fn what_is_no_session_does_not_count_as_one() {
+        let mut table = table();
+        let load = |table: &mut Table, id| table.worker_mut(id).unwrap().load(NOW).sessions;
+        for _ in 0..3 {
+            table.asked(1, true, NOW);
+            table.begin(1, true, NOW);
+        }
+        assert_eq!(load(&mut table, 1), 3);
+        // A plain answer, a session, a connection that switches protocols.
+        table.end(1, true);
+        table.learn(1, "abc", MINUTE, NOW);
+        table.end(1, false);
+        table.enter_tunnel(1);
+        table.end(1, false);
+        assert_eq!(load(&mut table, 1), 2);
+        table.leave_tunnel(1);
+        table.leave_tunnel(1);
+        assert_eq!(load(&mut table, 1), 1);
+        table.asked(2, true, NOW);
+        table.not_asked(2, true);
+        table.not_asked(2, false);
+        assert_eq!(load(&mut table, 2), 0);
     }
 }

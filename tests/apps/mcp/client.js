@@ -72,6 +72,8 @@ async function close(session) {
   if (holds) {
     console.log(JSON.stringify({ open: sessions.length }));
     await new Promise((resolve) => process.stdin.once("data", resolve));
+    // Whoever spreads them anew spreads them in another way.
+    sessions.reverse();
   }
   await Promise.all(sessions.map((session) => take(session, half, rounds)));
   await Promise.all(sessions.map(close));

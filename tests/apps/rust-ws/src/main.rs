@@ -31,8 +31,13 @@ enum Listener {
     Tcp(TcpListener),
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
+    // Before anything of its own is open.
+    println!("open descriptors: {}", descriptors()?);
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run())
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     // Its first words, and its readiness, may wait for a file.
     while let Ok(file) = var("WAIT_FOR") {
         if Path::new(&file).exists() {
@@ -52,7 +57,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
             Listener::Tcp(TcpListener::bind(("127.0.0.1", port)).await?)
         }
     };
-    println!("open descriptors: {}", descriptors()?.join(" "));
     sd_notify::notify(&[sd_notify::NotifyState::Ready])?;
     loop {
         tokio::select! {
@@ -75,7 +79,11 @@ async fn accept(listener: &Listener, stop: &CancellationToken, tasks: &TaskTrack
     Ok(())
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, stop: CancellationToken, tasks: TaskTracker) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
     let service = service_fn(|request| answer(request, stop.clone(), tasks.clone()));
     let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection.with_upgrades());
@@ -161,8 +169,10 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>,
             message = socket.next() => message,
             () = stop.cancelled() => {
                 let frame = CloseFrame { code: CloseCode::Restart, reason: "".into() };
-                // A client that is gone needs no word.
+                // A client that is gone needs no word. Bytes that nobody has read would take the word with them.
                 let _ = socket.close(Some(frame)).await;
+                let rest = async { while let Some(Ok(_)) = socket.next().await {} };
+                let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
                 return;
             }
         };
@@ -185,16 +195,16 @@ fn who(forwarded: &str) -> String {
     format!("{{\"pid\":{pid},\"index\":\"{index}\",\"version\":\"{version}\",\"forwarded\":\"{forwarded}\"}}")
 }
 
-/// What is open here, but for what tokio has: sockets and pipes.
-fn descriptors() -> std::io::Result<Vec<String>> {
+/// What it was given beside standard input and output.
+fn descriptors() -> std::io::Result<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let entry = entry?;
-        let target = std::fs::read_link(entry.path()).unwrap_or_default();
         let number = entry.file_name().to_string_lossy().into_owned();
-        if target.to_string_lossy().starts_with("socket:") && number.parse::<u32>().is_ok_and(|number| number > 2) {
+        let itself = std::fs::read_link(entry.path()).is_ok_and(|target| target.starts_with("/proc"));
+        if !itself && !["0", "1", "2"].contains(&number.as_str()) {
             found.push(number);
         }
     }
-    Ok(found)
+    Ok(if found.is_empty() { "none".to_owned() } else { found.join(" ") })
 }

@@ -1,0 +1,62 @@
+//! Whose listening sockets there are on a TCP port of this machine (proc(5), /proc/net/tcp).
+
+use std::io;
+
+/// The state LISTEN.
+const LISTEN: &str = "0A";
+
+/// A user other than root and that of process `pid` who listens on `port`, on whatever address.
+pub fn stranger(port: u16, pid: i32) -> io::Result<Option<u32>> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let own = users(&status);
+    let mut found = Vec::new();
+    for table in ["tcp", "tcp6"] {
+        match std::fs::read_to_string(format!("/proc/self/net/{table}")) {
+            Ok(text) => found.extend(listeners(&text, port)),
+            // A kernel without that family.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found.into_iter().find(|user| *user != 0 && !own.contains(user)))
+}
+
+/// The users that a process has: real, effective, saved, of the file system.
+fn users(status: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+    line.split_whitespace().filter_map(|user| user.parse().ok()).collect()
+}
+
+/// The users who listen on `port`.
+fn listeners(table: &str, port: u16) -> impl Iterator<Item = u32> {
+    let end = format!(":{port:04X}");
+    table.lines().skip(1).filter_map(move |line| {
+        let mut fields = line.split_whitespace();
+        let (local, state) = (fields.nth(1)?, fields.nth(1)?);
+        (local.ends_with(&end) && state == LISTEN).then(|| fields.nth(3)?.parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_read() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+               0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 1234 1\n\
+               1: 0100007F:1F90 0100007F:D431 01 00000000:00000000 00:00000000 00000000  1001        0 1235 1\n\
+               2: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1236 1\n";
+        assert_eq!(listeners(table, 8080).collect::<Vec<_>>(), [1000]);
+        assert_eq!(listeners(table, 80).collect::<Vec<_>>(), [0]);
+        assert_eq!(listeners(table, 0xD431).count(), 0);
+        assert_eq!(users("Name:\tx\nUid:\t5\t6\t5\t5\nGid:\t9\n"), [5, 6, 5, 5]);
+    }
+
+    #[test]
+    fn our_own_listener_is_no_strangers() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(stranger(port, std::process::id() as i32).unwrap(), None);
+    }
+}
