@@ -2,11 +2,6 @@
 
 use std::process::ExitCode;
 
-/// A request that is passed on takes some thirty pieces of memory, four of them of 8 KB: the C library's allocator spends a
-/// sixth of the router's time on them.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let called_as = arguments.next().unwrap_or_default();
