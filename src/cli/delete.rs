@@ -32,7 +32,8 @@ fn forget(user: bool, name: &str) {
         let _ = std::fs::remove_file(file);
     }
     // Its sockets are gone with their units.
-    if let Some(directory) = place::control(user, name).as_deref().and_then(Path::parent) {
+    let house = place::control(user, name).as_deref().and_then(Path::parent).map(Path::to_owned);
+    for directory in [place::slots(user, name), house].into_iter().flatten() {
         let _ = std::fs::remove_dir(directory);
     }
 }
