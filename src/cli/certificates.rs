@@ -8,7 +8,7 @@ use super::rollout::CONTROL_TIMEOUT;
 use crate::config::{App, Level, Problem, Scope};
 use crate::generator::places::Places;
 use crate::router::certificates::{Material, read_all};
-use crate::router::client::{Control, ControlError};
+use crate::router::client::{Control, ControlError, Status};
 use crate::system::place;
 use std::io::ErrorKind;
 use std::time::SystemTime;
@@ -43,6 +43,26 @@ pub(super) fn problems(app: &App, places: &Places, text: &str) -> Vec<Problem> {
         .collect()
 }
 
+/// What is amiss with what a running router serves. `unserved`: what to say of a certificate of the file that it does not.
+pub(super) fn remarks(app: &App, status: &Status, unserved: &str) -> Vec<String> {
+    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(i64::MAX));
+    let mut remarks = Vec::new();
+    for options in &app.router.listen.0 {
+        let address = options.address.to_string();
+        for files in &options.tls {
+            let cert = files.cert.display();
+            match status.certificates.iter().find(|served| served.address == address && served.cert == files.cert) {
+                None => remarks.push(format!("{address}: {cert} is not served: {unserved}")),
+                Some(served) if served.not_after < now => {
+                    remarks.push(format!("{address}: {cert} has expired: clients refuse it"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    remarks
+}
+
 /// `appctl reload --certificates NAME`: new connections get the certificates that the files hold now; nothing else.
 pub(super) async fn renew(scope: Scope, name: &str, printer: &Printer) -> Result<u8, Failure> {
     let app = apps::load(scope, name, printer)?.app;
@@ -51,14 +71,21 @@ pub(super) async fn renew(scope: Scope, name: &str, printer: &Printer) -> Result
     }
     let socket = place::control(scope == Scope::User, name)
         .ok_or_else(|| Failure::failed("XDG_RUNTIME_DIR is not set: where is the router?"))?;
+    let control = Control::new(socket, CONTROL_TIMEOUT);
     let outcome = match read_all(&app.router.listen) {
-        Ok(all) => Control::new(socket, CONTROL_TIMEOUT).renew_certificates(&all).await,
+        Ok(all) => control.renew_certificates(&all).await,
         Err(error) if error.denied => return Err(Failure::Denied(error.to_string())),
         Err(error) => Err(ControlError::Refused(error.to_string())),
     };
     match outcome {
         Ok(()) => {
             printer.note(&format!("{name}: new connections get the certificates as they are now"));
+            let elsewhere =
+                format!("listen has changed, which holds from appctl{} restart {name} on", user_flag(scope));
+            let status = control.status().await.ok();
+            for remark in status.iter().flat_map(|status| remarks(&app, status, &elsewhere)) {
+                printer.warning(&remark);
+            }
             Ok(DONE)
         }
         Err(ControlError::Unreachable(error)) if error.kind() == ErrorKind::PermissionDenied => {
@@ -69,7 +96,7 @@ pub(super) async fn renew(scope: Scope, name: &str, printer: &Printer) -> Result
             Ok(FAILED)
         }
         Err(error) => {
-            printer.error(&format!("{error}; the certificates before are served on"));
+            printer.error(&format!("{error}; what was served before is served on"));
             Ok(FAILED)
         }
     }

@@ -215,16 +215,26 @@ pub(super) fn slot_order(slot: &str) -> (u64, String) {
 
 /// Where an app serves, as one would type it into a browser.
 pub(super) fn addresses(app: &Loaded) -> Vec<String> {
-    use crate::config::Listen;
     use crate::config::router::Protocol;
-    let scheme = if app.app.router.protocol == Protocol::Http { "http://" } else { "" };
-    app.app
-        .listen
+    use crate::config::{App, Listen};
+    let App { listen, router, .. } = &app.app;
+    listen
         .iter()
-        .map(|listen| match listen {
-            Listen::Port(port) => format!("{scheme}localhost:{port}"),
-            Listen::Address(address) => format!("{scheme}{address}"),
-            Listen::Path(path) => path.display().to_string(),
+        .map(|listen| {
+            let options = router.listen.0.iter().find(|options| options.address == *listen);
+            // What begins with a header of a balancer's is nothing for a browser.
+            let behind = options.is_some_and(|options| options.proxy_protocol);
+            let scheme = match options {
+                _ if router.protocol == Protocol::Tcp || behind => "",
+                Some(options) if !options.tls.is_empty() => "https://",
+                _ => "http://",
+            };
+            let address = match listen {
+                Listen::Port(port) => format!("{scheme}localhost:{port}"),
+                Listen::Address(address) => format!("{scheme}{address}"),
+                Listen::Path(path) => path.display().to_string(),
+            };
+            if behind { format!("{address} (PROXY protocol)") } else { address }
         })
         .collect()
 }

@@ -331,6 +331,14 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
     } else {
         printer.note(&format!("{name} serves{served} with {}", count(workers)));
     }
+    if loaded.app.router.listen.certificates().next().is_some()
+        && let Some(status) = manager.router_status(name).await
+    {
+        let check = format!("appctl{} check {name} says why", super::manage::user_flag(manager.scope));
+        for remark in super::certificates::remarks(&loaded.app, &status, &check) {
+            printer.warning(&remark);
+        }
+    }
     Ok(DONE)
 }
 

@@ -94,6 +94,10 @@ pub fn tell_client(headers: &mut HeaderMap, peer: Option<IpAddr>, trusted: bool,
             headers.remove(name);
         }
     } else if headers.keys().any(speaks_of_client) {
+        // Who says nothing of that is answered for by the connection itself.
+        if https && !headers.contains_key(X_FORWARDED_PROTO) && !headers.contains_key(FORWARDED) {
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+        }
         return;
     }
     let address = peer.and_then(|peer| HeaderValue::try_from(peer.to_canonical().to_string()).ok());

@@ -73,7 +73,10 @@ async fn serve(router: &Rc<Router>, client: Incomer, address: Rc<Address>, door:
             router.count_refusal(refusal);
             tracing::debug!(APP = router.app, %address, reason = refusal.reason(), "refused a connection");
             if let Some(socket) = stream.into_socket() {
-                router.log_refused(&socket, refusal);
+                // Whom a proxy has named was logged by that name.
+                if refusal != Refusal::AddressLimit {
+                    router.log_refused(&socket, refusal);
+                }
                 refuse(Rc::new(socket), refusal).await;
             }
             Ok(())
@@ -123,7 +126,10 @@ async fn greet(router: &Rc<Router>, stream: &Stream, door: &Door, begun: &Cell<b
                 held = place;
                 match room {
                     Ok(()) => {}
-                    Err(Crowd::Full) => return Err(tell(router, door, Refusal::AddressLimit)),
+                    Err(Crowd::Full) => {
+                        router.log_ended(Peer { address, trusted, https }, Refusal::AddressLimit);
+                        return Err(tell(router, door, Refusal::AddressLimit));
+                    }
                     Err(Crowd::Twice) => return Err(gone(router, Closing::Crowd, "a crowd")),
                 }
             }
