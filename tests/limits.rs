@@ -332,6 +332,8 @@ fn connections_that_are_handed_over_have_no_limit() {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(client.answer("GET").status, 200);
     }
+    // The worker's word that it has the last one may come after its answer.
+    metrics.until("appctl_open_connections{state=waiting}", 0.0);
     // Those whose head has not come are here.
     let mut slow: Vec<_> = (0..2).map(|_| cluster.connect()).collect();
     for client in &mut slow {
