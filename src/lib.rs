@@ -15,12 +15,12 @@
 //! | --- | --- |
 //! | top | `cli` |
 //! | loops | `foreground` and `rollout` → `router` → `relay`; `worker`; `watch`; `generator` |
-//! | units | `unit` → `config` |
+//! | units | `unit` → `config`; `pm2` → `config` |
 //! | foot | `config`, `wire` (pure), `system` (the kernel and systemd; the only unsafe code) |
 //!
 //! # Invariants
 //!
-//! * `config`, `unit`, `wire`, `relay::hub`, `router::table`, `router::balance`, `router::tally` and `watch::debounce` know no clock, socket, file or
+//! * `config`, `unit`, `pm2`, `wire`, `relay::hub`, `router::table`, `router::balance`, `router::tally` and `watch::debounce` know no clock, socket, file or
 //!   environment: time and bytes come in as arguments, decisions go out as values.
 //! * No decoder allocates by a number that its peer chose, and none panics.
 //! * A byte of a client's request is never consumed by the router: it peeks, and the worker reads. The exceptions are
@@ -30,6 +30,7 @@ pub mod cli;
 pub mod config;
 pub mod foreground;
 pub mod generator;
+pub mod pm2;
 pub mod relay;
 pub mod rollout;
 pub mod router;

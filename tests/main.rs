@@ -14,6 +14,7 @@ mod kept;
 mod limits;
 mod load;
 mod metrics;
+mod migrating;
 mod mixed;
 mod proxy;
 mod readme;

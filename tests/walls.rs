@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Room → the rooms that it may use.
-const FLOORS: [(&str, &[&str]); 12] = [
+const FLOORS: [(&str, &[&str]); 13] = [
     ("config", &[]),
     ("wire", &[]),
     ("system", &[]),
     ("unit", &["config"]),
+    ("pm2", &["config"]),
     ("relay", &["wire"]),
     ("worker", &["config", "wire", "system"]),
     ("router", &["config", "wire", "system", "relay"]),
@@ -22,6 +23,7 @@ const FLOORS: [(&str, &[&str]); 12] = [
         &[
             "config",
             "unit",
+            "pm2",
             "wire",
             "system",
             "relay",
@@ -36,9 +38,10 @@ const FLOORS: [(&str, &[&str]); 12] = [
 ];
 
 /// Files that know no clock, socket, file or environment.
-const PURE: [&str; 12] = [
+const PURE: [&str; 13] = [
     "src/config/",
     "src/unit/",
+    "src/pm2/",
     "src/wire/",
     "src/relay/hub.rs",
     "src/router/table",

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::apps;
 use super::exit::{DONE, FAILED, Failure};
+use super::import::WRITTEN_BY_IMPORT;
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
@@ -59,7 +60,8 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         }
         let path = apps::path(scope, name)?;
         let by_hand = !arguments.names.contains(name)
-            && std::fs::read_to_string(&path).is_ok_and(|text| !text.starts_with(WRITTEN_BY_START));
+            && std::fs::read_to_string(&path)
+                .is_ok_and(|text| ![WRITTEN_BY_START, WRITTEN_BY_IMPORT].iter().any(|ours| text.starts_with(ours)));
         let kept = arguments.keep_file || by_hand;
         // What held them all together; systemd keeps an empty slice.
         let _ = manager.systemd.enqueue(Verb::Stop, &names.slice).await;

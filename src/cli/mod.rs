@@ -9,7 +9,10 @@ pub mod check;
 
 mod conclude;
 mod delete;
+mod ecosystem;
+mod evaluate;
 pub mod exit;
+mod import;
 mod inside;
 
 mod list;
@@ -122,6 +125,11 @@ enum Command {
     Logs(logs::Arguments),
     /// What an app's router counts, in Prometheus' text format
     Metrics(metrics::Arguments),
+    /// Turn PM2's ecosystem file, or the apps of a running PM2, into files of appctl, and tell what became of each key
+    Import(import::Arguments),
+    /// Write a commented sample, in PM2's form and in appctl's
+    #[command(visible_alias = "init")]
+    Ecosystem(ecosystem::Arguments),
     /// Change an app's number of workers, in its file and at once
     Scale(scale::Arguments),
     /// Tell all mistakes of the apps' files
@@ -216,6 +224,8 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Status(arguments) => block_on(status::run(&arguments, asked, printer))?,
         Command::Logs(arguments) => logs::run(&arguments, asked, printer)?,
         Command::Metrics(arguments) => block_on(metrics::run(&arguments, asked, printer))?,
+        Command::Import(arguments) => import::run(&arguments, asked, printer)?,
+        Command::Ecosystem(arguments) => ecosystem::run(&arguments, printer)?,
         Command::Scale(arguments) => block_on(scale::run(&arguments, asked, printer))?,
         Command::Check(names) => check::run(&names.names, globals.scope_of(&names.names)),
         Command::Cat(names) => cat::run(&names.names, globals.scope_of(&names.names)),
@@ -286,7 +296,7 @@ mod tests {
     fn what_units_call() {
         let line = parse("appctl --user worker exec --runtime=bun shop 2 -- bun run -- --x");
         assert!(line.globals.user);
-        let Command::Worker(inside::Worker::Exec { runtime, worker, program }) = line.command else { panic!() };
+        let Command::Worker(inside::Worker::Exec { runtime, worker, program, .. }) = line.command else { panic!() };
         assert_eq!((runtime, worker.name.as_str(), worker.slot.as_str()), (crate::config::Runtime::Bun, "shop", "2"));
         assert_eq!(program, ["bun", "run", "--", "--x"]);
 

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::apps::{self, Loaded};
 use super::exit::{DONE, FAILED, Failure};
+use super::import::{self, Choice};
 use super::manage::{Manager, addresses, count};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
@@ -14,6 +15,7 @@ use super::run;
 use super::script::{self, Flags};
 use super::started;
 use crate::config::Scope;
+use crate::pm2::{self, Draft};
 use crate::system::bus::Verb;
 
 #[derive(Debug, Args)]
@@ -69,21 +71,50 @@ async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -
         }
         return Ok(code);
     }
+    if pm2::form::kind(word).is_some() || word == "-" {
+        return start_ecosystem(word, flags, asked, printer).await;
+    }
     let (scope, name, path, text) =
         if word.ends_with(".toml") { from_file(word, flags, asked)? } else { from_script(word, flags, asked)? };
     let manager = Manager::connect(scope).await?;
     let changed = install(scope, &name, &path, &text, flags.force, printer)?;
-    let loaded = apps::load(scope, &name, printer)?;
-    let names = names::units(scope, &name);
+    start_new(&manager, &name, changed, printer).await
+}
+
+/// Starts an app whose file was just written, or restarts it when it runs with another.
+async fn start_new(manager: &Manager, name: &str, changed: bool, printer: &Printer) -> Result<u8, Failure> {
+    let scope = manager.scope;
+    let loaded = apps::load(scope, name, printer)?;
+    let names = names::units(scope, name);
     let running = manager.router_runs(&names).await?;
-    let lifted = !running && apps::lift(scope, &name)?;
+    let lifted = !running && apps::lift(scope, name)?;
     manager.refresh(&names, changed || lifted).await?;
     if running && changed {
         printer.note(&format!("{name} runs, and its file is another now: restarting it"));
-        return super::restart::run(&[name], Asked(Some(scope)), printer).await;
+        return super::restart::run(&[name.to_owned()], Asked(Some(scope)), printer).await;
     }
     linger(scope, printer);
-    bring_up(&manager, &loaded, true, printer).await
+    bring_up(manager, &loaded, true, printer).await
+}
+
+/// The apps of a file of PM2's.
+async fn start_ecosystem(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    if let Some(flag) = flags.of_a_script().filter(|flag| *flag != "--listen") {
+        return Err(Failure::Usage(format!("{flag} is for a script; write it into {word}")));
+    }
+    let scope = asked.for_new_app();
+    let choice = Choice { only: flags.only.clone(), env: flags.env.clone(), listen: flags.listen.clone() };
+    let manager = Manager::connect(scope).await?;
+    let mut code = DONE;
+    for (app, changed) in import::apps(word, &choice, scope, flags.force, printer)? {
+        if !app.imported.draft.at_boot {
+            printer.note(&format!("{0} is not started (autostart: false): `appctl start {0}` does it", app.name));
+            continue;
+        }
+        let started = start_new(&manager, &app.name, changed, printer).await;
+        code = code.max(started.or_else(|failure| failure.of_one(printer))?);
+    }
+    Ok(code)
 }
 
 /// Scope, name, where the file goes, and what it says.
@@ -115,12 +146,6 @@ fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New, Failure> 
         }
         return Err(apps::unknown(asked.for_app(word), word));
     };
-    let ecosystem = [".config.js", ".config.cjs", ".config.mjs", ".json", ".yml", ".yaml"];
-    if ecosystem.iter().any(|ending| word.ends_with(ending)) {
-        return Err(Failure::Usage(format!(
-            "{word} looks like a file of PM2's; those are not read. Write a TOML file, or give the script and its flags"
-        )));
-    }
     if flags.env.is_some() {
         return Err(Failure::Usage("--env chooses a profile of a TOML file; a script has none".into()));
     }
@@ -146,7 +171,7 @@ fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New, Failure> 
     Ok((scope, draft.name.clone(), path, draft.toml()))
 }
 
-fn check_account(draft: &script::Draft) -> Result<(), Failure> {
+fn check_account(draft: &Draft) -> Result<(), Failure> {
     use nix::unistd::{Group, User};
     if let Some(user) = &draft.user
         && user.parse::<u32>().is_err()
@@ -165,7 +190,14 @@ fn check_account(draft: &script::Draft) -> Result<(), Failure> {
 
 /// Writes the file of a new app; says whether it is another than before. Its mistakes are printed, and then it is not
 /// written.
-fn install(scope: Scope, name: &str, path: &Path, text: &str, force: bool, printer: &Printer) -> Result<bool, Failure> {
+pub(super) fn install(
+    scope: Scope,
+    name: &str,
+    path: &Path,
+    text: &str,
+    force: bool,
+    printer: &Printer,
+) -> Result<bool, Failure> {
     if crate::config::parse(name, path, text, scope).app.is_none() {
         apps::check(scope, name, path, text, printer)?;
     }

@@ -7,6 +7,7 @@ mod address;
 mod boxed;
 mod commands;
 mod death;
+mod ecosystem;
 mod ends;
 mod farewell;
 mod harness;

@@ -1,0 +1,425 @@
+//! One app as PM2's files and flags describe it, turned into the file that means the same; key by key.
+
+mod ends;
+mod environment;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::Machine;
+use super::draft::{Draft, Variables, quote, workers};
+use super::keys::{Fate, KEYS, Key, find};
+use super::program::{Kind, Program, Wanted, program, tidy};
+use super::serves::serves;
+use super::values::{self, Unfit, show};
+use crate::config::{Scope, Workers, nearest, value};
+
+/// What is known beside the entry.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'a> {
+    pub scope: Scope,
+    /// The caller's working directory, absolute: relative paths begin here, as PM2's do.
+    pub directory: &'a Path,
+    /// The file's own directory: where a script is looked for that is not there.
+    pub beside: Option<&'a Path>,
+    /// `--env`
+    pub profile: Option<&'a str>,
+    /// `deploy` of the file.
+    pub deploy: Option<&'a Value>,
+    /// Addresses that were asked for.
+    pub listen: &'a [String],
+    pub runtime: Option<&'a str>,
+    /// The entry was typed as flags, by somebody who knows whose command it is.
+    pub typed: bool,
+}
+
+/// What became of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Became {
+    /// These lines of the file.
+    Lines(String),
+    /// Nothing, and why.
+    Needless(String),
+    /// Nothing, though it meant something: why.
+    Refused(String),
+    /// PM2 has no such key.
+    Unknown(String),
+}
+
+/// A line of the report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// As the file has it.
+    pub key: String,
+    pub value: String,
+    pub became: Became,
+}
+
+/// An app's file, and how it came about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    pub draft: Draft,
+    /// Every key of the entry, in the table's order, the unknown ones last.
+    pub told: Vec<Told>,
+    /// What the entry does not say.
+    pub notes: Vec<String>,
+}
+
+/// Reads one entry. `Err`: all that is wrong with it.
+pub fn read(
+    entry: &Map<String, Value>,
+    place: &Circumstances<'_>,
+    machine: &dyn Machine,
+) -> Result<Imported, Vec<String>> {
+    let mut reader = Reader { entry, place, machine, told: Vec::new(), notes: Vec::new(), problems: Vec::new() };
+    match reader.draft() {
+        Some(draft) if reader.problems.is_empty() => {
+            reader.tell_the_rest();
+            Ok(Imported { draft, told: reader.told, notes: reader.notes })
+        }
+        _ => Err(reader.problems),
+    }
+}
+
+/// PM2's number of instances.
+pub fn instances(value: &Value) -> Result<Workers, Unfit> {
+    const WANTED: &str = "a number, max, 0 (as max) or -1 (all less one)";
+    let text = values::text(value).map_err(|_| WANTED)?;
+    match text.as_str() {
+        "max" | "0" => Ok(Workers::MaxMinus(0)),
+        text => match text.strip_prefix("max-").or_else(|| text.strip_prefix('-')) {
+            Some(less) => less.parse().map(Workers::MaxMinus).map_err(|_| WANTED),
+            None => text.parse().map(Workers::Count).map_err(|_| WANTED),
+        },
+    }
+}
+
+/// A name that a unit can have.
+fn fitting(name: &str) -> String {
+    let kept: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' }).collect();
+    let mut kept = kept.trim_matches(|c: char| !c.is_ascii_alphanumeric()).chars().take(64).collect::<String>();
+    if value::check_name(&kept).is_err() {
+        kept = format!("app-{}", kept.replace('.', "-")).chars().take(64).collect();
+    }
+    kept
+}
+
+struct Reader<'a> {
+    entry: &'a Map<String, Value>,
+    place: &'a Circumstances<'a>,
+    machine: &'a dyn Machine,
+    told: Vec<Told>,
+    notes: Vec<String>,
+    problems: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// A key as it was written, and its value.
+    fn given(&self, name: &str) -> Option<(String, &Value)> {
+        let key = find(name)?;
+        key.spellings().find_map(|spelling| {
+            let value = self.entry.get(&spelling).filter(|value| !value.is_null())?;
+            Some((spelling, value))
+        })
+    }
+
+    /// As the operator calls it.
+    fn label(&self, name: &str) -> String {
+        match find(name) {
+            Some(key) if self.place.typed && !key.flag.is_empty() => key.flag.to_owned(),
+            _ => self.given(name).map_or_else(|| name.to_owned(), |(written, _)| written),
+        }
+    }
+
+    fn get<T>(&mut self, name: &str, read: fn(&Value) -> Result<T, Unfit>) -> Option<T> {
+        let (_, value) = self.given(name)?;
+        match read(value) {
+            Ok(read) => Some(read),
+            Err(wanted) => {
+                let problem = format!("{}: write {wanted}, not {}", self.label(name), show(value));
+                self.problems.push(problem);
+                None
+            }
+        }
+    }
+
+    fn is(&mut self, name: &str) -> bool {
+        self.get(name, values::truth).unwrap_or(false)
+    }
+
+    /// Tells what became of a key that is given.
+    fn became(&mut self, name: &str, became: Became) {
+        if let Some((key, value)) = self.given(name) {
+            let value = show(value);
+            self.told.push(Told { key, value, became });
+        }
+    }
+
+    fn lines(&mut self, name: &str, lines: impl Into<String>) {
+        self.became(name, Became::Lines(lines.into()));
+    }
+
+    fn draft(&mut self) -> Option<Draft> {
+        let (program, directory) = self.program()?;
+        let name = self.name(&program)?;
+        let workers = self.get("instances", instances).unwrap_or(Workers::Count(1));
+        self.lines("instances", format!("workers = {}", self::workers(workers)));
+        let (user, group) = self.account(&program.script);
+        let mut draft = Draft {
+            head: Vec::new(),
+            name,
+            exec: program.exec,
+            directory,
+            user,
+            group,
+            workers,
+            runtime: self.place.runtime.map(str::to_owned),
+            at_boot: true,
+            listen: Vec::new(),
+            watch: Vec::new(),
+            ignore: Vec::new(),
+            index_variable: self.get("instance_var", values::text).filter(|name| name != "NODE_APP_INSTANCE"),
+            increment_variable: self.get("increment_var", values::text),
+            environment: Variables::new(),
+            active_profile: None,
+            profiles: Vec::new(),
+            tables: Vec::new(),
+        };
+        for (key, lines) in [("instance_var", &draft.index_variable), ("increment_var", &draft.increment_variable)] {
+            let Fate::Becomes(ours) = find(key)?.fate else { continue };
+            if let Some(variable) = lines {
+                self.lines(key, format!("{ours} = {}", quote(variable)));
+            }
+        }
+        if self.get("autostart", values::truth) == Some(false) {
+            draft.at_boot = false;
+            self.lines("autostart", "start = \"manual\"");
+        }
+        self.watch(&mut draft);
+        self.environment(&mut draft);
+        self.serve(&mut draft, program.kind, &program.script);
+        for (table, lines) in [
+            ("restart", self.restart()),
+            ("limits", self.limits()),
+            ("schedule", self.schedule()),
+            ("ready", self.ready()),
+            ("stop", self.stop()),
+            ("service", self.service()),
+        ] {
+            if !lines.is_empty() {
+                draft.tables.push((table, lines));
+            }
+        }
+        Some(draft)
+    }
+
+    fn program(&mut self) -> Option<(Program, PathBuf)> {
+        let Some(script) = self.get("script", values::text) else {
+            self.problems.push("script is missing: what is to be run?".to_owned());
+            return None;
+        };
+        let cwd = self.get("cwd", values::text);
+        let args = self.get("args", values::words).unwrap_or_default();
+        let interpreter = self.get("exec_interpreter", values::text);
+        let mut node_args = self.get("node_args", values::words).unwrap_or_default();
+        if self.is("source_map_support") {
+            node_args.push("--enable-source-maps".to_owned());
+            self.lines("source_map_support", "exec: --enable-source-maps");
+        }
+        let directory = |base: &Path| tidy(&base.join(cwd.as_deref().unwrap_or_default()));
+        let mut home = directory(self.place.directory);
+        let found = |home: &Path| self.machine.is_file(&home.join(&script));
+        let beside = self.place.beside.map(directory);
+        if let Some(beside) = beside.filter(|beside| !found(&home) && found(beside)) {
+            self.notes.push(format!(
+                "{script} is not in {}, where PM2 would look, but beside the file: {}",
+                home.display(),
+                beside.display()
+            ));
+            home = beside;
+        }
+        let wanted = Wanted {
+            script: &script,
+            interpreter: interpreter.as_deref(),
+            node_args,
+            args,
+            directory: &home,
+            typed: self.place.typed,
+        };
+        let program = match program(&wanted, self.machine) {
+            Ok(program) => program,
+            Err(problem) => {
+                self.problems.push(problem);
+                return None;
+            }
+        };
+        self.notes.extend(program.notes.iter().cloned());
+        let exec = program.exec.iter().map(|word| quote(word)).collect::<Vec<_>>().join(", ");
+        self.lines("script", format!("exec = [{exec}]"));
+        self.lines("cwd", format!("directory = {}", quote(&home.to_string_lossy())));
+        for part in ["args", "exec_interpreter", "node_args"] {
+            self.lines(part, "exec");
+        }
+        Some((program, home))
+    }
+
+    fn name(&mut self, program: &Program) -> Option<String> {
+        let given = self.get("name", values::text);
+        let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if self.place.typed {
+            let name = given.unwrap_or_else(|| stem(&program.script));
+            return match value::check_name(&name) {
+                Ok(()) => Some(name),
+                Err(wrong) => {
+                    self.problems.push(format!("{}; choose another by --name", wrong.reason));
+                    None
+                }
+            };
+        }
+        let mut name = match given {
+            Some(name) => name,
+            // PM2 takes the last part of what was written.
+            None => stem(Path::new(&self.get("script", values::text)?)),
+        };
+        if self.is("append_env_to_name") {
+            if let Some(profile) = self.place.profile {
+                name = format!("{name}-{profile}");
+            }
+            self.lines("append_env_to_name", format!("{}.toml", fitting(&name)));
+        }
+        let fits = fitting(&name);
+        if fits != name {
+            self.notes.push(format!("`{name}` is called {fits}: a unit's name has letters, digits, `_`, `.` and `-`"));
+        }
+        self.lines("name", format!("{fits}.toml"));
+        Some(fits)
+    }
+
+    fn account(&mut self, script: &Path) -> (Option<String>, Option<String>) {
+        let (user, group) = (self.get("uid", values::text), self.get("gid", values::text));
+        if self.place.scope == Scope::User {
+            if (user.is_some() || group.is_some()) && self.place.typed {
+                self.problems.push(
+                    "your own manager cannot run an app as somebody else: leave out --uid and --gid, or add --system"
+                        .to_owned(),
+                );
+            }
+            let why = "your own manager runs your apps as you; --system, as root, would run it as somebody else";
+            for key in ["uid", "gid"] {
+                self.became(key, Became::Refused(why.to_owned()));
+            }
+            return (None, None);
+        }
+        if let Some(user) = &user {
+            self.lines("uid", format!("user = {}", quote(user)));
+        }
+        if let Some(group) = &group {
+            self.lines("gid", format!("group = {}", quote(group)));
+        }
+        (user.or_else(|| self.machine.owner(script)), group)
+    }
+
+    fn watch(&mut self, draft: &mut Draft) {
+        let Some((_, watch)) = self.given("watch") else { return };
+        let (watch, directory) = (watch.clone(), draft.directory.clone());
+        draft.watch = match &watch {
+            Value::Bool(true) => vec![String::new()],
+            Value::Bool(false) => return,
+            _ => self.get("watch", values::words).unwrap_or_default(),
+        };
+        let all = draft.watch.iter().any(String::is_empty);
+        let paths = draft.watch.iter().map(|path| quote(path)).collect::<Vec<_>>().join(", ");
+        self.lines("watch", if all { "watch = true".to_owned() } else { format!("watch = [{paths}]") });
+        let Some(patterns) = self.get("ignore_watch", values::words) else { return };
+        // Regular expressions are what people take from PM2's documentation.
+        let (foreign, plain): (Vec<_>, Vec<_>) =
+            patterns.into_iter().partition(|pattern| pattern.contains('\\') || pattern.starts_with("(?"));
+        for pattern in &plain {
+            let begun = Path::new(pattern).strip_prefix(&directory).map(|rest| format!("/{}", rest.display()));
+            draft.ignore.push(begun.unwrap_or_else(|_| pattern.strip_prefix("./").unwrap_or(pattern).to_owned()));
+        }
+        let patterns = draft.ignore.iter().map(|pattern| quote(pattern)).collect::<Vec<_>>().join(", ");
+        self.lines("ignore_watch", format!("ignore = [{patterns}]"));
+        for pattern in foreign {
+            self.notes.push(format!(
+                "ignore_watch: {pattern} looks like a regular expression, and is left out: patterns are as in .gitignore"
+            ));
+        }
+    }
+
+    fn serve(&mut self, draft: &mut Draft, kind: Kind, script: &Path) {
+        if !self.place.listen.is_empty() {
+            draft.listen = self.place.listen.to_vec();
+        } else if self.place.typed {
+            draft.listen = vec!["8080".to_owned()];
+            return;
+        } else {
+            match serves(draft, self.place, kind, script, self.machine) {
+                Some(serves) => {
+                    self.notes.push(format!("listen = {:?}, by {}", serves.listen, serves.why));
+                    draft.listen = serves.listen;
+                }
+                None if kind == Kind::Channel => self.notes.push(
+                    "listen = []: nothing says where it serves. If it does, write its port there, such as [\"3000\"]"
+                        .to_owned(),
+                ),
+                None => {}
+            }
+        }
+        if kind == Kind::Other && draft.runtime.is_none() && !self.place.typed {
+            let (runtime, why) = if draft.listen.is_empty() {
+                ("none", "it takes no connections from a router: its ports are its own business, as in PM2's fork mode")
+            } else {
+                ("port", "each worker gets a port of its own in PORT, and the router what `listen` says")
+            };
+            self.notes.push(format!("runtime = \"{runtime}\": {why}"));
+            draft.runtime = Some(runtime.to_owned());
+            if runtime == "port" {
+                draft.environment.retain(|(name, _)| name != "PORT");
+                draft.profiles.iter_mut().for_each(|(_, values)| values.retain(|(name, _)| name != "PORT"));
+            }
+        }
+    }
+
+    /// Tells of all keys that nobody has told of.
+    fn tell_the_rest(&mut self) {
+        let told = |reader: &Self, key: &str| reader.told.iter().any(|told| told.key == key);
+        for (written, value) in self.entry {
+            if told(self, written) {
+                continue;
+            }
+            let became = match find(written) {
+                Some(key) => self.without_effect(key, written, value),
+                None => {
+                    let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+                    Became::Unknown(match nearest(written, &names) {
+                        Some(near) => format!("PM2 has no such key; did you mean {near}?"),
+                        None => "PM2 has no such key, and passes over it".to_owned(),
+                    })
+                }
+            };
+            self.told.push(Told { key: written.clone(), value: show(value), became });
+        }
+        let order = |told: &Told| {
+            let known = find(&told.key).and_then(|key| KEYS.iter().position(|it| it.name == key.name));
+            (known.unwrap_or(KEYS.len()), told.key.clone())
+        };
+        self.told.sort_by_key(order);
+    }
+
+    /// A known key of which nothing was made.
+    fn without_effect(&self, key: &Key, written: &str, value: &Value) -> Became {
+        let other = self.given(key.name).filter(|(spelling, _)| spelling != written && key.name != "env_*");
+        match (key.fate, other) {
+            (_, Some((counts, _))) => Became::Needless(format!("{counts} is there as well, and counts")),
+            (Fate::Refused, _) if *value == Value::Bool(key.name == "treekill") => {
+                Became::Needless("it is so without it".to_owned())
+            }
+            (Fate::Refused, _) => Became::Refused(key.note.to_owned()),
+            (Fate::Needless, _) => Became::Needless(key.note.to_owned()),
+            (Fate::Becomes(_), _) => Became::Needless("it is so without it".to_owned()),
+        }
+    }
+}

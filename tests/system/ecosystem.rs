@@ -1,0 +1,259 @@
+//! PM2's ecosystem files, run by PM2 itself and by appctl: what the apps find and are told must be the same.
+//!
+//! The files and their apps are in `tests/apps/pm2`; each app tells a collector what it finds when it starts, and what it
+//! is told when it is stopped.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::boxed::{Boxed, MANIFEST, Options, skipped};
+
+const PM2: &str = "PM2_HOME=/run/pm2 PM2_DISABLE_VERSION_CHECK=true /srv/apps/pm2/node_modules/.bin/pm2 --no-color";
+
+/// An app of a file.
+struct App {
+    name: &'static str,
+    /// What it is called here, where that is another name.
+    ours: Option<&'static str>,
+    workers: usize,
+    /// Variables that must be the same, beside those that all have.
+    variables: &'static [&'static str],
+    /// It is started again when it is killed.
+    comes_back: bool,
+    /// It tells by which signal or message it was stopped.
+    tells_its_end: bool,
+    /// The same account runs it.
+    account: bool,
+}
+
+const APP: App =
+    App { name: "", ours: None, workers: 1, variables: &[], comes_back: true, tells_its_end: true, account: false };
+
+struct Case {
+    file: &'static str,
+    arguments: &'static str,
+    apps: &'static [App],
+    /// A port that must answer.
+    port: Option<u16>,
+}
+
+fn witnesses(machine: &Boxed, who: &str) -> Vec<Value> {
+    let text = machine.ok("cat /run/witnesses");
+    // The last line may be on its way.
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["who"] == who).collect()
+}
+
+/// What the workers of an app found when they started, by index; and what they were told.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    /// How often each index was started.
+    starts: BTreeMap<String, usize>,
+    facts: BTreeMap<String, BTreeMap<String, String>>,
+    told: BTreeSet<String>,
+}
+
+fn found(lines: &[Value], name: &str, app: &App) -> Found {
+    let mut found = Found { starts: BTreeMap::new(), facts: BTreeMap::new(), told: BTreeSet::new() };
+    for line in lines.iter().filter(|line| line["name"] == name) {
+        let index = line["index"].as_str().unwrap().to_owned();
+        if line["event"] != "start" {
+            found.told.insert(format!(
+                "{}{}",
+                line["signal"].as_str().unwrap_or(""),
+                line["message"].as_str().unwrap_or("")
+            ));
+            continue;
+        }
+        *found.starts.entry(index.clone()).or_default() += 1;
+        let mut facts = BTreeMap::new();
+        for variable in ["NODE_APP_INSTANCE", "instances"].iter().chain(app.variables) {
+            facts.insert(format!("${variable}"), line["environment"][variable].to_string());
+        }
+        let accounts: &[&str] = if app.account { &["user", "group"] } else { &[] };
+        for fact in ["arguments", "directory"].iter().chain(accounts) {
+            facts.insert((*fact).to_owned(), line[fact].to_string());
+        }
+        // PM2 switches source maps on from within.
+        let flags = line["runtime"].as_array().unwrap().iter().filter(|flag| *flag != "--enable-source-maps");
+        facts.insert("runtime".to_owned(), flags.map(Value::to_string).collect::<Vec<_>>().join(" "));
+        found.facts.insert(index, facts);
+    }
+    found
+}
+
+/// Starts a file's apps, kills a worker of each, stops them; says what each found.
+fn run(machine: &Boxed, case: &Case, who: &str) -> Vec<Found> {
+    let ours = who == "appctl";
+    let command = |line: &str| {
+        if ours { format!("cd /srv/apps/pm2 && appctl {line}") } else { format!("cd /srv/apps/pm2 && {PM2} {line}") }
+    };
+    let name = |app: &App| app.ours.filter(|_| ours).unwrap_or(app.name).to_owned();
+    let starts = |app: &App| {
+        let lines = witnesses(machine, who);
+        lines.iter().filter(|line| line["name"] == *name(app) && line["event"] == "start").cloned().collect::<Vec<_>>()
+    };
+    machine.ok(&command(&format!("start {} {}", case.file, case.arguments)));
+    for app in case.apps {
+        machine.until(&format!("{who} runs {}", app.name), || (starts(app).len() >= app.workers).then_some(()));
+    }
+    if let Some(port) = case.port {
+        machine.until(&format!("{who} serves on {port}"), || {
+            machine.shell(&format!("curl -sf --max-time 10 127.0.0.1:{port}")).status.success().then_some(())
+        });
+    }
+    for app in case.apps.iter().filter(|app| app.comes_back) {
+        let started = starts(app);
+        let first = started.iter().find(|line| line["index"] == "0").expect("an index is 0");
+        let pid = first["pid"].clone();
+        machine.ok(&format!("kill -KILL {pid}"));
+        machine.until(&format!("{who} starts {} again", app.name), || (starts(app).len() > app.workers).then_some(()));
+    }
+    machine.ok(&command("stop all"));
+    for app in case.apps.iter().filter(|app| app.tells_its_end) {
+        machine.until(&format!("the workers of {} tell {who}'s word", app.name), || {
+            let lines = witnesses(machine, who);
+            let ends = lines.iter().filter(|line| line["name"] == *name(app) && line["event"] != "start").count();
+            (ends >= app.workers).then_some(())
+        });
+    }
+    let lines = witnesses(machine, who);
+    case.apps.iter().map(|app| found(&lines, &name(app), app)).collect()
+}
+
+fn same(case: &Case) {
+    if !std::path::Path::new(MANIFEST).join("tests/apps/pm2/node_modules/pm2").exists() {
+        return skipped("PM2 is missing in tests/apps/pm2/node_modules; get it with tests/run");
+    }
+    let Some(machine) = Options::default().boot() else { return };
+    machine.ok("systemd-run -q --unit=collector /usr/local/bin/node /srv/apps/pm2/collector.js");
+    machine.until("the collector listens", || machine.path("/run/witnesses").exists().then_some(()));
+    let theirs = run(&machine, case, "pm2");
+    machine.ok(&format!("{PM2} kill"));
+    let ours = run(&machine, case, "appctl");
+    for (app, (theirs, ours)) in case.apps.iter().zip(theirs.iter().zip(&ours)) {
+        assert_eq!(theirs, ours, "{} of {}: PM2's, and ours", app.name, case.file);
+        assert!(!ours.facts.is_empty(), "{}", app.name);
+    }
+}
+
+#[test]
+fn a_shop() {
+    same(&Case {
+        file: "shop/ecosystem.config.js",
+        arguments: "--env production",
+        port: Some(4000),
+        apps: &[
+            App { name: "shop", workers: 2, variables: &["NODE_ENV", "FEATURES", "PORT", "CACHE", "DEPLOYED"], ..APP },
+            App { name: "shop-queue", variables: &["NODE_ENV", "FEATURES", "DEPLOYED"], ..APP },
+        ],
+    });
+}
+
+#[test]
+fn an_api_that_numbers_its_instances() {
+    same(&Case {
+        file: "api/pm2.config.cjs",
+        arguments: "",
+        port: Some(4101),
+        apps: &[App {
+            name: "api v2",
+            ours: Some("api-v2"),
+            workers: 2,
+            variables: &["MY_INDEX", "PORT", "TOKEN_LIFETIME"],
+            ..APP
+        }],
+    });
+}
+
+#[test]
+fn a_chat_and_tasks_that_end() {
+    same(&Case {
+        file: "chat/chat.config.mjs",
+        arguments: "",
+        port: Some(4200),
+        apps: &[
+            App { name: "chat", variables: &["PORT"], ..APP },
+            App { name: "migrate", variables: &["ONCE"], comes_back: false, tells_its_end: false, ..APP },
+            App { name: "import", variables: &["ONCE"], comes_back: false, tells_its_end: false, ..APP },
+        ],
+    });
+}
+
+#[test]
+fn jobs_of_other_languages() {
+    same(&Case {
+        file: "jobs/ecosystem.json",
+        arguments: "",
+        port: None,
+        apps: &[
+            App { name: "report", variables: &["REGION", "PYTHONUNBUFFERED"], ..APP },
+            App { name: "sweep", variables: &["GREETING"], tells_its_end: false, ..APP },
+            App { name: "native", variables: &["GREETING"], tells_its_end: false, ..APP },
+            App { name: "line", variables: &["A"], ..APP },
+        ],
+    });
+}
+
+#[test]
+fn a_board_in_yaml() {
+    same(&Case {
+        file: "board/processes.yaml",
+        arguments: "--env staging",
+        port: None,
+        apps: &[
+            App { name: "board", variables: &["LOG_LEVEL", "EMPTY", "FLAG"], ..APP },
+            App { name: "ticker", variables: &["LOG_LEVEL", "EMPTY", "FLAG"], ..APP },
+        ],
+    });
+}
+
+#[test]
+fn legacy_spellings() {
+    same(&Case {
+        file: "legacy/processes.json",
+        arguments: "",
+        port: Some(4300),
+        apps: &[
+            App { name: "legacy", variables: &["PORT", "HOMEPAGE"], ..APP },
+            App { name: "legacy-cmd", ..APP },
+            App { name: "legacy-command", ..APP },
+        ],
+    });
+}
+
+#[test]
+fn a_package_of_modules() {
+    same(&Case {
+        file: "esm/ecosystem.config.js",
+        arguments: "",
+        port: Some(4400),
+        apps: &[App { name: "modern", variables: &["PORT"], ..APP }],
+    });
+}
+
+#[test]
+fn a_package_with_a_key_of_pm2s() {
+    same(&Case {
+        file: "package.json",
+        arguments: "",
+        port: Some(4700),
+        apps: &[App { name: "packed", variables: &["PORT"], ..APP }],
+    });
+}
+
+#[test]
+fn what_is_for_pm2s_own_agent() {
+    same(&Case { file: "agent/ecosystem.config.js", arguments: "", port: None, apps: &[App { name: "agent", ..APP }] });
+}
+
+#[test]
+fn accounts_and_directories() {
+    same(&Case {
+        file: "users/ecosystem.config.cjs",
+        arguments: "--env production --only tenant",
+        port: Some(4600),
+        apps: &[App { name: "tenant-production", variables: &["PORT", "TENANT", "HOME"], account: true, ..APP }],
+    });
+}
