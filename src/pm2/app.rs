@@ -230,7 +230,7 @@ impl Reader<'_> {
         }
         let directory = |base: &Path| tidy(&base.join(cwd.as_deref().unwrap_or_default()));
         let mut home = directory(self.place.directory);
-        let found = |home: &Path| self.machine.is_file(&home.join(&script));
+        let found = |home: &Path| self.machine.is_file(&tidy(&home.join(&script)));
         let beside = self.place.beside.map(directory);
         if let Some(beside) = beside.filter(|beside| !found(&home) && found(beside)) {
             self.notes.push(format!(
@@ -421,5 +421,289 @@ impl Reader<'_> {
             (Fate::Needless, _) => Became::Needless(key.note.to_owned()),
             (Fate::Becomes(_), _) => Became::Needless("it is so without it".to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pm2::keys::TOP;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    /// A machine of files and programs.
+    #[derive(Default)]
+    struct Files(BTreeMap<&'static str, &'static str>);
+
+    impl Machine for Files {
+        fn find(&self, program: &str) -> Option<PathBuf> {
+            let programs = ["node", "python3", "bash", "ruby", "node22"];
+            programs.contains(&program).then(|| Path::new("/usr/bin").join(program))
+        }
+
+        fn is_file(&self, path: &Path) -> bool {
+            self.read(path).is_some()
+        }
+
+        fn read(&self, path: &Path) -> Option<Vec<u8>> {
+            Some(self.0.get(path.to_str()?)?.as_bytes().to_vec())
+        }
+
+        fn owner(&self, path: &Path) -> Option<String> {
+            path.starts_with("/srv").then(|| "deploy".to_owned())
+        }
+
+        fn variable(&self, name: &str) -> Option<String> {
+            (name == "HOME").then(|| "/root".to_owned())
+        }
+
+        fn processors(&self) -> u32 {
+            4
+        }
+    }
+
+    fn machine() -> Files {
+        Files(BTreeMap::from([
+            ("/srv/app/app.js", "require('http').createServer().listen(process.env.PORT || 3000)"),
+            ("/srv/app/job.py", "#!/usr/bin/env python3"),
+            ("/srv/app/job.js", "setInterval(() => {}, 1000)"),
+            ("/srv/app/sticky.js", "setupWorker(io)"),
+            ("/srv/app/binary", "\x7fELF"),
+            ("/srv/app/plain", "console.log(1)"),
+            ("/srv/app/cli", "#!/usr/bin/env node\n"),
+            ("/srv/app/app.ts", ""),
+            (
+                "/srv/app/package.json",
+                r#"{"scripts": {"start": "node app.js --prod", "dev": "next dev", "all": "a && b", "prestart": "tsc"}}"#,
+            ),
+            ("/srv/app/node_modules/.bin/next", "#!/usr/bin/env node\n"),
+            ("/root/.nvm/versions/node/v18.1.0/bin/node", "\x7fELF"),
+            ("/srv/file/app.js", ""),
+        ]))
+    }
+
+    fn here() -> Circumstances<'static> {
+        Circumstances {
+            scope: Scope::System,
+            directory: Path::new("/srv/app"),
+            beside: Some(Path::new("/srv/file")),
+            profile: None,
+            deploy: None,
+            listen: &[],
+            runtime: None,
+            typed: false,
+        }
+    }
+
+    fn entry(value: &Value) -> Map<String, Value> {
+        let mut entry = value.as_object().unwrap().clone();
+        entry.entry("script").or_insert_with(|| "app.js".into());
+        entry
+    }
+
+    fn import_at(value: &Value, place: &Circumstances<'_>) -> Result<Imported, Vec<String>> {
+        read(&entry(value), place, &machine())
+    }
+
+    #[track_caller]
+    fn import(value: Value) -> Imported {
+        let imported = import_at(&value, &here()).unwrap_or_else(|problems| panic!("{value}: {problems:?}"));
+        let text = imported.draft.toml();
+        let report = crate::config::parse(&imported.draft.name, Path::new("x"), &text, Scope::System);
+        assert_eq!(report.problems, [], "{value}\n{text}");
+        imported
+    }
+
+    #[test]
+    fn every_key_becomes_what_the_table_says() {
+        for key in KEYS {
+            let name = if key.name == "env_*" { "env_production" } else { key.name };
+            let mut value = json!({ "name": "shop", "watch": true });
+            value[name] = serde_json::from_str(key.example).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let place = Circumstances { profile: Some("production"), ..here() };
+            let told = import_at(&value, &place).unwrap().told;
+            let told =
+                told.iter().find(|told| told.key == name).unwrap_or_else(|| panic!("{name} is dropped in silence"));
+            match (key.fate, &told.became) {
+                (Fate::Becomes(ours), Became::Lines(lines)) => {
+                    let (table, last) = ours.rsplit_once('.').unwrap_or(("", ours));
+                    let said = lines.contains(ours) || (lines.contains(table) && lines.contains(last));
+                    assert!(said || ours == "NAME.toml" && lines.contains(".toml"), "{name}: {ours}, {lines}");
+                }
+                (Fate::Needless, Became::Needless(why)) | (Fate::Refused, Became::Refused(why)) => {
+                    assert!(!why.is_empty(), "{name}");
+                }
+                (fate, became) => panic!("{name}: {fate:?}, {became:?}"),
+            }
+            // A key that becomes something changes the file.
+            if matches!(key.fate, Fate::Becomes(_)) && !["script", "exec_interpreter", "watch"].contains(&name) {
+                let without = import_at(&json!({ "watch": true }), &place).unwrap().draft;
+                let mut with = value.clone();
+                with.as_object_mut().unwrap().retain(|key, _| key != "name" || name == "name");
+                assert_ne!(import_at(&with, &place).unwrap().draft, without, "{name}");
+            }
+        }
+        assert!(TOP.iter().all(|key| !key.note.is_empty()));
+    }
+
+    #[test]
+    fn a_whole_app() {
+        let imported = import(json!({
+            "name": "shop", "script": "./app.js", "args": "--a 'b c'", "node_args": ["--trace-warnings"],
+            "instances": "max", "exec_mode": "cluster", "port": 4000, "env": {"A": 1, "O": {"b": [true]}, "N": null},
+            "env_production": {"A": 2}, "restart_delay": 4000, "max_restarts": 3, "kill_timeout": 3000,
+            "wait_ready": true, "listen_timeout": 90_000, "max_memory_restart": "300M", "cron_restart": "0 4 * * *",
+            "watch": ["src"], "ignore_watch": ["./tmp", "[\\/\\\\]\\./", "/srv/app/log"], "autorestart": true,
+            "out_file": "/dev/null", "maxx_restarts": 1,
+        }));
+        assert_eq!(
+            imported.draft.toml(),
+            "exec = [\"/usr/bin/node\", \"--trace-warnings\", \"/srv/app/app.js\", \"--a\", \"b c\"]\n\
+         directory = \"/srv/app\"\nuser = \"deploy\"\nworkers = \"max\"\nlisten = [\"4000\"]\nwatch = [\"src\"]\n\
+         ignore = [\"tmp\", \"/log\"]\n\n\
+         [environment]\nA = \"1\"\nO = '{\"b\":[true]}'\nPORT = \"4000\"\n\n\
+         [profile.production.environment]\nA = \"2\"\n\n\
+         [restart]\ndelay = \"4000ms\"\nlimit = 3\ninterval = \"16s\"\n\n[limits]\nmemory_reload = \"300M\"\n\n\
+         [schedule]\nrestart = \"0 4 * * *\"\n\n[ready]\non = \"message\"\ntimeout = \"90000ms\"\n\n\
+         [stop]\nsignal = \"SIGINT\"\ntimeout = \"3000ms\"\n\n[service]\nStandardOutput = \"null\"\n"
+        );
+        let became =
+            |key: &str| imported.told.iter().find(|told| told.key == key).map(|told| told.became.clone()).unwrap();
+        assert!(matches!(became("maxx_restarts"), Became::Unknown(near) if near.contains("max_restarts")));
+        assert!(matches!(became("autorestart"), Became::Needless(_)));
+        assert!(imported.notes.iter().any(|note| note.contains("regular expression")), "{:?}", imported.notes);
+    }
+
+    #[test]
+    fn what_runs_it() {
+        let exec = |value: Value| {
+            let draft = import(value).draft;
+            (draft.exec.join(" "), draft.runtime.unwrap_or_default())
+        };
+        for (value, line, runtime) in [
+            (json!({"script": "job.js"}), "/usr/bin/node /srv/app/job.js", ""),
+            (json!({"script": "job.py"}), "/usr/bin/python3 /srv/app/job.py", "none"),
+            (json!({"script": "job.py", "port": 5000}), "/usr/bin/python3 /srv/app/job.py", "port"),
+            (json!({"script": "job.py", "interpreter": "python"}), "/usr/bin/python3 /srv/app/job.py", "none"),
+            (json!({"script": "binary"}), "/srv/app/binary", "none"),
+            (json!({"script": "plain"}), "/usr/bin/node /srv/app/plain", ""),
+            (json!({"script": "cli"}), "/srv/app/cli", ""),
+            (json!({"script": "app.ts"}), "/usr/bin/node /srv/app/app.ts", ""),
+            (json!({"script": "ruby", "args": "x.rb", "interpreter": "none"}), "/usr/bin/ruby x.rb", "none"),
+            (json!({"interpreter": "node22"}), "/usr/bin/node22 /srv/app/app.js", "none"),
+            (json!({"interpreter": "node@18.1.0"}), "/root/.nvm/versions/node/v18.1.0/bin/node /srv/app/app.js", ""),
+            (json!({"script": "node app.js --x 'y z'"}), "/usr/bin/node app.js --x y z", ""),
+            (json!({"script": "A=1 node app.js"}), "/usr/bin/bash -c A=1 node app.js", ""),
+            (json!({"script": "npm start", "name": "a"}), "/usr/bin/node app.js --prod", ""),
+            (json!({"script": "npm run dev -- -p 1", "name": "a"}), "/srv/app/node_modules/.bin/next dev -p 1", ""),
+        ] {
+            assert_eq!(exec(value.clone()), (line.to_owned(), runtime.to_owned()), "{value}");
+        }
+        for (value, said) in [
+            (json!({"script": "gone.js"}), "there is no /srv/app/gone.js"),
+            (json!({"script": "npm run all", "name": "a"}), "needs a shell"),
+            (json!({"script": "npm test", "name": "a"}), "no script `test`"),
+            (json!({"interpreter": "node@20"}), "nvm install 20"),
+            (json!({"interpreter": "deno"}), "deno is not in your PATH"),
+            (json!({"instances": "many"}), "instances: write a number"),
+            (json!({"kill_timeout": {}}), "kill_timeout: write milliseconds"),
+            (json!({"env": "A=1"}), "env: write an object"),
+            (json!({"script": 7.5, "stop_exit_codes": [999]}), "script"),
+        ] {
+            let problems = import_at(&value, &here()).unwrap_err().join("\n");
+            assert!(problems.contains(said), "{value}: {problems}");
+        }
+    }
+
+    #[test]
+    fn where_it_serves() {
+        for (value, listen) in [
+            (json!({"port": 1234}), &["1234"][..]),
+            (json!({"env": {"PORT": "4000"}, "env_production": {"PORT": 4001}}), &["4001"]),
+            (json!({"env": {"PORT": 4000}, "increment_var": "PORT", "instances": 3}), &["4000", "4001", "4002"]),
+            (json!({"env": {"PORT": 4000}, "increment_var": "PORT", "instances": -2}), &["4000", "4001"]),
+            (json!({}), &["3000"]),
+            (json!({"script": "sticky.js"}), &["8080"]),
+            (json!({"script": "job.js"}), &[]),
+        ] {
+            let place = Circumstances { profile: Some("production"), ..here() };
+            assert_eq!(import_at(&value, &place).unwrap().draft.listen, listen, "{value}");
+        }
+        let asked = ["127.0.0.1:80".to_owned()];
+        let place = Circumstances { listen: &asked, ..here() };
+        assert_eq!(import_at(&json!({"port": 1}), &place).unwrap().draft.listen, asked);
+    }
+
+    #[test]
+    fn names_and_places() {
+        for (value, name) in [
+            (json!({}), "app"),
+            (json!({"name": "my shop"}), "my-shop"),
+            (json!({"name": "@org/api"}), "org-api"),
+            (json!({"name": "web.service"}), "app-web-service"),
+            (json!({"name": "a", "append_env_to_name": true}), "a-production"),
+        ] {
+            let place = Circumstances { profile: Some("production"), ..here() };
+            assert_eq!(import_at(&value, &place).unwrap().draft.name, name, "{value}");
+        }
+        // Where PM2 would look there is nothing.
+        let place = Circumstances { directory: Path::new("/root"), ..here() };
+        let draft = import_at(&json!({}), &place).unwrap().draft;
+        assert_eq!((draft.exec[1].as_str(), draft.directory), ("/srv/file/app.js", "/srv/file".into()));
+        let draft = import_at(&json!({"cwd": "../nowhere"}), &place).unwrap_err();
+        assert!(draft[0].contains("app.js"), "{draft:?}");
+    }
+
+    #[test]
+    fn profiles_and_deployments() {
+        let deploy = json!({"production": {"env": {"A": "deploy", "B": "deploy"}}});
+        let place = Circumstances { profile: Some("production"), deploy: Some(&deploy), ..here() };
+        let draft = import_at(&json!({"env": {"A": 1}, "env_production": {"C": 2}}), &place).unwrap().draft;
+        assert_eq!(["A", "B", "C"].map(|name| draft.variable(name).unwrap()), ["1", "deploy", "2"]);
+        assert_eq!(draft.active_profile.as_deref(), Some("production"));
+        let imported = import_at(&json!({"env": {"A-B": 1}}), &place).unwrap();
+        assert_eq!(imported.draft.active_profile, None);
+        assert!(imported.notes.iter().any(|note| note.contains("no env_production")), "{:?}", imported.notes);
+        assert!(imported.notes.iter().any(|note| note.contains("`A-B`")), "{:?}", imported.notes);
+    }
+
+    #[test]
+    fn a_users_own_app_is_nobody_elses() {
+        let place = Circumstances { scope: Scope::User, ..here() };
+        let imported = import_at(&json!({"uid": "root"}), &place).unwrap();
+        assert_eq!(imported.draft.user, None);
+        assert!(
+            imported.told.iter().any(|told| matches!(&told.became, Became::Refused(why) if why.contains("--system")))
+        );
+    }
+
+    #[test]
+    fn what_pm2_saved() {
+        let process = |index: u32| {
+            json!({
+                "name": "w", "pm_exec_path": "/srv/app/app.js", "pm_cwd": "/srv/app", "exec_interpreter": "node", "node_args": [],
+                "exec_mode": "cluster_mode", "instance_var": "NODE_APP_INSTANCE", "pmx": true, "vizion": true, "username": "deploy",
+                "NODE_APP_INSTANCE": index, "status": "online", "pm_uptime": 1, "kill_timeout": 2000, "restart_time": 3,
+                "env": {"A": 2, "HOME": "/root", "PATH": "/bin", "SSH_TTY": "x", "w": "{}", "unique_id": "u", "PM2_USAGE": "CLI", "PORT": 4000},
+                "A": 2, "PORT": 4000, "unique_id": "u",
+            })
+        };
+        let shell = json!({"name": "s", "pm_exec_path": "/usr/bin/bash", "args": ["-c", "node job.js --x"], "pm_cwd": "/srv/app",
+        "exec_interpreter": "none", "status": "stopped", "env": {}});
+        let module = json!({"name": "pm2-logrotate", "pmx_module": true});
+        let saved = crate::pm2::dump::apps(&json!([process(0), shell, process(1), module]), &machine()).unwrap();
+        assert_eq!(saved.len(), 2);
+        assert_eq!(saved[0].left_out, ["HOME", "PATH", "PM2_USAGE", "SSH_TTY", "unique_id"]);
+        let imported = read(&saved[0].entry, &here(), &machine()).unwrap();
+        assert_eq!(
+            imported.draft.toml(),
+            "exec = [\"/usr/bin/node\", \"/srv/app/app.js\"]\ndirectory = \"/srv/app\"\nuser = \"deploy\"\nworkers = 2\n\
+         listen = [\"4000\"]\n\n[environment]\nA = \"2\"\nPORT = \"4000\"\n\n[stop]\nsignal = \"SIGINT\"\ntimeout = \"2000ms\"\n"
+        );
+        let told: Vec<&str> = imported.told.iter().map(|told| told.key.as_str()).collect();
+        assert!(!told.iter().any(|key| ["status", "pm_uptime", "pmx", "unique_id"].contains(key)), "{told:?}");
+        let draft = read(&saved[1].entry, &here(), &machine()).unwrap().draft;
+        assert_eq!((draft.exec.join(" ").as_str(), draft.at_boot), ("/usr/bin/node job.js --x", false));
+        assert!(crate::pm2::dump::apps(&json!({}), &machine()).is_err());
     }
 }

@@ -55,7 +55,7 @@ pub const KEYS: &[Key] = &[
         "written as a whole path; a line of shell is run by bash -c, `npm start` as what package.json says of it",
     ),
     key("name", &[], "--name", "\"shop\"", Becomes("NAME.toml"), "letters, digits, `_`, `.`, `-`: others become `-`"),
-    key("cwd", &[], "--cwd", "\"/srv\"", Becomes("directory"), ""),
+    key("cwd", &[], "--cwd", "\"/srv/file\"", Becomes("directory"), ""),
     key("args", &[], "--", "\"--port 1\"", Becomes("exec"), "a string is split as PM2 splits it"),
     key(
         "exec_interpreter",

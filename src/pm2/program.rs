@@ -78,13 +78,13 @@ pub(super) fn program(wanted: &Wanted<'_>, machine: &dyn Machine) -> Result<Prog
     if wanted.script.contains(' ') && !wanted.typed {
         return line(wanted.script, wanted.directory, machine);
     }
-    let script = wanted.directory.join(wanted.script);
-    let script = if wanted.typed || machine.is_file(&script) {
-        tidy(&script)
+    let beside = tidy(&wanted.directory.join(wanted.script));
+    let script = if wanted.typed || machine.is_file(&beside) {
+        beside
     } else if let Some(found) = (!wanted.script.contains('/')).then(|| machine.find(wanted.script)).flatten() {
         found
     } else {
-        return Err(format!("script: there is no {}, and no such program", tidy(&script).display()));
+        return Err(format!("script: there is no {}, and no such program", beside.display()));
     };
     if let Some(program) = file_name(&script).filter(|name| !wanted.typed && LAUNCHERS.contains(name)) {
         return launched(program, &wanted.args, wanted.directory, machine);

@@ -257,3 +257,150 @@ fn accounts_and_directories() {
         apps: &[App { name: "tenant-production", variables: &["PORT", "TENANT", "HOME"], account: true, ..APP }],
     });
 }
+
+/// Exit code and standard error of a line of shell in `/srv/own`.
+fn told(machine: &Boxed, line: &str) -> (i32, String) {
+    let output = machine.shell(&format!("cd /srv/own && {line}"));
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+const SERVER: &str =
+    "require('http').createServer((_, r) => r.end(process.env.A + process.argv[2])).listen(process.env.PORT)";
+
+fn says(machine: &Boxed, port: u16, text: &str) -> bool {
+    machine.ok(&format!("curl -s --max-time 10 127.0.0.1:{port}")) == text
+}
+
+#[test]
+fn a_file_is_imported_once_and_again() {
+    let file = "module.exports = { apps: [{ name: 'one', script: 'one.js', args: 'x', port: 4001, env: { A: 'a' }, namespace: 'n' }, \
+                { name: 'two', script: 'one.js', port: 4002, env: { A: 'b' } }] }";
+    let boxed = Options::default().file("/srv/own/one.js", SERVER).file("/srv/own/ecosystem.config.js", file).boot();
+    let Some(machine) = boxed else { return };
+    let out = machine.ok("cd /srv/own && appctl import --dry-run 2>&1");
+    for said in [
+        "one → /etc/appctl/one.toml",
+        "port = 4001 → environment.PORT",
+        "namespace",
+        "no counterpart",
+        "listen = [\"4001\"]",
+    ] {
+        assert!(out.contains(said), "{said}: {out}");
+    }
+    assert!(!machine.path("/etc/appctl/one.toml").exists(), "--dry-run writes nothing");
+    let (code, err) = told(&machine, "appctl start ecosystem.config.js --only one");
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("namespace") && says(&machine, 4001, "ax"), "{err}");
+    assert!(!machine.path("/etc/appctl/two.toml").exists(), "only one");
+
+    // Again, as a deployment does it: nothing, then something is new.
+    let (code, err) = told(&machine, "appctl start ecosystem.config.js");
+    assert!(code == 0 && err.contains("one was running already"), "{err}");
+    let before = machine.main_pid("two@1.service");
+    machine.ok("sed -i \"s/args: 'x'/args: 'y'/\" /srv/own/ecosystem.config.js");
+    let (code, err) = told(&machine, "appctl start ecosystem.config.js");
+    assert_eq!(code, 0, "{err}");
+    assert!(says(&machine, 4001, "ay") && machine.main_pid("two@1.service") == before, "{err}");
+
+    // What the operator has changed is his.
+    machine.ok("sed -i 's/^workers = 1/workers = 2/' /etc/appctl/one.toml");
+    for line in ["appctl start ecosystem.config.js --only one", "appctl import --only one"] {
+        let (code, err) = told(&machine, line);
+        assert!(code == 1 && err.contains("--force"), "{line}: {err}");
+    }
+    assert_eq!(told(&machine, "appctl import --only one --force").0, 0);
+    assert!(machine.ok("cat /etc/appctl/one.toml").contains("workers = 1"));
+    machine.ok("cd /srv/own && echo '[{script: \"one.js\", name: \"three\", port: 4003, args: \"d\", env: {A: \"c\"}}]' | appctl start -");
+    assert!(says(&machine, 4003, "cd"));
+    machine.ok("appctl delete all");
+    assert_eq!(machine.ok("ls /etc/appctl"), "");
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_told() {
+    let Some(machine) = Options::default().file("/srv/own/one.js", SERVER).boot() else { return };
+    let write = |name: &str, text: &str| machine.write(&format!("/srv/own/{name}"), text);
+    write("throws.config.js", "throw new Error('no database here')");
+    write("endless.config.js", "setInterval(() => {}, 1000); module.exports = new Promise(() => {})");
+    write("broken.json", "{ apps: [ }");
+    write("broken.yaml", "apps: [");
+    write("wrong.json", "[{script: 'one.js', instances: 'many', kill_timeout: []}, {name: 'x'}]");
+    write("twins.json", "[{script: 'one.js'}, {script: 'one.js'}]");
+    write("cron.json", "[{script: 'one.js', name: 'cron', cron_restart: 'never'}]");
+    write("package.json", "{}");
+    for (arguments, code, said) in [
+        ("throws.config.js", 1, &["no database here", "throws.config.js"][..]),
+        ("endless.config.js", 1, &["still running after 10 s"]),
+        ("broken.json", 1, &["broken.json", "ecosystem.config.js"]),
+        ("broken.yaml", 1, &["broken.yaml"]),
+        ("wrong.json", 1, &["instances: write a number", "kill_timeout: write milliseconds", "x: script is missing"]),
+        ("twins.json", 1, &["two apps of that name"]),
+        ("cron.json", 1, &["schedule.restart"]),
+        ("package.json", 1, &["no key `pm2`"]),
+        ("gone.json", 1, &["gone.json"]),
+        ("gone.config.js", 1, &["gone.config.js"]),
+        ("one.js", 2, &["no file of PM2's"]),
+        ("twins.json --only three", 1, &["no app three", "one"]),
+        ("", 1, &["appctl ecosystem"]),
+        ("--from-pm2", 1, &["dump.pm2", "pm2 save"]),
+    ] {
+        let (exit, err) = told(&machine, &format!("appctl import {arguments}"));
+        assert!(exit == code && said.iter().all(|said| err.contains(said)), "{arguments}: {exit}\n{err}");
+    }
+    let (code, err) = told(&machine, "PATH=/usr/sbin /usr/bin/appctl import throws.config.js");
+    assert!(code == 1 && err.contains("no node in your PATH"), "{err}");
+    let (code, err) = told(&machine, "appctl start twins.json --name x");
+    assert!(code == 2 && err.contains("--name"), "{err}");
+    assert!(!machine.path("/etc/appctl").exists() || machine.ok("ls /etc/appctl").is_empty());
+
+    machine.ok("cd /srv/own && mkdir new && cd new && appctl ecosystem && test -e app.toml && touch app.js");
+    let (code, err) = told(&machine, "cd new && appctl init simple");
+    assert!(code == 1 && err.contains("ecosystem.config.js is there already"), "{err}");
+    machine.ok("cd /srv/own/new && appctl import --env production --dry-run");
+}
+
+#[test]
+fn root_evaluates_a_file_as_its_owner() {
+    let file = "module.exports = [{ name: 'own', script: '/srv/own/one.js', port: 4001, \
+                args: [process.getuid(), process.env.SECRET || 'nothing', process.getgroups().length] }]";
+    let boxed = Options::default().file("/srv/own/one.js", SERVER).file("/srv/own/own.config.js", file).boot();
+    let Some(machine) = boxed else { return };
+    machine.ok("useradd --create-home alice");
+    let exec = || {
+        machine.ok(
+            "cd /srv/own && SECRET=s appctl import --force own.config.js >/dev/null; grep ^exec /etc/appctl/own.toml",
+        )
+    };
+    assert!(exec().ends_with("\"0\", \"s\", \"1\"]"), "root's own: {}", exec());
+    machine.ok("chown alice: /srv/own/own.config.js");
+    let uid = machine.ok("id -u alice");
+    assert!(exec().contains(&format!("\"{uid}\", \"nothing\", ")), "{}", exec());
+
+    machine.ok("chown root: /srv/own/own.config.js && chmod 666 /srv/own/own.config.js");
+    let (code, err) = told(&machine, "appctl import own.config.js");
+    assert!(code == 1 && err.contains("everybody may write"), "{err}");
+    machine.ok("chmod 644 /srv/own/own.config.js && chmod 777 /srv/own");
+    let (code, err) = told(&machine, "appctl import own.config.js");
+    assert!(code == 1 && err.contains("everybody may write /srv/own"), "{err}");
+}
+
+#[test]
+fn the_apps_of_a_running_pm2_are_taken_over() {
+    if !std::path::Path::new(MANIFEST).join("tests/apps/pm2/node_modules/pm2").exists() {
+        return skipped("PM2 is missing in tests/apps/pm2/node_modules; get it with tests/run");
+    }
+    let Some(machine) = Options::default().file("/srv/own/one.js", SERVER).boot() else { return };
+    machine.ok(&format!(
+        "cd /srv/own && A=shell PORT=4001 SSH_TTY=x {PM2} start one.js -i 2 --name shop -k 3000 -- x && {PM2} save"
+    ));
+    machine.until("PM2 serves it", || machine.shell("curl -sf 127.0.0.1:4001").status.success().then_some(()));
+    let out = machine.ok("cd / && PM2_HOME=/run/pm2 appctl import --from-pm2 2>&1");
+    for said in ["shop → /etc/appctl/shop.toml", "kill_timeout = 3000 → stop.timeout", "SSH_TTY", "pm2 kill"] {
+        assert!(out.contains(said), "{said}: {out}");
+    }
+    machine.ok(&format!("{PM2} kill"));
+    machine.ok("appctl start shop");
+    assert!(says(&machine, 4001, "shellx"));
+    let file = machine.ok("cat /etc/appctl/shop.toml");
+    assert!(file.contains("workers = 2\n") && !file.contains("PATH") && !file.contains("SSH"), "{file}");
+}
