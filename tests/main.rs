@@ -15,6 +15,7 @@ mod limits;
 mod load;
 mod metrics;
 mod mixed;
+mod patient;
 mod proxy;
 mod readme;
 mod requests;

@@ -21,6 +21,8 @@ mod limits;
 mod made;
 mod memory;
 mod metrics;
+#[path = "../patient.rs"]
+mod patient;
 mod plain;
 mod proxied;
 mod reload;
