@@ -68,7 +68,7 @@ pub(super) struct UnitNow {
     pub(super) memory_bytes: Option<u64>,
     pub(super) sessions: Option<u64>,
     #[serde(skip)]
-    cpu_nanoseconds: Option<u64>,
+    pub(super) cpu_nanoseconds: Option<u64>,
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
@@ -115,7 +115,7 @@ pub(super) async fn look(wanted: &[(Scope, String)]) -> Result<Vec<AppNow>, Fail
     Ok(apps)
 }
 
-async fn look_at(manager: &Manager, name: &str) -> Result<AppNow, Failure> {
+pub(super) async fn look_at(manager: &Manager, name: &str) -> Result<AppNow, Failure> {
     let names = names::units(manager.scope, name);
     let file = apps::path(manager.scope, name)?;
     let (loaded, error) = match apps::read(manager.scope, name) {

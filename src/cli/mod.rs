@@ -17,6 +17,7 @@ mod logs;
 mod manage;
 mod memory;
 mod metrics;
+mod monit;
 pub mod names;
 pub mod print;
 mod reload;
@@ -118,6 +119,8 @@ enum Command {
     /// One app in full: addresses, units, workers, last errors; without a name: list
     #[command(visible_aliases = ["describe", "show", "info"])]
     Status(status::Arguments),
+    /// Apps and workers on the whole terminal: graphs, logs, and keys to reload, restart and scale
+    Monit(monit::Arguments),
     /// What apps wrote, from the journal
     Logs(logs::Arguments),
     /// What an app's router counts, in Prometheus' text format
@@ -215,6 +218,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::List(arguments) => block_on(list::run(&arguments, asked, printer))?,
         Command::Status(arguments) => block_on(status::run(&arguments, asked, printer))?,
         Command::Logs(arguments) => logs::run(&arguments, asked, printer)?,
+        Command::Monit(arguments) => block_on(monit::run(&arguments, asked, printer))?,
         Command::Metrics(arguments) => block_on(metrics::run(&arguments, asked, printer))?,
         Command::Scale(arguments) => block_on(scale::run(&arguments, asked, printer))?,
         Command::Check(names) => check::run(&names.names, globals.scope_of(&names.names)),

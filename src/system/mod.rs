@@ -7,6 +7,7 @@
 
 pub mod activation;
 pub mod bus;
+pub mod cgroup;
 pub mod ended;
 pub mod jobs;
 pub mod journal;

@@ -21,6 +21,7 @@ mod limits;
 mod made;
 mod memory;
 mod metrics;
+mod monit;
 #[path = "../patient.rs"]
 mod patient;
 mod plain;
