@@ -33,4 +33,5 @@ mod survival;
 mod timers;
 mod uml;
 mod units;
+mod verbs;
 mod watch;
