@@ -36,4 +36,5 @@ mod survival;
 mod timers;
 mod uml;
 mod units;
+mod verbs;
 mod watch;

@@ -1,6 +1,5 @@
 //! `appctl monit`: apps and workers on the whole terminal, as long as somebody looks.
 
-mod facts;
 mod log;
 mod model;
 mod screen;
@@ -16,9 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::exit::{DONE, Failure};
+use super::list::{look, wanted};
 use super::names::Asked;
 use super::print::Printer;
-use facts::Watcher;
 use log::Follower;
 use model::{Model, Wish};
 use screen::{Input, Screen};
@@ -32,7 +31,7 @@ const DRAW_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Names of apps; none means all
+    /// Names of apps, `all` or /regex/; none means all
     names: Vec<String>,
 }
 
@@ -42,10 +41,9 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             "monit needs a terminal: `appctl list` prints once, `appctl list --json` for programs".into(),
         ));
     }
-    let mut watcher = Watcher::new(arguments.names.clone(), asked).await?;
     let mut model = Model::default();
     // Before the screen is taken: what is wrong is said as by any other command.
-    let mut wish = model.take(watcher.look().await?);
+    let mut wish = model.take(look(&wanted(&arguments.names, asked)?).await?);
     let trouble = |error: io::Error| Failure::failed(format!("cannot use this terminal: {error}"));
     let colour = printer.has_colour();
     let mut ends = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()]
@@ -109,7 +107,12 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
                 dirty = true;
             }
             _ = looks.tick() => {
-                match watcher.look().await {
+                // Apps come and go.
+                let looked = match wanted(&arguments.names, asked) {
+                    Ok(wanted) => look(&wanted).await,
+                    Err(failure) => Err(failure),
+                };
+                match looked {
                     Ok(apps) => wish = model.take(apps),
                     Err(failure) => model.stale = Some(first_line(&failure.to_string()).to_owned()),
                 }

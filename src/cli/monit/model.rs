@@ -65,6 +65,8 @@ pub(super) struct History {
     pub(super) cpu: VecDeque<u64>,
     /// Bytes.
     pub(super) memory: VecDeque<u64>,
+    /// Microseconds.
+    pub(super) lag: VecDeque<u64>,
     pub(super) sessions: VecDeque<u64>,
 }
 
@@ -74,6 +76,7 @@ impl History {
         for (values, value) in [
             (&mut self.cpu, tenths.max(0.0) as u64),
             (&mut self.memory, unit.memory_bytes.unwrap_or(0)),
+            (&mut self.lag, unit.lag_ms.map_or(0.0, |lag| lag * 1000.0).max(0.0) as u64),
             (&mut self.sessions, unit.sessions.unwrap_or(0)),
         ] {
             if values.len() == HISTORY {

@@ -146,6 +146,7 @@ fn draw_table(frame: &mut Frame<'_>, model: &mut Model, paint: Paint, area: Rect
             right(or_dash(unit.uptime_seconds.map(|seconds| print::span(Duration::from_secs(seconds))))),
             right(or_dash(unit.cpu_percent.map(|percent| format!("{percent:.1}%")))),
             right(or_dash(unit.memory_bytes.map(print::size))),
+            right(or_dash(unit.lag_ms.map(|lag| format!("{lag:.1} ms")))),
             right(or_dash(unit.sessions.map(|it| it.to_string()))),
         ])
     });
@@ -160,8 +161,9 @@ fn draw_table(frame: &mut Frame<'_>, model: &mut Model, paint: Paint, area: Rect
         Constraint::Length(7),
         Constraint::Length(8),
         Constraint::Length(8),
+        Constraint::Length(8),
     ];
-    let titles = ["NAME", "SLOT", "STATE", ">RESTARTS", ">UPTIME", ">CPU", ">MEMORY", ">SESSIONS"];
+    let titles = ["NAME", "SLOT", "STATE", ">RESTARTS", ">UPTIME", ">CPU", ">MEMORY", ">LAG", ">SESSIONS"];
     let head = titles.map(|title| match title.strip_prefix('>') {
         Some(title) => right(title.to_owned()),
         None => Cell::from(title),
@@ -184,9 +186,10 @@ fn draw_graphs(frame: &mut Frame<'_>, row: Row<'_>, history: Option<&History>, p
     let graphs = [
         ("CPU", unit.cpu_percent.map(|percent| format!("{percent:.1}%")), history.map(|it| &it.cpu), Color::Green),
         ("Memory", unit.memory_bytes.map(print::size), history.map(|it| &it.memory), Color::Blue),
+        ("Lag", unit.lag_ms.map(|lag| format!("{lag:.1} ms")), history.map(|it| &it.lag), Color::Yellow),
         ("Sessions", unit.sessions.map(|it| it.to_string()), history.map(|it| &it.sessions), Color::Magenta),
     ];
-    let places = Layout::horizontal([Constraint::Fill(1); 3]).split(area);
+    let places = Layout::horizontal([Constraint::Fill(1); 4]).split(area);
     for ((title, now, values, colour), place) in graphs.into_iter().zip(places.iter()) {
         let values = values.unwrap_or(&empty);
         let block = Block::new().borders(Borders::ALL).border_type(BorderType::Plain).border_style(paint.dim());
@@ -273,6 +276,7 @@ mod tests {
                 uptime_seconds: Some(2 * look),
                 cpu_percent: Some((look * slot as u64 % 50) as f64),
                 memory_bytes: Some((40 << 20) + (look << 18)),
+                lag_ms: Some(look as f64 / 4.0),
                 sessions: Some(look * 3),
                 pid: Some(100 + slot as u32),
                 ..UnitNow::default()
