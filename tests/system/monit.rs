@@ -31,13 +31,15 @@ fn boot(workers: usize) -> Option<Boxed> {
     Some(machine)
 }
 
+/// Ends when the flag is set.
+type Reader = (Arc<AtomicBool>, JoinHandle<()>);
+
 /// A program on a terminal.
 struct Terminal {
     master: Option<File>,
     /// Ours, to ask how the terminal is set.
     slave: Option<OwnedFd>,
-    /// Ends when `stop` is set.
-    reader: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
+    reader: Option<Reader>,
     child: Child,
     output: Receiver<Vec<u8>>,
     screen: vt100::Parser,
@@ -120,7 +122,7 @@ impl Drop for Terminal {
 }
 
 /// What comes out of a terminal.
-fn read(master: &File) -> (Receiver<Vec<u8>>, (Arc<AtomicBool>, JoinHandle<()>)) {
+fn read(master: &File) -> (Receiver<Vec<u8>>, Reader) {
     let (sender, output) = channel();
     let (stop, mut master) = (Arc::new(AtomicBool::new(false)), master.try_clone().unwrap());
     let stopped = Arc::clone(&stop);
