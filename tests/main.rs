@@ -16,6 +16,7 @@ mod load;
 mod metrics;
 mod migrating;
 mod mixed;
+mod patient;
 mod proxy;
 mod readme;
 mod requests;

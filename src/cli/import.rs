@@ -69,40 +69,52 @@ pub(super) struct Entry {
     pub(super) imported: Imported,
 }
 
-/// The apps of a file of PM2's (`-`: JSON on standard input), and what its keys beside the apps became. Writes nothing.
+/// The apps of a file of PM2's, and what its keys beside the apps became. Writes nothing.
 pub(super) fn read(
     file: &str,
     choice: &Choice,
     scope: Scope,
     printer: &Printer,
 ) -> Result<(Vec<Entry>, Vec<Told>), Failure> {
-    let (kind, value, source) = if file == "-" {
-        let text = limited(std::io::stdin().lock(), "standard input")?;
-        let value =
-            form::parse(Kind::Json, &text).map_err(|wrong| Failure::failed(format!("standard input: {wrong}")))?;
-        (Kind::Json, value, None)
-    } else {
-        let path = std::path::absolute(file).map_err(|error| Failure::failed(format!("{file}: {error}")))?;
-        let kind = form::kind(file).ok_or_else(|| {
-            Failure::Usage(format!(
-                "{file} is no file of PM2's: those end in .json, .yaml, .yml, .config.js, .config.cjs or .config.mjs"
-            ))
-        })?;
-        let value = match kind {
-            Kind::Script => evaluate(&path, printer)?,
-            _ => {
-                let opened = std::fs::File::open(&path)
-                    .map_err(|error| Failure::failed(format!("cannot read {file}: {error}")))?;
-                let text = limited(opened, file)?;
-                form::parse(kind, &text).map_err(|wrong| Failure::failed(format!("{file}: {wrong}")))?
-            }
-        };
-        (kind, value, Some(path))
-    };
-    let ecosystem = form::ecosystem(kind, value).map_err(|wrong| Failure::failed(format!("{file}: {wrong}")))?;
-    let told = ecosystem.told.clone();
+    let (ecosystem, source) = open(file, printer)?;
     let read = convert(&ecosystem, source.as_deref(), file, choice, scope)?;
-    Ok((read, told))
+    Ok((read, ecosystem.told))
+}
+
+/// Whether a word in an app's place is a file of PM2's.
+pub(super) fn is_file(word: &str) -> bool {
+    word == "-" || (form::kind(word).is_some() && Path::new(word).is_file())
+}
+
+/// What the apps of a file are called here.
+pub(super) fn names(file: &str) -> Result<Vec<String>, Failure> {
+    let (ecosystem, _) = open(file, &Printer::new(false, true))?;
+    Ok(ecosystem.apps.iter().filter_map(pm2_name).map(|name| app::fitting(&name)).collect())
+}
+
+/// A file's content (`-`: JSON on standard input), and its whole path.
+fn open(file: &str, printer: &Printer) -> Result<(Ecosystem, Option<PathBuf>), Failure> {
+    let wrong = |wrong: String| Failure::failed(format!("{file}: {wrong}"));
+    if file == "-" {
+        let text = limited(std::io::stdin().lock(), "standard input")?;
+        let read = form::parse(Kind::Json, &text).and_then(|value| form::ecosystem(Kind::Json, value));
+        return Ok((read.map_err(|wrong| Failure::failed(format!("standard input: {wrong}")))?, None));
+    }
+    let path = std::path::absolute(file).map_err(|error| wrong(error.to_string()))?;
+    let kind = form::kind(file).ok_or_else(|| {
+        Failure::Usage(format!(
+            "{file} is no file of PM2's: those end in .json, .yaml, .yml, .config.js, .config.cjs or .config.mjs"
+        ))
+    })?;
+    let value = match kind {
+        Kind::Script => evaluate(&path, printer)?,
+        _ => {
+            let opened =
+                std::fs::File::open(&path).map_err(|error| Failure::failed(format!("cannot read {file}: {error}")))?;
+            form::parse(kind, &limited(opened, file)?).map_err(wrong)?
+        }
+    };
+    Ok((form::ecosystem(kind, value).map_err(wrong)?, Some(path)))
 }
 
 fn limited(reader: impl Read, name: &str) -> Result<String, Failure> {

@@ -6,10 +6,12 @@ pub mod apps;
 pub mod cat;
 mod certificates;
 pub mod check;
+pub mod counterparts;
 
 mod conclude;
 mod delete;
 mod ecosystem;
+mod env;
 mod evaluate;
 pub mod exit;
 mod import;
@@ -17,19 +19,28 @@ mod inside;
 
 mod list;
 mod logs;
+mod look;
 mod manage;
 mod memory;
 mod metrics;
+mod monit;
 pub mod names;
+mod ping;
+pub mod pm2list;
 pub mod print;
 mod reload;
+mod report;
+mod reset;
 mod restart;
 mod rollout;
 mod run;
 mod scale;
 mod scheduled;
 pub mod script;
+mod selector;
+mod signal;
 mod start;
+mod start_or;
 mod started;
 mod status;
 mod stop;
@@ -38,7 +49,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::Scope;
 use exit::Failure;
@@ -115,12 +126,20 @@ enum Command {
     /// Stop apps and remove their files
     #[command(visible_alias = "del")]
     Delete(delete::Arguments),
-    /// All apps and their workers; cpu is measured over a fifth of a second, 100% is one processor
+    /// Restart what runs, start what does not
+    #[command(name = "startOrRestart")]
+    StartOrRestart(start_or::Arguments),
+    /// Reload what runs, start what does not
+    #[command(name = "startOrReload", visible_alias = "startOrGracefulReload")]
+    StartOrReload(start_or::Arguments),
+    /// All apps and their workers; cpu is of the last seconds, 100% is one processor
     #[command(visible_aliases = ["ls", "l", "ps"])]
     List(list::Arguments),
     /// One app in full: addresses, units, workers, last errors; without a name: list
     #[command(visible_aliases = ["describe", "show", "info"])]
     Status(status::Arguments),
+    /// Apps and workers on the whole terminal: graphs, logs, and keys to reload, restart and scale
+    Monit(monit::Arguments),
     /// What apps wrote, from the journal
     Logs(logs::Arguments),
     /// What an app's router counts, in Prometheus' text format
@@ -132,12 +151,34 @@ enum Command {
     Ecosystem(ecosystem::Arguments),
     /// Change an app's number of workers, in its file and at once
     Scale(scale::Arguments),
+    /// The workers as PM2's jlist has them: one line of JSON
+    Jlist(pm2list::Arguments),
+    /// The same as Node's util.inspect writes it
+    Prettylist(pm2list::Arguments),
+    /// The process ids of workers
+    Pid(pm2list::Targets),
+    /// The pm_ids of workers, as in jlist
+    Id(pm2list::Targets),
+    /// The environment of a worker, secrets masked
+    Env(env::Arguments),
+    /// Send a signal to the main processes of workers
+    #[command(name = "sendSignal")]
+    SendSignal(signal::Arguments),
+    /// Count restarts from 0 again
+    Reset(reset::Arguments),
+    /// Whether systemd and the routers answer
+    Ping,
+    /// What a report of a mistake needs: versions, units, last errors; no secrets
+    Report,
     /// Tell all mistakes of the apps' files
     Check(Names),
     /// Print the units of apps
     Cat(Names),
     /// Serve a script in the foreground, without systemd
     Run(run::Arguments),
+    /// What is no command of ours
+    #[command(external_subcommand)]
+    Other(Vec<String>),
     /// ExecStart= of the router
     #[command(hide = true)]
     Router(inside::Router),
@@ -223,10 +264,27 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::List(arguments) => block_on(list::run(&arguments, asked, printer))?,
         Command::Status(arguments) => block_on(status::run(&arguments, asked, printer))?,
         Command::Logs(arguments) => logs::run(&arguments, asked, printer)?,
+        Command::Monit(arguments) => block_on(monit::run(&arguments, asked, printer))?,
         Command::Metrics(arguments) => block_on(metrics::run(&arguments, asked, printer))?,
         Command::Import(arguments) => import::run(&arguments, asked, printer)?,
         Command::Ecosystem(arguments) => ecosystem::run(&arguments, printer)?,
         Command::Scale(arguments) => block_on(scale::run(&arguments, asked, printer))?,
+        Command::StartOrRestart(arguments) => {
+            block_on(start_or::run(start_or::Act::Restart, &arguments, asked, printer))?
+        }
+        Command::StartOrReload(arguments) => {
+            block_on(start_or::run(start_or::Act::Reload, &arguments, asked, printer))?
+        }
+        Command::Jlist(arguments) => block_on(pm2list::jlist(&arguments, asked, printer))?,
+        Command::Prettylist(arguments) => block_on(pm2list::prettylist(&arguments, asked, printer))?,
+        Command::Pid(arguments) => block_on(pm2list::pid(&arguments, asked, printer))?,
+        Command::Id(arguments) => block_on(pm2list::id(&arguments, asked, printer))?,
+        Command::Env(arguments) => block_on(env::run(&arguments, asked, printer))?,
+        Command::SendSignal(arguments) => block_on(signal::run(&arguments, asked, printer))?,
+        Command::Reset(arguments) => block_on(reset::run(&arguments, asked, printer))?,
+        Command::Ping => block_on(ping::run(asked, printer))?,
+        Command::Report => block_on(report::run(asked, printer))?,
+        Command::Other(words) => counterparts::answer(words.first().map_or("", String::as_str), &commands(), printer)?,
         Command::Check(names) => check::run(&names.names, globals.scope_of(&names.names)),
         Command::Cat(names) => cat::run(&names.names, globals.scope_of(&names.names)),
         Command::Run(arguments) => return run::run(&arguments, printer),
@@ -243,6 +301,16 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(code))
 }
 
+/// The commands that an operator may type, and their aliases.
+fn commands() -> Vec<String> {
+    let line = CommandLine::command();
+    let shown = line.get_subcommands().filter(|command| !command.is_hide_set());
+    shown
+        .flat_map(|command| std::iter::once(command.get_name()).chain(command.get_all_aliases()))
+        .map(str::to_owned)
+        .collect()
+}
+
 /// Runs a command that waits for others, on this one thread.
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -255,11 +323,17 @@ fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_a_command_needs_no_counterpart() {
+        let all = commands();
+        let both = counterparts::ALL.iter().flat_map(|it| it.verbs).filter(|verb| all.iter().any(|it| it == *verb));
+        assert_eq!(both.collect::<Vec<_>>(), [] as [&&str; 0]);
     }
 
     fn parse(line: &str) -> CommandLine {

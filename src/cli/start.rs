@@ -13,6 +13,7 @@ use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::run;
 use super::script::{self, Flags};
+use super::selector;
 use super::started;
 use crate::config::Scope;
 use crate::pm2::{self, Draft};
@@ -55,7 +56,8 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
 
 async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let target = Target::read(word);
-    let known = word == "all" || (!word.contains('/') && apps::exists(asked.for_app(target.app()), target.app()));
+    let known = selector::is_of_several(word)
+        || (!word.contains('/') && apps::exists(asked.for_app(target.app()), target.app()));
     if known {
         if let Some(flag) = flags.of_a_script() {
             return Err(Failure::Usage(format!(
@@ -118,9 +120,9 @@ async fn start_ecosystem(word: &str, flags: &Flags, asked: Asked, printer: &Prin
 }
 
 /// Scope, name, where the file goes, and what it says.
-type New = (Scope, String, PathBuf, String);
+pub(super) type New = (Scope, String, PathBuf, String);
 
-fn from_file(word: &str, flags: &Flags, asked: Asked) -> Result<New, Failure> {
+pub(super) fn from_file(word: &str, flags: &Flags, asked: Asked) -> Result<New, Failure> {
     let text =
         std::fs::read_to_string(word).map_err(|error| Failure::failed(format!("cannot read {word}: {error}")))?;
     if let Some(flag) = flags.of_a_script().filter(|flag| *flag != "--name") {

@@ -96,7 +96,7 @@ pub fn instances(value: &Value) -> Result<Workers, Unfit> {
 }
 
 /// A name that a unit can have.
-fn fitting(name: &str) -> String {
+pub fn fitting(name: &str) -> String {
     let kept: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' }).collect();
     let mut kept = kept.trim_matches(|c: char| !c.is_ascii_alphanumeric()).chars().take(64).collect::<String>();
@@ -506,8 +506,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn import(value: Value) -> Imported {
-        let imported = import_at(&value, &here()).unwrap_or_else(|problems| panic!("{value}: {problems:?}"));
+    fn import(value: &Value) -> Imported {
+        let imported = import_at(value, &here()).unwrap_or_else(|problems| panic!("{value}: {problems:?}"));
         let text = imported.draft.toml();
         let report = crate::config::parse(&imported.draft.name, Path::new("x"), &text, Scope::System);
         assert_eq!(report.problems, [], "{value}\n{text}");
@@ -548,7 +548,7 @@ mod tests {
 
     #[test]
     fn a_whole_app() {
-        let imported = import(json!({
+        let imported = import(&json!({
             "name": "shop", "script": "./app.js", "args": "--a 'b c'", "node_args": ["--trace-warnings"],
             "instances": "max", "exec_mode": "cluster", "port": 4000, "env": {"A": 1, "O": {"b": [true]}, "N": null},
             "env_production": {"A": 2}, "restart_delay": 4000, "max_restarts": 3, "kill_timeout": 3000,
@@ -576,7 +576,7 @@ mod tests {
 
     #[test]
     fn what_runs_it() {
-        let exec = |value: Value| {
+        let exec = |value: &Value| {
             let draft = import(value).draft;
             (draft.exec.join(" "), draft.runtime.unwrap_or_default())
         };
@@ -597,7 +597,7 @@ mod tests {
             (json!({"script": "npm start", "name": "a"}), "/usr/bin/node app.js --prod", ""),
             (json!({"script": "npm run dev -- -p 1", "name": "a"}), "/srv/app/node_modules/.bin/next dev -p 1", ""),
         ] {
-            assert_eq!(exec(value.clone()), (line.to_owned(), runtime.to_owned()), "{value}");
+            assert_eq!(exec(&value), (line.to_owned(), runtime.to_owned()), "{value}");
         }
         for (value, said) in [
             (json!({"script": "gone.js"}), "there is no /srv/app/gone.js"),

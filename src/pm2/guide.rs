@@ -28,13 +28,17 @@ What changes for an app:
 * A reload replaces its workers only by ones that stand.
 ";
 
-/// The whole guide, as Markdown.
-pub fn text() -> String {
+/// The whole guide, as Markdown. `others`: PM2's commands that are none here, and what to do instead.
+pub fn text<'a>(others: impl Iterator<Item = (&'a [&'a str], &'a str)>) -> String {
     let mut text = HEAD.to_owned();
     text.push_str("\n## Commands\n\n| PM2 | appctl | |\n| --- | --- | --- |\n");
     for verb in VERBS {
-        let ours = if verb.ours.is_empty() { "–".to_owned() } else { format!("`{}`", verb.ours) };
-        text.push_str(&format!("| `{}` | {ours} | {} |\n", verb.theirs, verb.note));
+        text.push_str(&format!("| `{}` | `{}` | {} |\n", verb.theirs, verb.ours, verb.note));
+    }
+    text.push_str("\nThese are no commands here; appctl knows them, and says:\n\n| PM2 | |\n| --- | --- |\n");
+    for (verbs, answer) in others {
+        let verbs: Vec<String> = verbs.iter().map(|verb| format!("`{verb}`")).collect();
+        text.push_str(&format!("| {} | {answer} |\n", verbs.join(", ")));
     }
     text.push_str(
         "\n## Keys of an app\n\nEach is known in camelCase, too. The importer goes by this same table, and names keys that are not in it.\n\n",

@@ -63,6 +63,11 @@ fn port_in(source: &str) -> Option<(u16, String)> {
                     let rest = line[at + mark.len()..].trim_start().trim_start_matches(['"', '\'']);
                     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
                     let port = digits.parse::<u16>().ok().filter(|port| *port > 0)?;
+                    // `listen(3000 + index)`
+                    let next = rest[digits.len()..].trim_start().chars().next();
+                    if next.is_some_and(|next| next.is_alphanumeric() || "+-*/%.<>&|?".contains(next)) {
+                        return None;
+                    }
                     Some((port, format!("{mark}{}{digits}", if mark.ends_with('(') { "" } else { " " })))
                 })
             })
@@ -82,6 +87,7 @@ mod tests {
             ("app.listen(process.env.PORT ?? '4000', cb)", Some(4000)),
             ("http.createServer().listen(8081, '0.0.0.0')", Some(8081)),
             ("// app.listen(1)\nserver.listen(port)", None),
+            ("server.listen(4000 + index)", None),
             ("server.listen(0)", None),
             ("server.listen(99999)", None),
             ("", None),

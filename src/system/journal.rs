@@ -161,6 +161,19 @@ impl Last<'_> {
     }
 }
 
+/// Lines of priority *err* and worse that a unit wrote, or the manager about it; the last of them, oldest first.
+pub fn errors_of(manager: Manager, unit: &str, lines: u32) -> io::Result<Vec<String>> {
+    let mut arguments: Vec<String> =
+        ["--no-pager", "--quiet", "--priority=err", "--output=short-iso", "--no-hostname"].map(str::to_owned).into();
+    arguments.push(format!("--lines={lines}"));
+    if manager == Manager::User {
+        arguments.extend(["--user".to_owned(), format!("--user-unit={unit}")]);
+    } else {
+        arguments.push(format!("--unit={unit}"));
+    }
+    run(&arguments)
+}
+
 /// What one run of a unit wrote, its last `lines`, oldest first. `invocation`: the run's id in hex.
 pub async fn of_a_run(manager: Manager, unit: &str, invocation: &str, lines: u32) -> io::Result<Vec<String>> {
     let mut journalctl = tokio::process::Command::new("journalctl");

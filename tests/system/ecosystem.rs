@@ -312,6 +312,19 @@ fn a_file_is_imported_once_and_again() {
     assert!(machine.ok("cat /etc/appctl/one.toml").contains("workers = 1"));
     machine.ok("cd /srv/own && echo '[{script: \"one.js\", name: \"three\", port: 4003, args: \"d\", env: {A: \"c\"}}]' | appctl start -");
     assert!(says(&machine, 4003, "cd"));
+
+    // The file in a name's place; and what a deployment says.
+    let (one, two) = (machine.main_pid("one@1.service"), machine.main_pid("two@1.service"));
+    machine.ok("sed -i \"s/args: 'x'/args: 'z'/; s/args: 'y'/args: 'z'/\" /srv/own/ecosystem.config.js");
+    let (code, err) = told(&machine, "appctl startOrReload ecosystem.config.js");
+    assert!(code == 0 && says(&machine, 4001, "az"), "{err}");
+    assert!(machine.main_pid("one@1.service") != one && machine.main_pid("two@1.service") != two);
+    machine.ok("cd /srv/own && appctl stop ecosystem.config.js");
+    assert!(
+        !machine.is_active("one.service") && !machine.is_active("two.service") && machine.is_active("three.service")
+    );
+    machine.ok("cd /srv/own && appctl startOrRestart ecosystem.config.js");
+    assert!(says(&machine, 4001, "az"));
     machine.ok("appctl delete all");
     assert_eq!(machine.ok("ls /etc/appctl"), "");
 }
@@ -352,6 +365,13 @@ fn what_is_wrong_with_a_file_is_told() {
     let (code, err) = told(&machine, "appctl start twins.json --name x");
     assert!(code == 2 && err.contains("--name"), "{err}");
     assert!(!machine.path("/etc/appctl").exists() || machine.ok("ls /etc/appctl").is_empty());
+
+    // Nothing says where this serves: its listen() is heard, and told of.
+    write("lost.js", "require('http').createServer().listen(4000 + 9)");
+    let (code, err) = told(&machine, "echo '[{script: \"lost.js\"}]' | appctl start -");
+    assert!(code == 0 && err.contains("nothing says where it serves"), "{err}");
+    let said = machine.journal("-u lost.service");
+    assert!(said.contains("nobody reaches it") && said.contains("listen = [\"4009\"]"), "{said}");
 
     machine.ok("cd /srv/own && mkdir new && cd new && appctl ecosystem && test -e app.toml && touch app.js");
     let (code, err) = told(&machine, "cd new && appctl init simple");

@@ -22,6 +22,9 @@ mod limits;
 mod made;
 mod memory;
 mod metrics;
+mod monit;
+#[path = "../patient.rs"]
+mod patient;
 mod plain;
 mod proxied;
 mod reload;
@@ -34,4 +37,5 @@ mod survival;
 mod timers;
 mod uml;
 mod units;
+mod verbs;
 mod watch;
