@@ -312,7 +312,8 @@ impl Router {
         page.family(
             "appctl_requests_total",
             Kind::Counter,
-            "Requests routed one by one, by the worker that answered (none: the router) and status.",
+            "Requests routed one by one, by the worker that was chosen (empty: none was) and status; the router's own answers in its place \
+             (appctl_refused_total) are among them, and 499, where the client left first.",
         );
         for (status, count) in self.metrics.own.seen() {
             page.sample(&[("worker", ""), ("code", &status.to_string())], count);
