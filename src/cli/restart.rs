@@ -89,5 +89,5 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
     for (unit, _) in manager.workers(&names).await?.into_iter().filter(|(_, state)| state == "failed") {
         let _ = manager.systemd.reset_failed(&unit).await;
     }
-    start::bring_up(&manager, &loaded, false, printer).await
+    Ok(start::bring_up(&manager, &loaded, false, printer).await?.code())
 }
