@@ -9,6 +9,7 @@ pub mod check;
 
 mod conclude;
 mod delete;
+mod errors;
 pub mod exit;
 mod inside;
 
