@@ -54,6 +54,10 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
         manager.explain(&unfinished, began, printer).await;
         return Ok(if unfinished.is_empty() { DONE } else { FAILED });
     }
+    if super::certificates::are_in_the_way(&loaded.app, printer) {
+        printer.detail(&format!("{} is left as it is", loaded.app.name));
+        return Ok(FAILED);
+    }
     // The hook would start them again, since they run.
     let surplus = manager.surplus(&loaded.app.name, loaded.workers()).await?;
     let mut unfinished = manager

@@ -292,6 +292,9 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
         )));
     }
     let runs = manager.router_runs(&names).await?;
+    if !runs && super::certificates::are_in_the_way(&loaded.app, printer) {
+        return Ok(Up::Never);
+    }
     let sockets: Vec<(Verb, String)> = names::sockets(&names)
         .into_iter()
         .filter(|socket| *socket != names.public || !loaded.app.listen.is_empty())
