@@ -482,3 +482,15 @@ fn logins_in_a_workers_memory() {
         assert_eq!(workers.len(), 3, "{address}");
     }
 }
+
+/// Keys that are bound count among the sessions of their worker.
+#[test]
+fn keys_are_in_the_metrics() {
+    let (metrics, line) = crate::metrics::Metrics::new();
+    let cluster = app(1, &format!("sticky = \"header:X-User\"\n[router]\n{line}"));
+    let mut client = Kept::new(&cluster);
+    for user in ["ann", "bob", "cleo", "ann"] {
+        ask(&mut client, "GET", "/", &format!("X-User: {user}\r\n"));
+    }
+    metrics.until("appctl_sessions{worker=1}", 3.0);
+}

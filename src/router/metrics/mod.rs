@@ -216,7 +216,8 @@ impl Router {
         page.family(
             "appctl_refused_total",
             Kind::Counter,
-            "Requests and connections that the router answered itself with an error, by reason.",
+            "Requests and connections that the router answered itself with an error, by reason; no_worker: none was ready in \
+             time, worker_broke_off: the worker ended the connection before its answer.",
         );
         for (kind, counter) in Refusal::all().iter().zip(&metrics.refused) {
             page.sample(&[("reason", kind.name()), ("code", kind.code().as_str())], counter.get());
@@ -224,7 +225,8 @@ impl Router {
         page.family(
             "appctl_malformed_total",
             Kind::Counter,
-            "Requests that were refused as malformed, by what was wrong.",
+            "Requests that were refused as malformed, by what was wrong; cut_off: the head ended in the middle, other: what \
+             has no name of its own.",
         );
         for (name, counter) in shape::names().zip(&metrics.malformed) {
             page.sample(&[("shape", name)], counter.get());
@@ -263,7 +265,9 @@ impl Router {
         page.sample(&[], self.wanted.get());
         type Figure = fn(&super::table::Worker) -> usize;
         let figures: [(&'static str, &str, Figure); 3] = [
-            ("appctl_sessions", "Sessions of each worker.", |worker| worker.sessions.len()),
+            ("appctl_sessions", "Sessions of each worker, and other keys that sticky binds to it.", |worker| {
+                worker.sessions.len() + worker.keys
+            }),
             ("appctl_handovers_pending", "Connections handed over and not acknowledged yet.", |worker| worker.pending),
             ("appctl_requests_in_flight", "Requests routed one by one whose answers are not over.", |worker| {
                 worker.in_flight
