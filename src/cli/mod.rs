@@ -11,6 +11,7 @@ pub mod counterparts;
 mod conclude;
 mod delete;
 mod env;
+mod errors;
 pub mod exit;
 mod inside;
 
@@ -139,7 +140,7 @@ enum Command {
     Monit(monit::Arguments),
     /// What apps wrote, from the journal
     Logs(logs::Arguments),
-    /// What an app's router counts, in Prometheus' text format
+    /// What apps' routers count, in Prometheus' text format (or --json); without a name: all that run
     Metrics(metrics::Arguments),
     /// Change an app's number of workers, in its file and at once
     Scale(scale::Arguments),
