@@ -94,6 +94,11 @@ impl Printer {
         to_stderr(text);
     }
 
+    /// Whether standard output is a terminal that may be painted on.
+    pub fn colours(&self) -> bool {
+        self.colour_out
+    }
+
     pub fn paint(&self, text: &str, colour: Colour) -> String {
         paint(text, colour, self.colour_out)
     }

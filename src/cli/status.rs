@@ -15,7 +15,7 @@ use super::print::{self, Colour, Printer};
 use crate::config::Scope;
 use crate::rollout::ledger::State;
 use crate::router::control::Status;
-use crate::system::journal::{Match, Output, Query};
+use crate::system::journal::{Levels, Match, Output, Query};
 
 /// Lines of priority err that are shown.
 const ERRORS: u32 = 5;
@@ -121,7 +121,8 @@ async fn look(target: &(Scope, String)) -> Result<InFull, Failure> {
         matches: vec![Match { app: name.clone(), slot: None, units: Vec::new() }],
         lines: Some(ERRORS),
         follow: false,
-        errors: true,
+        since: None,
+        levels: Levels::Errors,
         output: Output::Short,
     };
     Ok(InFull {
