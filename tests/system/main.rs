@@ -15,6 +15,7 @@ mod hung;
 mod interrupted;
 mod languages;
 mod limits;
+mod listing;
 // The other tests need more of it.
 #[allow(dead_code)]
 #[path = "../secure.rs"]
