@@ -15,6 +15,7 @@ mod limits;
 mod load;
 mod metrics;
 mod mixed;
+mod plain;
 mod proxy;
 mod readme;
 mod requests;
