@@ -1,5 +1,5 @@
-//! The client's side of a connection: what comes in passes the [`Guard`], and what must go out between two answers of
-//! hyper's finds its place.
+//! The client's side of a connection that is hyper's: what comes in passes the [`Guard`], and what must go out between two
+//! answers of hyper's finds its place.
 //!
 //! A request that breaks the rules ends in a NUL, which no parser takes for HTTP: the answer is hyper's 400, in its turn.
 
@@ -83,10 +83,10 @@ impl Gate {
         (inner.plain.unwrap_or(inner.guard.place()), inner.since)
     }
 
-    /// Where it is now, while plain requests are served.
-    pub(super) fn plain(&self, place: Place) {
+    /// Where it is now, while plain requests are served. `anew`: not for the same request as before.
+    pub(super) fn plain(&self, place: Place, anew: bool) {
         let mut inner = self.lock();
-        if inner.plain.replace(place) != Some(place) {
+        if inner.plain.replace(place) != Some(place) || anew {
             inner.since = Instant::now();
         }
     }

@@ -23,7 +23,7 @@ use crate::system::stream::Stream;
 use crate::wire::engine;
 use crate::wire::plain::{Client, Sight, look, room};
 use crate::wire::strict::Place;
-use buffer::{Buffer, Writer};
+use buffer::{Buffer, SMALL, Writer};
 use feed::{Fed, Reader, Stop, beside, feed, until_whole};
 use hyper::body::Bytes;
 use pass::{Cut, Pass};
@@ -111,7 +111,6 @@ impl Connection {
             let end = match self.next() {
                 Next::Request(asked, turn) => {
                     pieces = 0;
-                    self.conn.gate.plain(Place::Between);
                     self.exchange(asked, turn).await
                 }
                 Next::Other => return Ok(Some(self.left_to_others())),
@@ -120,7 +119,7 @@ impl Connection {
                     if pieces > PIECES {
                         return Ok(Some(self.left_to_others()));
                     }
-                    match self.more().await? {
+                    match self.more(pieces == 1).await? {
                         0 if self.reader.buffer.is_empty() => End::Ends,
                         // What does not come to its end.
                         0 => return Ok(Some(self.left_to_others())),
@@ -141,15 +140,19 @@ impl Connection {
         Bytes::copy_from_slice(self.reader.buffer.unread())
     }
 
-    /// Reads on; 0 at the end, and between requests also when the connection is to end.
-    async fn more(&mut self) -> io::Result<usize> {
-        let Self { conn, reader, .. } = self;
+    /// Reads on; 0 at the end, and between requests also when the connection is to end. `first`: of this request.
+    async fn more(&mut self, first: bool) -> io::Result<usize> {
+        let Self { conn, reader, came, ask, out, .. } = self;
         let idle = reader.buffer.is_empty();
         if idle {
             reader.buffer.shrink();
-            self.came.shrink();
+            came.shrink();
+            for made in [ask, out] {
+                made.clear();
+                made.shrink_to(SMALL);
+            }
         }
-        conn.gate.plain(if idle { Place::Between } else { Place::Head });
+        conn.gate.plain(if idle { Place::Between } else { Place::Head }, first);
         poll_fn(|cx| match idle && conn.ending.get() {
             true => Poll::Ready(Ok(0)),
             false => reader.buffer.poll_fill(&mut reader.stream, cx),
@@ -269,7 +272,7 @@ impl Connection {
             drop((flight, turn));
             if !fed.whole.get() {
                 // Answered before all of its body was there.
-                conn.gate.plain(Place::Body);
+                conn.gate.plain(Place::Body, true);
                 if until_whole(feed.as_mut(), &fed).await.is_err() {
                     return Ok(End::Lingers);
                 }
@@ -305,7 +308,7 @@ impl Connection {
     /// reset can overtake the answer.
     async fn linger(&mut self) -> io::Result<()> {
         let Self { conn, reader, writer, .. } = self;
-        conn.gate.plain(Place::Body);
+        conn.gate.plain(Place::Body, true);
         writer.end(conn).await?;
         let drained = async {
             let mut total = 0;

@@ -8,8 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Heads are mostly shorter.
-const SMALL: usize = 4 * 1024;
+/// Heads are mostly shorter; what is kept of a buffer where nothing is under way.
+pub(super) const SMALL: usize = 4 * 1024;
 /// For bodies.
 const LARGE: usize = 64 * 1024;
 
