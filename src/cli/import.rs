@@ -414,14 +414,24 @@ fn report(scope: Scope, read: &[Entry]) -> Result<Vec<Report<'_>>, Failure> {
         .collect()
 }
 
-/// Reads a file and writes its apps' files. Says each app's name, and whether its file is another than before.
+/// An app whose file was written.
+#[derive(Debug)]
+pub(super) struct Installed {
+    pub(super) app: Entry,
+    /// It says something else than before.
+    pub(super) changed: bool,
+    /// There was none.
+    pub(super) first: bool,
+}
+
+/// Reads a file and writes its apps' files.
 pub(super) fn apps(
     file: &str,
     choice: &Choice,
     scope: Scope,
     force: bool,
     printer: &Printer,
-) -> Result<Vec<(Entry, bool)>, Failure> {
+) -> Result<Vec<Installed>, Failure> {
     let (read, beside) = read(file, choice, scope, printer)?;
     for told in &beside {
         printer.note(&line(told, printer));
@@ -430,8 +440,9 @@ pub(super) fn apps(
     for app in read {
         warn(&app, printer);
         check_place(scope, &app, printer);
+        let first = !apps::exists(scope, &app.name);
         let changed = install(scope, &app, force, printer)?;
-        installed.push((app, changed));
+        installed.push(Installed { app, changed, first });
     }
     if installed.is_empty() { Err(Failure::Told(FAILED)) } else { Ok(installed) }
 }

@@ -364,7 +364,7 @@ shop  2       failed (exit status …  1                       -       -        
         assert_eq!(table(&[shop()]).render(Some(200), false), table(&[shop()]).render(None, false));
         for width in 20..120 {
             let text = table(&[shop()]).render(Some(width), false);
-            assert!(text.lines().all(|line| line.len() <= width.max(60)), "{width}\n{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= width.max(60)), "{width}\n{text}");
         }
     }
 

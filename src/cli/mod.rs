@@ -8,11 +8,14 @@ mod certificates;
 pub mod check;
 pub mod counterparts;
 
+mod complete;
 mod conclude;
 mod delete;
 mod ecosystem;
 mod env;
+mod errors;
 mod evaluate;
+mod examples;
 pub mod exit;
 mod import;
 mod inside;
@@ -20,6 +23,7 @@ mod inside;
 mod list;
 mod logs;
 mod look;
+pub mod man;
 mod manage;
 mod memory;
 mod metrics;
@@ -49,7 +53,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Scope;
 use exit::Failure;
@@ -142,7 +146,7 @@ enum Command {
     Monit(monit::Arguments),
     /// What apps wrote, from the journal
     Logs(logs::Arguments),
-    /// What an app's router counts, in Prometheus' text format
+    /// What apps' routers count, in Prometheus' text format (or --json); without a name: all that run
     Metrics(metrics::Arguments),
     /// Turn PM2's ecosystem file, or the apps of a running PM2, into files of appctl, and tell what became of each key
     Import(import::Arguments),
@@ -176,6 +180,10 @@ enum Command {
     Cat(Names),
     /// Serve a script in the foreground, without systemd
     Run(run::Arguments),
+    /// The manual page of a command
+    Help(man::Arguments),
+    /// What makes a shell complete commands, flags and names of apps
+    Completion(complete::Arguments),
     /// What is no command of ours
     #[command(external_subcommand)]
     Other(Vec<String>),
@@ -229,7 +237,9 @@ struct Names {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    let line = match CommandLine::try_parse() {
+    complete::answer();
+    let matches = line().try_get_matches();
+    let line = match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
         Ok(line) => line,
         Err(error) => {
             // Help and version are an answer; the reader may have gone away.
@@ -284,6 +294,8 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Reset(arguments) => block_on(reset::run(&arguments, asked, printer))?,
         Command::Ping => block_on(ping::run(asked, printer))?,
         Command::Report => block_on(report::run(asked, printer))?,
+        Command::Help(arguments) => man::run(&arguments, printer)?,
+        Command::Completion(arguments) => complete::run(&arguments, printer)?,
         Command::Other(words) => counterparts::answer(words.first().map_or("", String::as_str), &commands(), printer)?,
         Command::Check(names) => check::run(&names.names, globals.scope_of(&names.names)),
         Command::Cat(names) => cat::run(&names.names, globals.scope_of(&names.names)),
@@ -301,9 +313,20 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(code))
 }
 
+/// The whole command line: with examples, and with the names of apps for a shell that completes.
+fn line() -> clap::Command {
+    let mut line = complete::with_names(CommandLine::command());
+    for (name, _) in examples::ALL {
+        if let Some(examples) = examples::of(name) {
+            line = line.mut_subcommand(name, |command| command.after_help(format!("Examples:\n{examples}")));
+        }
+    }
+    line
+}
+
 /// The commands that an operator may type, and their aliases.
 fn commands() -> Vec<String> {
-    let line = CommandLine::command();
+    let line = line();
     let shown = line.get_subcommands().filter(|command| !command.is_hide_set());
     shown
         .flat_map(|command| std::iter::once(command.get_name()).chain(command.get_all_aliases()))
@@ -326,7 +349,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        CommandLine::command().debug_assert();
+        line().debug_assert();
     }
 
     #[test]

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::apps::{self, Loaded};
 use super::exit::{DONE, FAILED, Failure};
-use super::import::{self, Choice};
+use super::import::{self, Choice, Installed};
 use super::manage::{Manager, addresses, count};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
@@ -79,12 +79,19 @@ async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -
     let (scope, name, path, text) =
         if word.ends_with(".toml") { from_file(word, flags, asked)? } else { from_script(word, flags, asked)? };
     let manager = Manager::connect(scope).await?;
+    let first = !path.exists();
     let changed = install(scope, &name, &path, &text, flags.force, printer)?;
-    start_new(&manager, &name, changed, printer).await
+    start_new(&manager, &name, changed, first, printer).await
 }
 
-/// Starts an app whose file was just written, or restarts it when it runs with another.
-async fn start_new(manager: &Manager, name: &str, changed: bool, printer: &Printer) -> Result<u8, Failure> {
+/// Starts an app whose file was just written, or restarts it when it runs with another. `first`: there was no file before.
+async fn start_new(
+    manager: &Manager,
+    name: &str,
+    changed: bool,
+    first: bool,
+    printer: &Printer,
+) -> Result<u8, Failure> {
     let scope = manager.scope;
     let loaded = apps::load(scope, name, printer)?;
     let names = names::units(scope, name);
@@ -96,7 +103,16 @@ async fn start_new(manager: &Manager, name: &str, changed: bool, printer: &Print
         return super::restart::run(&[name.to_owned()], Asked(Some(scope)), printer).await;
     }
     linger(scope, printer);
-    bring_up(manager, &loaded, true, printer).await
+    let outcome = bring_up(manager, &loaded, true, printer).await?;
+    let path = apps::path(scope, name)?;
+    if first && outcome == Up::Never {
+        super::delete::remove(manager, name, &path).await?;
+        printer.detail(&format!("nothing was started; {} is removed again", path.display()));
+    } else if first && outcome == Up::Failed {
+        let user = super::manage::user_flag(scope);
+        printer.detail(&format!("{} stays; `appctl{user} delete {name}` removes the app and its file", path.display()));
+    }
+    Ok(outcome.code())
 }
 
 /// The apps of a file of PM2's.
@@ -108,15 +124,31 @@ async fn start_ecosystem(word: &str, flags: &Flags, asked: Asked, printer: &Prin
     let choice = Choice { only: flags.only.clone(), env: flags.env.clone(), listen: flags.listen.clone() };
     let manager = Manager::connect(scope).await?;
     let mut code = DONE;
-    for (app, changed) in import::apps(word, &choice, scope, flags.force, printer)? {
+    for Installed { app, changed, first } in import::apps(word, &choice, scope, flags.force, printer)? {
         if !app.imported.draft.at_boot {
             printer.note(&format!("{0} is not started (autostart: false): `appctl start {0}` does it", app.name));
             continue;
         }
-        let started = start_new(&manager, &app.name, changed, printer).await;
+        let started = start_new(&manager, &app.name, changed, first, printer).await;
         code = code.max(started.or_else(|failure| failure.of_one(printer))?);
     }
     Ok(code)
+}
+
+/// What came of bringing an app up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Up {
+    Serves,
+    /// Something of it was started, and something did not come up.
+    Failed,
+    /// Its sockets could not be opened: no program of its was started.
+    Never,
+}
+
+impl Up {
+    pub(super) fn code(self) -> u8 {
+        if self == Self::Serves { DONE } else { FAILED }
+    }
 }
 
 /// Scope, name, where the file goes, and what it says.
@@ -217,14 +249,15 @@ pub(super) fn install(
     }
     apps::write(path, text)?;
     // Whether it can live beside the other apps and units can be told only now.
-    let app = match apps::load(scope, name, printer) {
+    let app = match apps::read(scope, name) {
         Ok(loaded) => loaded.app,
-        Err(failure) => {
+        Err(_) => {
+            let told = apps::load(scope, name, printer).map(drop);
             match before {
                 Some(before) => apps::write(path, &before)?,
                 None => std::fs::remove_file(path).map_err(|error| Failure::of_write(&error, path))?,
             }
-            return Err(failure);
+            return Err(told.err().unwrap_or(Failure::Told(FAILED)));
         }
     };
     let workers = app.workers.resolve(crate::generator::processors());
@@ -281,11 +314,11 @@ async fn start_known(scope: Scope, target: &Target, flags: &Flags, printer: &Pri
         manager.explain(&unfinished, began, printer).await;
         return Ok(if unfinished.is_empty() { DONE } else { FAILED });
     }
-    bring_up(&manager, &loaded, true, printer).await
+    Ok(bring_up(&manager, &loaded, true, printer).await?.code())
 }
 
 /// Starts sockets, router and workers, and waits until all are ready. `tell`: say so when all were already.
-pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, printer: &Printer) -> Result<u8, Failure> {
+pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, printer: &Printer) -> Result<Up, Failure> {
     let began = SystemTime::now();
     let name = &loaded.app.name;
     let names = names::units(manager.scope, name);
@@ -300,6 +333,9 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
         )));
     }
     let runs = manager.router_runs(&names).await?;
+    if !runs && super::certificates::are_in_the_way(&loaded.app, printer) {
+        return Ok(Up::Never);
+    }
     let sockets: Vec<(Verb, String)> = names::sockets(&names)
         .into_iter()
         .filter(|socket| *socket != names.public || !loaded.app.listen.is_empty())
@@ -330,11 +366,14 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
     let unfinished = manager.run(&sockets, async |_, _| {}).await?;
     if !unfinished.is_empty() {
         manager.explain(&unfinished, began, printer).await;
-        printer.detail(&format!(
-            "`appctl{} stop {name}` ends the tries of what was started already",
-            super::manage::user_flag(manager.scope)
-        ));
-        return Ok(FAILED);
+        if runs {
+            return Ok(Up::Failed);
+        }
+        // What was opened for nothing is closed again.
+        let opened = sockets.into_iter().filter(|(_, socket)| !running.contains(socket));
+        let opened: Vec<_> = opened.map(|(_, socket)| (Verb::Stop, socket)).collect();
+        manager.run(&opened, async |_, _| {}).await?;
+        return Ok(Up::Never);
     }
     let unfinished = manager
         .run(&services, async |_, unit| {
@@ -356,7 +395,7 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
                 super::manage::user_flag(manager.scope)
             ));
         }
-        return Ok(FAILED);
+        return Ok(Up::Failed);
     }
     let served = addresses(loaded);
     let served = if served.is_empty() { String::new() } else { format!(" on {}", served.join(" and ")) };
@@ -373,7 +412,7 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
             printer.warning(&remark);
         }
     }
-    Ok(DONE)
+    Ok(Up::Serves)
 }
 
 /// One line for a worker that is up.

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::exit::{DONE, Failure};
-use super::import::{self, Choice};
+use super::import::{self, Choice, Installed};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
@@ -85,7 +85,7 @@ async fn of_ecosystem(
     let scope = asked.for_new_app();
     let choice = Choice { env: env.cloned(), ..Choice::default() };
     let mut code = DONE;
-    for (app, _) in import::apps(word, &choice, scope, false, printer)? {
+    for Installed { app, .. } in import::apps(word, &choice, scope, false, printer)? {
         let done = act_on(act, scope, &Target::App(app.name), printer).await;
         code = code.max(done.or_else(|failure| failure.of_one(printer))?);
     }

@@ -16,6 +16,7 @@ mod hung;
 mod interrupted;
 mod languages;
 mod limits;
+mod listing;
 // The other tests need more of it.
 #[allow(dead_code)]
 #[path = "../secure.rs"]

@@ -207,3 +207,104 @@ fn what_is_there_is_reloaded_and_what_is_not_is_started() {
     let (code, _, err) = appctl(&machine, "startOrReload shpo");
     assert!(code == 4 && err.contains("Did you mean shop?"), "{err}");
 }
+
+/// What `appctl` writes to a terminal, and how much memory it had at the most, in KiB.
+fn on_a_terminal(machine: &Boxed, arguments: &str, environment: &str) -> (String, u64) {
+    machine.write(
+        "/srv/terminal.py",
+        "import os, pty, re, sys
+pid, terminal = pty.fork()
+if pid == 0: os.execvp('appctl', ['appctl'] + sys.argv[1:])
+peak = 0
+while True:
+    try: data = os.read(terminal, 65536)
+    except OSError: break
+    if not data: break
+    os.write(1, data)
+    # Gone with the process.
+    try: peak = int(re.search(r'VmHWM:\\s+(\\d+)', open(f'/proc/{pid}/status').read()).group(1))
+    except (OSError, AttributeError): pass
+os.write(2, str(peak).encode())
+",
+    );
+    let output =
+        machine.shell(&format!("cd /srv/own && env TERM=xterm {environment} python3 /srv/terminal.py {arguments}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let peak = String::from_utf8_lossy(&output.stderr).trim().parse().unwrap();
+    (String::from_utf8_lossy(&output.stdout).into_owned(), peak)
+}
+
+#[test]
+fn logs_of_several_apps() {
+    let Some(machine) = boot() else { return };
+    machine.write(
+        "/srv/own/talk.js",
+        "console.log('<3>a bad timeout')
+         console.log('all is well')
+         require('http').createServer((_, answer) => answer.end()).listen(3000)",
+    );
+    done(&machine, "start talk.js --name api-one -i 2");
+    done(&machine, "start talk.js --name api-two --listen 8081");
+    done(&machine, "start talk.js --name web --listen 8082");
+    machine.ok("journalctl --sync");
+    let count = |arguments: &str, word: &str| done(&machine, arguments).matches(word).count();
+    assert_eq!(count("logs '/^api-/' -n 200 --raw", "all is well"), 3);
+    assert_eq!(count("logs web api-one@2 -n 200 --raw", "all is well"), 2);
+    assert_eq!(count("logs all -n 200 --out", "all is well"), 4);
+    assert_eq!(count("logs all -n 200 --out", "timeout"), 0);
+    assert_eq!((count("logs all -n 200 --err", "timeout"), count("logs all -n 200 --err", "all is well")), (4, 0));
+    assert_eq!(count("logs all --nostream --lines 0", "all is well"), 0);
+    assert_eq!(count("logs all --since '1 hour ago' --raw", "all is well"), 4);
+    assert_eq!(done(&machine, "logs web --since now --raw"), "");
+    let json = done(&machine, "logs web --json -n 200");
+    let entries: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(entries.iter().any(|entry| entry["MESSAGE"] == "all is well" && entry["SLOT"] == "1"), "{json}");
+    let iso = done(&machine, "logs web -n 200 --timestamp --out");
+    let line = iso.lines().find(|line| line.contains("all is well")).unwrap();
+    assert!(line.starts_with("20") && line.contains('T') && line.contains(" web@1["), "{line}");
+    assert!(!iso.contains('\x1b'), "no colour in a pipe");
+    for (wrong, said) in [
+        ("--raw --highlight x", "cannot be used with"),
+        ("--timestamp=never", "possible values"),
+        ("--err --out", "cannot be used with"),
+    ] {
+        let (code, _, err) = appctl(&machine, &format!("logs web {wrong}"));
+        assert!(code == 2 && err.contains(said), "{wrong}: {err}");
+    }
+
+    let (painted, _) = on_a_terminal(&machine, "logs '/^api-/' -n 200 --highlight timeout", "");
+    let colour = |worker: &str| {
+        let line =
+            painted.lines().find(|line| line.contains(&format!("m{worker}["))).unwrap_or_else(|| panic!("{painted}"));
+        let before = &line[..line.find(worker).unwrap()];
+        before[before.rfind("\x1b[").unwrap()..].to_owned()
+    };
+    let colours = ["api-one@1", "api-one@2", "api-two@1"].map(colour);
+    assert!(colours[0] != colours[1] && colours[1] != colours[2] && colours[0] != colours[2], "{painted}");
+    assert!(painted.contains("a bad \x1b[7mtimeout\x1b[27m"), "{painted}");
+    let (plain, _) = on_a_terminal(&machine, "logs '/^api-/' -n 200", "NO_COLOR=1");
+    assert!(plain.contains("api-one@1[") && !plain.contains("\x1b[3"), "{plain}");
+    let (listed, _) = on_a_terminal(&machine, "list", "");
+    assert!(listed.contains("\x1b[32mready"), "{listed}");
+    let (listed, _) = on_a_terminal(&machine, "list", "NO_COLOR=1");
+    assert!(listed.contains("ready") && !listed.contains('\x1b'), "{listed}");
+}
+
+#[test]
+fn logs_hold_one_line_at_a_time() {
+    let Some(machine) = boot() else { return };
+    machine.write(
+        "/srv/own/big.js",
+        "const line = 'x'.repeat(40000) + '\\n'
+         for (let i = 0; i < 2500; i++) require('fs').writeSync(1, line)
+         console.log('that is all')
+         require('http').createServer((_, answer) => answer.end()).listen(3000)",
+    );
+    done(&machine, "start big.js");
+    machine.until("the journal has it all", || {
+        machine.journal("-u big@1.service -n 5").contains("that is all").then_some(())
+    });
+    let (text, peak) = on_a_terminal(&machine, "logs big -n 3000", "");
+    assert!(text.len() > 100_000_000 && text.contains("that is all"), "{}", text.len());
+    assert!(peak > 1000 && peak < 60_000, "{peak} KiB for {} bytes", text.len());
+}

@@ -10,7 +10,7 @@ use super::model::Row;
 use crate::cli::apps;
 use crate::cli::names;
 use crate::config::Scope;
-use crate::system::journal::{Match, Output, Query};
+use crate::system::journal::{Levels, Match, Output, Query};
 
 /// Lines of the past.
 const LINES: u32 = 200;
@@ -33,7 +33,8 @@ impl Follower {
             matches: vec![matched],
             lines: Some(LINES),
             follow: true,
-            errors: false,
+            since: None,
+            levels: Levels::All,
             output: Output::Short,
         };
         let mut arguments = query.arguments();

@@ -2,7 +2,7 @@
 
 use super::client::Conn;
 use super::limits::Pace;
-use super::upstream::{Upstream, give_back};
+use super::upstream::{Line, Sender, Upstream};
 use crate::router::access::Pending;
 use crate::router::sticky::Hold;
 use crate::router::table::WorkerId;
@@ -83,6 +83,7 @@ impl Flight {
     pub(super) fn begin(conn: &Rc<Conn>, id: WorkerId, key: Option<&Key>) -> Self {
         let (new, now) = (key.is_none(), conn.router.now());
         conn.router.table.borrow_mut().begin(id, new, now);
+        conn.chosen.set(&conn.router, id);
         let hold = match key {
             Some(Key::Kept(key)) => Some(Hold::new(&conn.router, key)),
             _ => None,
@@ -121,6 +122,8 @@ pub(super) struct Turn {
     conn: Rc<Conn>,
     /// For the access log.
     pub(super) entry: Option<Box<Pending>>,
+    /// Its answer has begun.
+    pub(super) answered: bool,
 }
 
 impl Turn {
@@ -130,13 +133,18 @@ impl Turn {
         in_flight.set(in_flight.get() + 1);
         conn.in_flight.set(conn.in_flight.get() + 1);
         conn.limits.begin();
-        Self { conn: Rc::clone(conn), entry: None }
+        conn.chosen.clear();
+        Self { conn: Rc::clone(conn), entry: None, answered: false }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let Self { conn, entry } = self;
+        let Self { conn, entry, answered } = self;
+        if !*answered {
+            conn.chosen.left(&conn.router);
+            entry.iter_mut().for_each(|entry| entry.entry.worker = conn.chosen.slot(&conn.router));
+        }
         let in_flight = &conn.router.proxy.in_flight;
         in_flight.set(in_flight.get() - 1);
         conn.in_flight.set(conn.in_flight.get() - 1);
@@ -161,7 +169,7 @@ pub(super) enum Answer {
 pub(super) struct Running {
     pub(super) body: Incoming,
     /// Goes back when the answer is whole; `None`: the worker closes it.
-    pub(super) upstream: Option<Upstream>,
+    pub(super) upstream: Option<Upstream<Sender>>,
     /// What has come of an answer that may open a session.
     pub(super) prefix: Option<Vec<u8>>,
     pub(super) flight: Option<Flight>,
@@ -177,7 +185,7 @@ impl Running {
     /// All of it is here.
     fn finish(&mut self) {
         if let (Some(upstream), Some(flight)) = (self.upstream.take(), &self.flight) {
-            give_back(&flight.conn.router, upstream);
+            Sender::give_back(&flight.conn.router, upstream);
         }
         self.flight = None;
         self.give_up_body();
@@ -191,18 +199,25 @@ impl Running {
     }
 
     fn look(&mut self, data: &Bytes) {
-        let (Some(prefix), Some(flight)) = (&mut self.prefix, &mut self.flight) else { return };
-        prefix.extend_from_slice(&data[..data.len().min(OPENING_LIMIT - prefix.len())]);
-        match opening(prefix) {
-            Opening::Partial if prefix.len() < OPENING_LIMIT => return,
-            Opening::Partial | Opening::No => {}
-            Opening::Opened(opened) => {
-                flight.conn.router.learn(flight.id, &opened);
-                flight.opened();
-            }
+        if let Some(flight) = &mut self.flight {
+            look(&mut self.prefix, flight, data);
         }
-        self.prefix = None;
     }
+}
+
+/// Looks at the next piece of an answer that may open a session; `prefix` is what has come of it.
+pub(super) fn look(prefix: &mut Option<Vec<u8>>, flight: &mut Flight, data: &[u8]) {
+    let Some(known) = prefix else { return };
+    known.extend_from_slice(&data[..data.len().min(OPENING_LIMIT - known.len())]);
+    match opening(known) {
+        Opening::Partial if known.len() < OPENING_LIMIT => return,
+        Opening::Partial | Opening::No => {}
+        Opening::Opened(opened) => {
+            flight.conn.router.learn(flight.id, &opened);
+            flight.opened();
+        }
+    }
+    *prefix = None;
 }
 
 impl Drop for Running {
