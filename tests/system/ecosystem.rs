@@ -110,6 +110,12 @@ fn run(machine: &Boxed, case: &Case, who: &str) -> Vec<Found> {
         machine.ok(&format!("kill -KILL {pid}"));
         machine.until(&format!("{who} starts {} again", app.name), || (starts(app).len() > app.workers).then_some(()));
     }
+    for app in case.apps.iter().filter(|app| !app.comes_back) {
+        let pid = starts(app)[0]["pid"].clone();
+        machine.until(&format!("{} ends", app.name), || {
+            (!machine.shell(&format!("kill -0 {pid}")).status.success()).then_some(())
+        });
+    }
     machine.ok(&command("stop all"));
     for app in case.apps.iter().filter(|app| app.tells_its_end) {
         machine.until(&format!("the workers of {} tell {who}'s word", app.name), || {
@@ -145,7 +151,23 @@ fn a_shop() {
         arguments: "--env production",
         port: Some(4000),
         apps: &[
-            App { name: "shop", workers: 2, variables: &["NODE_ENV", "FEATURES", "PORT", "CACHE", "DEPLOYED"], ..APP },
+            App {
+                name: "shop",
+                workers: 2,
+                variables: &[
+                    "NODE_ENV",
+                    "FEATURES",
+                    "PORT",
+                    "CACHE",
+                    "DEPLOYED",
+                    "name",
+                    "namespace",
+                    "exec_mode",
+                    "pm_id",
+                    "pm_cwd",
+                ],
+                ..APP
+            },
             App { name: "shop-queue", variables: &["NODE_ENV", "FEATURES", "DEPLOYED"], ..APP },
         ],
     });
