@@ -163,7 +163,6 @@ fn a_shop() {
                     "name",
                     "namespace",
                     "exec_mode",
-                    "pm_id",
                     "pm_cwd",
                 ],
                 ..APP
