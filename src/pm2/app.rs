@@ -66,6 +66,9 @@ pub struct Imported {
     pub notes: Vec<String>,
 }
 
+/// What a report shows of variables, whose values may be secrets.
+const NAMES_ALONE: &str = "{…}";
+
 /// Reads one entry. `Err`: all that is wrong with it.
 pub fn read(
     entry: &Map<String, Value>,
@@ -152,7 +155,7 @@ impl Reader<'_> {
     /// Tells what became of a key that is given.
     fn became(&mut self, name: &str, became: Became) {
         if let Some((key, value)) = self.given(name) {
-            let value = show(value);
+            let value = if name == "env" { NAMES_ALONE.to_owned() } else { show(value) };
             self.told.push(Told { key, value, became });
         }
     }
@@ -438,7 +441,8 @@ mod tests {
     impl Machine for Files {
         fn find(&self, program: &str) -> Option<PathBuf> {
             let programs = ["node", "python3", "bash", "ruby", "node22"];
-            programs.contains(&program).then(|| Path::new("/usr/bin").join(program))
+            let directory = self.0.get("node's directory").copied().filter(|_| program == "node");
+            programs.contains(&program).then(|| Path::new(directory.unwrap_or("/usr/bin")).join(program))
         }
 
         fn is_file(&self, path: &Path) -> bool {
@@ -665,6 +669,25 @@ mod tests {
         assert_eq!(imported.draft.active_profile, None);
         assert!(imported.notes.iter().any(|note| note.contains("no env_production")), "{:?}", imported.notes);
         assert!(imported.notes.iter().any(|note| note.contains("`A-B`")), "{:?}", imported.notes);
+    }
+
+    #[test]
+    fn a_node_that_units_would_not_find() {
+        let mut machine = machine();
+        machine.0.insert("node's directory", "/home/me/.nvm/versions/node/v20.1.0/bin");
+        let path =
+            |value: Value| read(&entry(&value), &here(), &machine).unwrap().draft.variable("PATH").map(str::to_owned);
+        let found = path(json!({})).unwrap();
+        assert!(found.starts_with("/home/me/.nvm/versions/node/v20.1.0/bin:/usr/local/sbin:"), "{found}");
+        assert_eq!(path(json!({"env": {"PATH": "/bin"}})).unwrap(), "/bin");
+        assert_eq!(import(&json!({})).draft.variable("PATH"), None);
+    }
+
+    #[test]
+    fn the_report_keeps_secrets() {
+        let value = json!({"env": {"DB_PASSWORD": "hunter2"}, "env_production": {"DB_PASSWORD": "hunter3"}});
+        let told = format!("{:?}", import(&value).told);
+        assert!(told.contains("DB_PASSWORD") && !told.contains("hunter"), "{told}");
     }
 
     #[test]

@@ -50,5 +50,9 @@ pub const VERBS: &[Verb] = &[
     verb("ping", "appctl ping", ""),
     verb("report", "appctl report", ""),
     verb("ecosystem, init simple", "appctl ecosystem", "`init` is known as well"),
-    verb("pm2-runtime app.js", "appctl run app.js", "in the foreground, without systemd"),
+    verb(
+        "pm2-runtime app.js",
+        "appctl run app.js",
+        "in the foreground, without systemd; also `appctl run ecosystem.config.js --only NAME`",
+    ),
 ];

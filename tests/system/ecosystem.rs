@@ -4,6 +4,7 @@
 //! is told when it is stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -348,6 +349,19 @@ fn a_file_is_imported_once_and_again() {
     assert!(says(&machine, 4001, "az"));
     machine.ok("appctl delete all");
     assert_eq!(machine.ok("ls /etc/appctl"), "");
+
+    // In the foreground, as pm2-runtime does.
+    let (code, err) = told(&machine, "appctl run ecosystem.config.js");
+    assert!(code == 2 && err.contains("--only NAME: one, two"), "{err}");
+    let file = ["run", "/srv/own/ecosystem.config.js", "--only", "two"];
+    let mut foreground =
+        machine.command("appctl").args(file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    machine.until("it serves in the foreground", || {
+        let output = machine.shell("curl -s --max-time 10 127.0.0.1:4002");
+        (output.stdout == b"bundefined").then_some(())
+    });
+    foreground.kill().unwrap();
+    foreground.wait().unwrap();
 }
 
 #[test]

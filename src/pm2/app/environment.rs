@@ -5,10 +5,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Became, Reader, Told};
+use super::{Became, NAMES_ALONE, Reader, Told};
 use crate::pm2::draft::{Draft, Variables};
 use crate::pm2::keys::find;
 use crate::pm2::values::{self, show};
+
+/// Where a unit's programs are looked for, systemd.exec(5).
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Reader<'_> {
     /// Adds what can be a variable.
@@ -57,6 +60,15 @@ impl Reader<'_> {
             variables.entry("PYTHONUNBUFFERED".to_owned()).or_insert_with(|| "1".to_owned());
             self.notes.push("PYTHONUNBUFFERED=1, as PM2 sets it: lines come at once".to_owned());
         }
+        // `#!/usr/bin/env node` must find the Node that the caller has, such as one of nvm's.
+        let node = self.machine.find("node").filter(|_| !self.place.typed);
+        let directory = node.as_deref().and_then(Path::parent).map(|it| it.display().to_string());
+        if let Some(directory) = directory.filter(|it| !PATH.split(':').any(|known| known == it))
+            && !variables.contains_key("PATH")
+        {
+            self.notes.push(format!("PATH begins with {directory}, where your node is: a unit would not look there"));
+            variables.insert("PATH".to_owned(), format!("{directory}:{PATH}"));
+        }
         let profiles: Vec<(String, Value)> = self
             .entry
             .iter()
@@ -68,7 +80,7 @@ impl Reader<'_> {
             let values = self.variables(&key, &value);
             let names: Vec<&str> = values.iter().map(|(name, _)| name.as_str()).collect();
             let lines = Became::Lines(format!("[profile.{profile}.environment] {}", names.join(", ")));
-            self.told.push(Told { key, value: show(&value), became: lines });
+            self.told.push(Told { key, value: NAMES_ALONE.to_owned(), became: lines });
             draft.profiles.push((profile, values));
         }
         if let Some(profile) = self.place.profile.filter(|_| !self.place.typed) {
