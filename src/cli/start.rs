@@ -174,6 +174,12 @@ pub(super) fn from_file(word: &str, flags: &Flags, asked: Asked) -> Result<New, 
 
 fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New, Failure> {
     let scope = asked.for_new_app();
+    // For those who want to know what one app would become.
+    if pm2::form::kind(word).is_some() {
+        return Err(Failure::Usage(format!(
+            "{word} is a file of PM2's: `appctl import --dry-run {word}` tells what becomes of its apps"
+        )));
+    }
     let Some(place) = script::look(word, scope)? else {
         if word.contains('/') || Path::new(word).extension().is_some() {
             return Err(Failure::failed(format!("there is no file {word}")));
