@@ -133,3 +133,13 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
     child.wait().unwrap();
     served.unwrap();
 }
+
+/// What `sticky` finds clients by is no more for a log's readers than a sid.
+#[test]
+fn sticky_parameters_are_hidden() {
+    let mut cluster =
+        Cluster::script(APP, 1, "sticky = [\"engine.io\", \"query:room\"]\n[router]\naccess_log = true").until_ready(1);
+    assert_eq!(Kept::new(&cluster).get("/200?a=b&room=secret&sid=x").status, 200);
+    cluster.until("\"GET /200?a=b&room=***&sid=*** HTTP/1.1\" 200 ");
+    assert!(!cluster.output.iter().any(|line| line.contains("secret")), "{:?}", cluster.output);
+}

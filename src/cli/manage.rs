@@ -1,5 +1,9 @@
 //! What the commands that change something have in common: connecting, waiting for jobs, and saying why one failed.
 
+use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::apps::{self, Loaded};
@@ -128,8 +132,11 @@ impl Manager {
     /// Stops sockets, router, companions and workers of apps. What does not run is no failure.
     pub(super) async fn stop(&self, apps: &[&str], printer: &Printer) -> Result<Vec<Unfinished>, Failure> {
         let mut wanted = Vec::new();
+        let mut paths = Vec::new();
         for app in apps {
             let names = names::units(self.scope, app);
+            let status = self.router_status(app).await;
+            paths.extend(status.into_iter().flat_map(|status| status.listening.into_iter().chain(status.metrics)));
             wanted.extend(names.companions().map(|companion| (Verb::Stop, companion.to_owned())));
             // The sockets' jobs wait for the router's, and the router's hook for the workers'.
             wanted.push((Verb::Stop, names.router.clone()));
@@ -148,6 +155,9 @@ impl Manager {
         if unfinished.iter().any(|job| job.result == "canceled") {
             // A worker that was just connecting has started the router by its socket. Now no worker is left.
             unfinished = self.run(&wanted, async |_, _| {}).await?;
+        }
+        if unfinished.is_empty() {
+            remove_dead(&paths);
         }
         Ok(unfinished)
     }
@@ -202,6 +212,19 @@ impl Manager {
             if lines.is_empty() {
                 printer.detail(&format!("  journalctl{} -u {} tells more", user_flag(self.scope), units[0]));
             }
+        }
+    }
+}
+
+/// Removes the files of sockets at which nobody listens any more. systemd does so for those that a unit still names when
+/// it stops, and does not know the others: addresses that were taken out of the app's file meanwhile.
+pub(super) fn remove_dead(addresses: &[String]) {
+    for path in addresses.iter().map(Path::new).filter(|path| path.is_absolute()) {
+        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+        let is_dead = || UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        if is_socket && is_dead() {
+            // Not ours to remove, perhaps; then somebody else's to be told of.
+            let _ = std::fs::remove_file(path);
         }
     }
 }
