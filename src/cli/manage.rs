@@ -217,8 +217,8 @@ impl Manager {
 }
 
 /// Removes the files of sockets at which nobody listens any more. systemd does so for those that a unit still names when
-/// it stops, and does not know the others: addresses that were taken out of the app's file meanwhile.
-pub(super) fn remove_dead(addresses: &[String]) {
+/// it stops, and does not know the others: addresses that were taken out of the app's file meanwhile. Dead sockets alone, since these are the router's words.
+fn remove_dead(addresses: &[String]) {
     for path in addresses.iter().map(Path::new).filter(|path| path.is_absolute()) {
         let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
         let is_dead = || UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);

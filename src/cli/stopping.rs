@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::apps;
 use super::exit::{DONE, Failure};
-use super::manage::remove_dead;
 use super::names;
 use super::print::Printer;
 use crate::config::Scope;
@@ -69,22 +68,9 @@ async fn stop_workers(
         }
     }
     // One that was taken out of the file is tied to the router no more.
-    for companion in names.companions() {
+    for companion in names.companions().into_iter().chain([names.metrics.as_str()]) {
         if systemd.properties(companion).await?.text("LoadState") == Some("not-found") {
             let _ = systemd.enqueue(Verb::Stop, companion).await;
-        }
-    }
-    // Nobody would answer at the address of metrics that the next router does not know of.
-    if systemd.properties(&names.metrics).await?.text("LoadState") == Some("not-found") {
-        let bound = match &control {
-            Some(control) => control.status().await.ok().and_then(|status| status.metrics),
-            None => None,
-        };
-        let stop = [(Verb::Stop, names.metrics.clone())];
-        let stopped = tokio::time::timeout(SETTLE_TIMEOUT, jobs::run(systemd, &stop, async |_, _| {})).await;
-        // systemd has forgotten that it should remove its file. Dead sockets alone: the router's word is not root's.
-        if matches!(stopped, Ok(Ok(_))) {
-            remove_dead(bound.as_slice());
         }
     }
     let mut workers = Vec::new();
