@@ -51,6 +51,24 @@ impl Manager {
         };
         if stale {
             self.systemd.daemon_reload().await.map_err(|error| self.failure(error))?;
+            self.end_forgotten(names).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops companions that the file has no more: a timer without what it triggers fails when its time has come.
+    async fn end_forgotten(&self, names: &Names) -> Result<(), Failure> {
+        let mut forgotten = Vec::new();
+        for companion in names.companions() {
+            let properties = self.properties(companion).await?;
+            let runs = properties.text("ActiveState").is_some_and(|state| state != "inactive");
+            if properties.text("LoadState") == Some("not-found") && runs {
+                forgotten.push((Verb::Stop, companion.to_owned()));
+            }
+        }
+        self.run(&forgotten, async |_, _| {}).await?;
+        for (_, companion) in &forgotten {
+            let _ = self.systemd.reset_failed(companion).await;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ mod inside;
 
 mod list;
 mod logs;
+mod machine;
 mod manage;
 mod memory;
 mod metrics;

@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use super::apps;
 use super::certificates;
 use super::conclude::on_hold;
-use super::exit::{DONE, FAILED, Failure};
+use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
 use super::manage::{Manager, user_flag};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
@@ -107,7 +107,7 @@ async fn one(scope: Scope, name: &str, several: bool, printer: &Printer) -> Resu
     let state = manager.properties(&names.router).await?;
     if !["active", "reloading", "activating"].contains(&state.text("ActiveState").unwrap_or_default()) {
         printer.error(&format!("{name} is not running: appctl{} start {name}", user_flag(scope)));
-        return Ok(FAILED);
+        return Ok(NOT_RUNNING);
     }
     if state.text("ActiveState") == Some("reloading") {
         printer.note(&format!("{name}: another reload is under way, this one comes after it"));
