@@ -65,6 +65,7 @@ fn whose_place_the_router_answered_in() {
     let page = metrics.page();
     assert_eq!(page["appctl_requests_total{worker=1,code=504}"], 1.0, "{page:#?}");
     assert_eq!(page["appctl_requests_total{worker=1,code=502}"], 1.0, "{page:#?}");
+    assert!(!page.keys().any(|key| key.contains("code=499")), "nobody has left: {page:#?}");
     let cluster = cluster.until_ready(1);
     let mut client = Kept::new(&cluster);
     client.send(format!("GET /left HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n\r\n"));

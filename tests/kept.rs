@@ -1,8 +1,9 @@
 //! A client that sends many requests over one connection, as a reverse proxy does.
 
+use crate::patient;
 use crate::support::{Cluster, PATIENCE};
 use serde_json::Value;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 
 /// What the first request of a shared connection carries.
@@ -43,6 +44,13 @@ impl Kept {
         Self { stream, read: Vec::new() }
     }
 
+    /// One whose requests go the plain way as long as they are plain, and one on which none will any more.
+    pub(crate) fn both(cluster: &Cluster) -> [Self; 2] {
+        let mut other = Self::new(cluster);
+        assert_eq!(other.ask("GET", "/", "TE: trailers\r\nConnection: TE\r\n").status, 200);
+        [Self::new(cluster), other]
+    }
+
     pub(crate) fn send(&mut self, text: impl AsRef<[u8]>) {
         self.stream.write_all(text.as_ref()).unwrap();
     }
@@ -50,7 +58,7 @@ impl Kept {
     /// Says how much came; 0 at the end.
     fn fill(&mut self) -> usize {
         let mut piece = [0; 64 * 1024];
-        let count = self.stream.read(&mut piece).unwrap();
+        let count = patient::read(&self.stream, &mut piece).unwrap();
         self.read.extend_from_slice(&piece[..count]);
         count
     }

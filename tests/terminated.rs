@@ -2,6 +2,7 @@
 
 use crate::kept::Kept;
 use crate::metrics::Metrics;
+use crate::patient;
 use crate::proxy::ECHO;
 use crate::secure::{Made, Settings, make};
 use crate::support::{Cluster, PATIENCE, free_address, read_to_end, skip};
@@ -164,7 +165,7 @@ fn slow_handshakes_make_way() {
     // Places for three, of which the last client needs one for a moment.
     let closed = slow.into_iter().filter_map(|mut slow| {
         slow.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        match slow.read(&mut [0]) {
+        match patient::read(&mut slow, &mut [0]) {
             Ok(count) => (count == 0).then_some(()),
             Err(error) => (error.kind() == ErrorKind::ConnectionReset).then_some(()),
         }

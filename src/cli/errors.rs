@@ -10,7 +10,7 @@ use super::apps;
 use super::manage::Manager;
 use super::names;
 use super::print;
-use crate::system::journal::{Match, Output, Query};
+use crate::system::journal::{Levels, Match, Output, Query};
 
 /// Lines of priority err that are shown.
 const ERRORS: u32 = 5;
@@ -34,7 +34,8 @@ pub(super) async fn last(manager: &Manager, name: &str) -> Vec<Told> {
         matches: vec![Match { app: name.to_owned(), slot: None, units: Vec::new() }],
         lines: Some(ERRORS),
         follow: false,
-        errors: true,
+        since: None,
+        levels: Levels::Errors,
         output: Output::Json,
     };
     let names = names::units(manager.scope, name);

@@ -12,6 +12,7 @@ use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::run;
 use super::script::{self, Flags};
+use super::selector;
 use super::started;
 use crate::config::Scope;
 use crate::system::bus::Verb;
@@ -53,7 +54,8 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
 
 async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let target = Target::read(word);
-    let known = word == "all" || (!word.contains('/') && apps::exists(asked.for_app(target.app()), target.app()));
+    let known = selector::is_of_several(word)
+        || (!word.contains('/') && apps::exists(asked.for_app(target.app()), target.app()));
     if known {
         if let Some(flag) = flags.of_a_script() {
             return Err(Failure::Usage(format!(
@@ -112,9 +114,9 @@ impl Up {
 }
 
 /// Scope, name, where the file goes, and what it says.
-type New = (Scope, String, PathBuf, String);
+pub(super) type New = (Scope, String, PathBuf, String);
 
-fn from_file(word: &str, flags: &Flags, asked: Asked) -> Result<New, Failure> {
+pub(super) fn from_file(word: &str, flags: &Flags, asked: Asked) -> Result<New, Failure> {
     let text =
         std::fs::read_to_string(word).map_err(|error| Failure::failed(format!("cannot read {word}: {error}")))?;
     if let Some(flag) = flags.of_a_script().filter(|flag| *flag != "--name") {
@@ -190,7 +192,14 @@ fn check_account(draft: &script::Draft) -> Result<(), Failure> {
 
 /// Writes the file of a new app; says whether it is another than before. Its mistakes are printed, and then it is not
 /// written.
-fn install(scope: Scope, name: &str, path: &Path, text: &str, force: bool, printer: &Printer) -> Result<bool, Failure> {
+pub(super) fn install(
+    scope: Scope,
+    name: &str,
+    path: &Path,
+    text: &str,
+    force: bool,
+    printer: &Printer,
+) -> Result<bool, Failure> {
     if crate::config::parse(name, path, text, scope).app.is_none() {
         apps::check(scope, name, path, text, printer)?;
     }

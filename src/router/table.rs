@@ -111,6 +111,12 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// How long it takes to acknowledge: as lately, or as long as the oldest handover has waited by now.
+    pub fn lag(&self, now: Duration) -> Option<Duration> {
+        let waits = self.unacknowledged.front().map(|at| now.saturating_sub(*at));
+        self.tally.lag.get(now).max(waits)
+    }
+
     fn load(&mut self, now: Duration) -> Load {
         while self.expected.front().is_some_and(|at| now.saturating_sub(*at) > EXPECTATION) {
             self.expected.pop_front();

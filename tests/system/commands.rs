@@ -14,12 +14,12 @@ require('http').createServer((_, answer) => answer.end(process.env.NODE_APP_INST
 ";
 const BROKEN: &str = "console.log('loading')\nthrow new Error('no database here')\n";
 
-fn boot() -> Option<Boxed> {
+pub(crate) fn boot() -> Option<Boxed> {
     Options::default().file("/srv/own/worker.js", WORKER).file("/srv/own/broken.js", BROKEN).boot()
 }
 
 /// Exit code, standard output, standard error of `appctl` in `/srv/own`.
-fn appctl(machine: &Boxed, arguments: &str) -> (i32, String, String) {
+pub(crate) fn appctl(machine: &Boxed, arguments: &str) -> (i32, String, String) {
     let output = machine.shell(&format!("cd /srv/own && appctl {arguments}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
@@ -27,14 +27,14 @@ fn appctl(machine: &Boxed, arguments: &str) -> (i32, String, String) {
 
 /// As [`appctl`], for what must succeed.
 #[track_caller]
-fn done(machine: &Boxed, arguments: &str) -> String {
+pub(crate) fn done(machine: &Boxed, arguments: &str) -> String {
     let (code, out, err) = appctl(machine, arguments);
     assert_eq!(code, 0, "appctl {arguments}\n{out}{err}");
     out
 }
 
 #[track_caller]
-fn list(machine: &Boxed, name: &str) -> Value {
+pub(crate) fn list(machine: &Boxed, name: &str) -> Value {
     let apps: Value = serde_json::from_str(&done(machine, "list --json")).unwrap();
     apps.as_array().unwrap().iter().find(|app| app["name"] == name).expect("the app is listed").clone()
 }

@@ -133,7 +133,9 @@ impl Router {
         } else {
             worker.tally.refused.count();
         }
-        worker.tally.ack.note(self.now().saturating_sub(begun));
+        let (now, took) = (self.now(), self.now().saturating_sub(begun));
+        worker.tally.ack.note(took);
+        worker.tally.lag.note(took, now);
     }
 
     /// A connection is closed without a word: nothing comes of it.
