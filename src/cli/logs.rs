@@ -1,39 +1,74 @@
 //! `appctl logs`: journalctl, asked for the right lines.
 
-use clap::Args;
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+
+use clap::{Args, ValueEnum};
 
 use super::apps;
-use super::exit::Failure;
+use super::exit::{DONE, FAILED, Failure};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use crate::config::Scope;
-use crate::system::journal::{Match, Output, Query};
+use crate::system::journal::{Levels, Match, Output, Query};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// NAME, NAME@SLOT or `all`; none means all
+    /// NAME, NAME@SLOT, `all` or /regex/; none means all
     targets: Vec<String>,
     /// Go on with new lines as they come, those of workers that start later too
     #[arg(short, long)]
     follow: bool,
-    /// How many lines of the past
-    #[arg(short = 'n', long, default_value_t = 15)]
-    lines: u32,
+    /// How many lines of the past [default: 15; with --since all]
+    #[arg(short = 'n', long)]
+    lines: Option<u32>,
+    /// Lines since then: `10 min ago`, `today`, `2026-11-21 12:00`, `now`; as journalctl takes it
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    since: Option<String>,
     /// Only lines of priority err and worse (a program sets it by a `<3>` before its line)
     #[arg(long, visible_alias = "error")]
     err: bool,
+    /// Only the other lines
+    #[arg(long, conflicts_with = "err")]
+    out: bool,
     /// The text alone, without time and unit
     #[arg(long)]
     raw: bool,
+    /// How the time is written; without a word: iso
+    #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "iso", conflicts_with = "raw")]
+    timestamp: Option<Timestamp>,
+    /// Make this word stand out, on a terminal
+    #[arg(long, value_name = "WORD", conflicts_with = "raw")]
+    highlight: Option<String>,
     /// Do not follow (the default; for PM2's sake)
     #[arg(long, hide = true, conflicts_with = "follow")]
     nostream: bool,
 }
 
+/// `--timestamp`, as journalctl has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Timestamp {
+    /// Nov 21 12:00:00
+    Short,
+    /// 2026-11-21T12:00:00+0100
+    Iso,
+    /// Nov 21 12:00:00.123456
+    Precise,
+    /// Sat 2026-11-21 12:00:00 CET
+    Full,
+    /// Seconds since 1970
+    Unix,
+}
+
+/// Without `--lines` and `--since`.
+const LINES: u32 = 15;
+/// Longer lines are painted piece by piece, so that none has to be held as a whole.
+const LONGEST: u64 = 64 << 10;
+
 /// A reload uses slots above the number of workers, and so may `scale`.
 const SPARE_SLOTS: u32 = 8;
 
-/// Becomes journalctl.
+/// Becomes journalctl, or on a terminal paints what it says.
 pub(super) fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let words = if arguments.targets.is_empty() { vec!["all".to_owned()] } else { arguments.targets.clone() };
     let all_scopes = asked.for_all();
@@ -57,17 +92,96 @@ pub(super) fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Res
     let query = Query {
         manager: apps::manager(scope),
         matches: here.iter().map(|(_, target)| matches(scope, target)).collect(),
-        lines: Some(arguments.lines),
+        lines: arguments.lines.or(if arguments.since.is_some() { None } else { Some(LINES) }),
+        since: arguments.since.clone(),
         follow: arguments.follow,
-        errors: arguments.err,
-        output: match (printer.json, arguments.raw) {
-            (true, _) => Output::Json,
-            (_, true) => Output::Raw,
+        levels: match (arguments.err, arguments.out) {
+            (true, _) => Levels::Errors,
+            (_, true) => Levels::Others,
+            _ => Levels::All,
+        },
+        output: match (printer.json, arguments.raw, arguments.timestamp) {
+            (true, ..) => Output::Json,
+            (_, true, _) => Output::Raw,
+            (.., Some(Timestamp::Iso)) => Output::Iso,
+            (.., Some(Timestamp::Precise)) => Output::Precise,
+            (.., Some(Timestamp::Full)) => Output::Full,
+            (.., Some(Timestamp::Unix)) => Output::Unix,
             _ => Output::Short,
         },
     };
+    if printer.colours() && !printer.json && !arguments.raw {
+        return painted(&query, arguments.highlight.as_deref())
+            .map_err(|error| Failure::failed(format!("cannot read the journal: {error}")));
+    }
     let error = query.exec();
     Err(Failure::failed(format!("cannot run journalctl: {error}")))
+}
+
+/// Passes lines on as they come, each worker's in a colour of its own. Holds one line at a time.
+fn painted(query: &Query, highlight: Option<&str>) -> io::Result<u8> {
+    let mut journalctl = query.spawn()?;
+    let mut lines = BufReader::new(journalctl.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut palette = Palette::default();
+    let mut line = Vec::new();
+    let passed = loop {
+        line.clear();
+        match (&mut lines).take(LONGEST).read_until(b'\n', &mut line) {
+            Ok(0) => break Ok(()),
+            Ok(_) => {}
+            Err(error) => break Err(error),
+        }
+        let text = palette.paint(&String::from_utf8_lossy(&line), highlight);
+        let mut written = out.write_all(text.as_bytes());
+        // What comes now is to be seen now.
+        if lines.buffer().is_empty() {
+            written = written.and_then(|()| out.flush());
+        }
+        if let Err(error) = written {
+            break Err(error);
+        }
+    };
+    let passed = passed.and_then(|()| out.flush());
+    // It may still follow, with nobody to read it.
+    let _ = journalctl.kill();
+    let ended = journalctl.wait()?;
+    match passed {
+        Ok(()) => Ok(u8::try_from(ended.code().unwrap_or(0)).unwrap_or(FAILED)),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(DONE),
+        Err(error) => Err(error),
+    }
+}
+
+/// Who writes in which colour, in the order of their first lines.
+#[derive(Debug, Default)]
+struct Palette(HashMap<String, usize>);
+
+impl Palette {
+    const COLOURS: [&str; 10] = ["36", "32", "33", "35", "34", "96", "92", "93", "95", "94"];
+
+    /// A line of journalctl's short forms, `TIME shop@1[4711]: text`.
+    fn paint(&mut self, line: &str, highlight: Option<&str>) -> String {
+        let painted = self.of_its_writer(line).unwrap_or_else(|| line.to_owned());
+        match highlight.filter(|word| !word.is_empty()) {
+            // Reversed, and not in a colour: the line may have one.
+            Some(word) => painted.replace(word, &format!("\x1b[7m{word}\x1b[27m")),
+            None => painted,
+        }
+    }
+
+    fn of_its_writer(&mut self, line: &str) -> Option<String> {
+        if line.starts_with(' ') || line.starts_with("-- ") {
+            return None;
+        }
+        let (head, text) = line.split_once(": ")?;
+        let (time, writer) = head.rsplit_once(' ')?;
+        let name = writer.split('[').next().unwrap_or(writer);
+        let next = self.0.len();
+        let at = *self.0.entry(name.to_owned()).or_insert(next);
+        let colour = Self::COLOURS[at % Self::COLOURS.len()];
+        Some(format!("\x1b[2m{time}\x1b[0m \x1b[{colour}m{writer}\x1b[0m: {text}"))
+    }
 }
 
 /// The lines of one target.
@@ -83,5 +197,29 @@ fn matches(scope: Scope, target: &Target) -> Match {
             let units = [names.router.clone()].into_iter().chain(slots).collect();
             Match { app: app.clone(), slot: None, units }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_writer_has_a_colour() {
+        let mut palette = Palette::default();
+        let one = palette.paint("Nov 21 12:00:00 shop@1[7]: a: b\n", None);
+        assert_eq!(one, "\x1b[2mNov 21 12:00:00\x1b[0m \x1b[36mshop@1[7]\x1b[0m: a: b\n");
+        let other = palette.paint("2026-11-21T12:00:00+0000 shop@2[8]: x\n", None);
+        assert!(other.contains("\x1b[32mshop@2[8]\x1b[0m: x"), "{other}");
+        assert!(palette.paint("Nov 21 12:00:00 shop@1[9]: again\n", None).contains("\x1b[36mshop@1[9]"));
+        for plain in ["-- Boot 7 --\n", "      a second line: of it\n", "\n"] {
+            assert_eq!(palette.paint(plain, None), plain);
+        }
+    }
+
+    #[test]
+    fn a_word_stands_out() {
+        let text = Palette::default().paint("Nov 21 12:00:00 shop@1[7]: a timeout of 1 s\n", Some("timeout"));
+        assert!(text.ends_with(": a \x1b[7mtimeout\x1b[27m of 1 s\n"), "{text}");
     }
 }

@@ -6,27 +6,42 @@ pub mod apps;
 pub mod cat;
 mod certificates;
 pub mod check;
+pub mod counterparts;
 
+mod complete;
 mod conclude;
 mod delete;
+mod env;
+mod errors;
+mod examples;
 pub mod exit;
 mod inside;
 
 mod list;
 mod logs;
+mod look;
+pub mod man;
 mod manage;
 mod memory;
 mod metrics;
+mod monit;
 pub mod names;
+mod ping;
+pub mod pm2list;
 pub mod print;
 mod reload;
+mod report;
+mod reset;
 mod restart;
 mod rollout;
 mod run;
 mod scale;
 mod scheduled;
 pub mod script;
+mod selector;
+mod signal;
 mod start;
+mod start_or;
 mod started;
 mod status;
 mod stop;
@@ -35,7 +50,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Scope;
 use exit::Failure;
@@ -112,24 +127,58 @@ enum Command {
     /// Stop apps and remove their files
     #[command(visible_alias = "del")]
     Delete(delete::Arguments),
-    /// All apps and their workers; cpu is measured over a fifth of a second, 100% is one processor
+    /// Restart what runs, start what does not
+    #[command(name = "startOrRestart")]
+    StartOrRestart(start_or::Arguments),
+    /// Reload what runs, start what does not
+    #[command(name = "startOrReload", visible_alias = "startOrGracefulReload")]
+    StartOrReload(start_or::Arguments),
+    /// All apps and their workers; cpu is of the last seconds, 100% is one processor
     #[command(visible_aliases = ["ls", "l", "ps"])]
     List(list::Arguments),
     /// One app in full: addresses, units, workers, last errors; without a name: list
     #[command(visible_aliases = ["describe", "show", "info"])]
     Status(status::Arguments),
+    /// Apps and workers on the whole terminal: graphs, logs, and keys to reload, restart and scale
+    Monit(monit::Arguments),
     /// What apps wrote, from the journal
     Logs(logs::Arguments),
-    /// What an app's router counts, in Prometheus' text format
+    /// What apps' routers count, in Prometheus' text format (or --json); without a name: all that run
     Metrics(metrics::Arguments),
     /// Change an app's number of workers, in its file and at once
     Scale(scale::Arguments),
+    /// The workers as PM2's jlist has them: one line of JSON
+    Jlist(pm2list::Arguments),
+    /// The same as Node's util.inspect writes it
+    Prettylist(pm2list::Arguments),
+    /// The process ids of workers
+    Pid(pm2list::Targets),
+    /// The pm_ids of workers, as in jlist
+    Id(pm2list::Targets),
+    /// The environment of a worker, secrets masked
+    Env(env::Arguments),
+    /// Send a signal to the main processes of workers
+    #[command(name = "sendSignal")]
+    SendSignal(signal::Arguments),
+    /// Count restarts from 0 again
+    Reset(reset::Arguments),
+    /// Whether systemd and the routers answer
+    Ping,
+    /// What a report of a mistake needs: versions, units, last errors; no secrets
+    Report,
     /// Tell all mistakes of the apps' files
     Check(Names),
     /// Print the units of apps
     Cat(Names),
     /// Serve a script in the foreground, without systemd
     Run(run::Arguments),
+    /// The manual page of a command
+    Help(man::Arguments),
+    /// What makes a shell complete commands, flags and names of apps
+    Completion(complete::Arguments),
+    /// What is no command of ours
+    #[command(external_subcommand)]
+    Other(Vec<String>),
     /// ExecStart= of the router
     #[command(hide = true)]
     Router(inside::Router),
@@ -180,7 +229,9 @@ struct Names {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    let line = match CommandLine::try_parse() {
+    complete::answer();
+    let matches = line().try_get_matches();
+    let line = match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
         Ok(line) => line,
         Err(error) => {
             // Help and version are an answer; the reader may have gone away.
@@ -215,8 +266,27 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::List(arguments) => block_on(list::run(&arguments, asked, printer))?,
         Command::Status(arguments) => block_on(status::run(&arguments, asked, printer))?,
         Command::Logs(arguments) => logs::run(&arguments, asked, printer)?,
+        Command::Monit(arguments) => block_on(monit::run(&arguments, asked, printer))?,
         Command::Metrics(arguments) => block_on(metrics::run(&arguments, asked, printer))?,
         Command::Scale(arguments) => block_on(scale::run(&arguments, asked, printer))?,
+        Command::StartOrRestart(arguments) => {
+            block_on(start_or::run(start_or::Act::Restart, &arguments, asked, printer))?
+        }
+        Command::StartOrReload(arguments) => {
+            block_on(start_or::run(start_or::Act::Reload, &arguments, asked, printer))?
+        }
+        Command::Jlist(arguments) => block_on(pm2list::jlist(&arguments, asked, printer))?,
+        Command::Prettylist(arguments) => block_on(pm2list::prettylist(&arguments, asked, printer))?,
+        Command::Pid(arguments) => block_on(pm2list::pid(&arguments, asked, printer))?,
+        Command::Id(arguments) => block_on(pm2list::id(&arguments, asked, printer))?,
+        Command::Env(arguments) => block_on(env::run(&arguments, asked, printer))?,
+        Command::SendSignal(arguments) => block_on(signal::run(&arguments, asked, printer))?,
+        Command::Reset(arguments) => block_on(reset::run(&arguments, asked, printer))?,
+        Command::Ping => block_on(ping::run(asked, printer))?,
+        Command::Report => block_on(report::run(asked, printer))?,
+        Command::Help(arguments) => man::run(&arguments, printer)?,
+        Command::Completion(arguments) => complete::run(&arguments, printer)?,
+        Command::Other(words) => counterparts::answer(words.first().map_or("", String::as_str), &commands(), printer)?,
         Command::Check(names) => check::run(&names.names, globals.scope_of(&names.names)),
         Command::Cat(names) => cat::run(&names.names, globals.scope_of(&names.names)),
         Command::Run(arguments) => return run::run(&arguments, printer),
@@ -233,6 +303,27 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(code))
 }
 
+/// The whole command line: with examples, and with the names of apps for a shell that completes.
+fn line() -> clap::Command {
+    let mut line = complete::with_names(CommandLine::command());
+    for (name, _) in examples::ALL {
+        if let Some(examples) = examples::of(name) {
+            line = line.mut_subcommand(name, |command| command.after_help(format!("Examples:\n{examples}")));
+        }
+    }
+    line
+}
+
+/// The commands that an operator may type, and their aliases.
+fn commands() -> Vec<String> {
+    let line = line();
+    let shown = line.get_subcommands().filter(|command| !command.is_hide_set());
+    shown
+        .flat_map(|command| std::iter::once(command.get_name()).chain(command.get_all_aliases()))
+        .map(str::to_owned)
+        .collect()
+}
+
 /// Runs a command that waits for others, on this one thread.
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -245,11 +336,17 @@ fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {
-        CommandLine::command().debug_assert();
+        line().debug_assert();
+    }
+
+    #[test]
+    fn what_is_a_command_needs_no_counterpart() {
+        let all = commands();
+        let both = counterparts::ALL.iter().flat_map(|it| it.verbs).filter(|verb| all.iter().any(|it| it == *verb));
+        assert_eq!(both.collect::<Vec<_>>(), [] as [&&str; 0]);
     }
 
     fn parse(line: &str) -> CommandLine {

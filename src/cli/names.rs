@@ -80,19 +80,13 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// What the arguments mean, in their order and once each; `all` is every app. Names without a file are refused.
+/// What the arguments mean, in their order and once each; `all` is every app, `/regex/` every one whose name it matches,
+/// a file the apps that it describes. Names without a file are refused.
 pub fn targets(words: &[String], asked: Asked) -> Result<Vec<(Scope, Target)>, Failure> {
     let mut targets = Vec::new();
     for word in words {
-        if word == "all" && !apps::exists(asked.for_app(word), word) {
-            let mut scopes = asked.for_all();
-            if asked.0.is_none() && !is_root() {
-                // What everybody may see is not what he means to change.
-                scopes.retain(|scope| *scope == Scope::User);
-            }
-            for scope in scopes {
-                targets.extend(apps::names(scope)?.into_iter().map(|name| (scope, Target::App(name))));
-            }
+        if let Some(names) = super::selector::read(word, asked)? {
+            targets.extend(names.into_iter().map(|(scope, name)| (scope, Target::App(name))));
             continue;
         }
         let target = Target::read(word);

@@ -94,6 +94,11 @@ impl Printer {
         to_stderr(text);
     }
 
+    /// Whether standard output is a terminal that may be painted on.
+    pub fn colours(&self) -> bool {
+        self.colour_out
+    }
+
     pub fn paint(&self, text: &str, colour: Colour) -> String {
         paint(text, colour, self.colour_out)
     }
@@ -115,6 +120,9 @@ fn paint(text: &str, colour: Colour, allowed: bool) -> String {
 fn to_stderr(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
+
+/// Columns of a left-aligned cell that a narrow terminal spares for as long as there is something else to leave out.
+const LEGIBLE: usize = 20;
 
 /// One cell: its text, and a colour for terminals.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -140,6 +148,8 @@ impl<T: Into<String>> From<T> for Cell {
 pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
+    /// Titles of the columns that a narrow terminal goes without, the first of them first.
+    dispensable: &'static [&'static str],
 }
 
 #[derive(Debug)]
@@ -155,14 +165,20 @@ impl Table {
             Some(title) => Column { title, right: true },
             None => Column { title, right: false },
         });
-        Self { columns: columns.collect(), rows: Vec::new() }
+        Self { columns: columns.collect(), rows: Vec::new(), dispensable: &[] }
+    }
+
+    /// Where the terminal is too narrow, these columns are left out, one after the other, until the rest is legible.
+    pub fn giving_up(self, dispensable: &'static [&'static str]) -> Self {
+        Self { dispensable, ..self }
     }
 
     pub fn row(&mut self, cells: Vec<Cell>) {
         self.rows.push(cells);
     }
 
-    /// `width`: columns of the terminal; wider tables lose the end of their longest left-aligned cells.
+    /// `width`: columns of the terminal; wider tables lose the columns that they can do without, then the end of their
+    /// longest left-aligned cells.
     pub fn render(&self, width: Option<usize>, colour: bool) -> String {
         let mut widths: Vec<usize> = self
             .columns
@@ -173,23 +189,42 @@ impl Table {
                 cells.max().unwrap_or(0).max(column.title.len())
             })
             .collect();
+        let mut shown = vec![true; widths.len()];
         if let Some(width) = width {
-            let mut excess = (widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)).saturating_sub(width);
-            while excess > 0 {
-                let longest = (0..widths.len()).filter(|at| !self.columns[*at].right).max_by_key(|at| widths[*at]);
+            let excess = |widths: &[usize], shown: &[bool]| {
+                let those = widths.iter().zip(shown).filter(|(_, shown)| **shown);
+                (those.map(|(width, _)| width + 2).sum::<usize>()).saturating_sub(2).saturating_sub(width)
+            };
+            // As much as a long state may lose and still be understood.
+            let spared = |widths: &[usize]| {
+                let long = widths.iter().enumerate().filter(|(at, _)| !self.columns[*at].right);
+                long.map(|(_, width)| width.saturating_sub(LEGIBLE)).sum::<usize>()
+            };
+            for title in self.dispensable {
+                if excess(&widths, &shown) <= spared(&widths) {
+                    break;
+                }
+                shown
+                    .iter_mut()
+                    .zip(&self.columns)
+                    .filter(|(_, it)| it.title == *title)
+                    .for_each(|(shown, _)| *shown = false);
+            }
+            for _ in 0..excess(&widths, &shown) {
+                let long = (0..widths.len()).filter(|at| shown[*at] && !self.columns[*at].right);
+                let longest = long.max_by_key(|at| widths[*at]);
                 let Some(at) = longest.filter(|at| widths[*at] > 8) else { break };
                 widths[at] -= 1;
-                excess -= 1;
             }
         }
         let titles = self.columns.iter().map(|column| Cell::coloured(column.title, Colour::Bold)).collect();
-        let lines = std::iter::once(&titles).chain(&self.rows).map(|row| self.line(row, &widths, colour));
+        let lines = std::iter::once(&titles).chain(&self.rows).map(|row| self.line(row, &widths, &shown, colour));
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    fn line(&self, row: &[Cell], widths: &[usize], colour: bool) -> String {
+    fn line(&self, row: &[Cell], widths: &[usize], shown: &[bool], colour: bool) -> String {
         let mut line = String::new();
-        for (at, cell) in row.iter().enumerate() {
+        for (at, cell) in row.iter().enumerate().filter(|(at, _)| shown[*at]) {
             let text = shorten(&cell.text, widths[at]);
             let padding = " ".repeat(widths[at].saturating_sub(text.width()));
             let text = paint(&text, cell.colour, colour);
@@ -210,7 +245,7 @@ impl Table {
 }
 
 /// At most `width` columns wide; what was cut ends in an ellipsis.
-fn shorten(text: &str, width: usize) -> String {
+pub(super) fn shorten(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }

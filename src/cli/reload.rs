@@ -46,6 +46,13 @@ pub(super) struct Arguments {
     certificates: bool,
 }
 
+impl Arguments {
+    /// A plain reload.
+    pub(super) fn of(names: Vec<String>) -> Self {
+        Self { names, abort: false, certificates: false }
+    }
+}
+
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut apps = Vec::new();
     for (scope, target) in names::targets(&arguments.names, asked)? {

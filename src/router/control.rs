@@ -69,6 +69,9 @@ pub struct Status {
     /// What TLS is served with.
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
+    /// What the router itself used of a processor lately, in thousandths.
+    #[serde(default)]
+    pub cpu_permille: Option<u32>,
     pub workers: Vec<WorkerStatus>,
     /// The last end in every slot.
     #[serde(default)]
@@ -105,6 +108,12 @@ pub struct WorkerStatus {
     /// Connections that have switched protocols and pass through the router.
     #[serde(default)]
     pub tunnels: usize,
+    /// What it and its children used of a processor in the last seconds, in thousandths.
+    #[serde(default)]
+    pub cpu_permille: Option<u32>,
+    /// How long its event loop takes to answer: of the last minute's handovers, microseconds; `None`: there were none.
+    #[serde(default)]
+    pub lag_micros: Option<u64>,
     /// Of its channel; `None`: it has none, the router connects to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<WireEncoding>,
@@ -128,6 +137,8 @@ impl Router {
             handed: worker.handed,
             in_flight: worker.in_flight,
             tunnels: worker.tunnels,
+            cpu_permille: self.permille(worker.pid),
+            lag_micros: worker.lag(self.now()).and_then(|lag| u64::try_from(lag.as_micros()).ok()),
             encoding: links.get(&worker.id).map(|link| link.encoding.into()),
             since: worker.since,
         });
@@ -146,6 +157,7 @@ impl Router {
             refused: self.refused.get(),
             handshakes_failed: self.doors.failed.get(),
             certificates: self.certificates(),
+            cpu_permille: i32::try_from(std::process::id()).ok().and_then(|pid| self.permille(pid)),
             workers: workers.collect(),
             ends: self.last_ends().into_iter().map(|(slot, end)| EndStatus { slot, end }).collect(),
         }

@@ -7,7 +7,7 @@
 //! and `memory` what survives this process, [`refuse`] what the router says itself, [`tally`] and `metrics` what it counts,
 //! `access` its log, `addresses` who has how many connections, `doors` addresses with TLS or the PROXY protocol and
 //! [`certificates`] what TLS is served with, [`meet`] how a worker comes in, `outside` one that has no channel, [`ends`] how
-//! it ended, [`control`] what the
+//! it ended, `usage` what they use of the processors, [`control`] what the
 //! operator asks. [`Router`] ties them together; [`run`] is the loop, `service` its
 //! place in systemd.
 
@@ -40,6 +40,7 @@ mod service;
 mod sticky;
 pub mod table;
 pub mod tally;
+mod usage;
 
 use crate::config::router::RouterSettings;
 use crate::relay::hub::{Hub, Notice};
@@ -85,6 +86,7 @@ pub struct Router {
     links: RefCell<BTreeMap<WorkerId, Rc<Link>>>,
     memory: Memory,
     ends: ends::Ends,
+    usage: usage::Usage,
     /// Ends hung workers; by slot, those in the workers' own units that can.
     abort: RefCell<Option<health::Abort>>,
     guards: RefCell<HashMap<String, Rc<Notify>>>,
@@ -144,6 +146,7 @@ impl Router {
             links: RefCell::default(),
             memory: Memory::default(),
             ends: ends::Ends::default(),
+            usage: usage::Usage::default(),
             abort: RefCell::default(),
             guards: RefCell::default(),
             ticket_keys: RefCell::default(),

@@ -1,6 +1,6 @@
 //! The loop: takes ready-made listeners and a stop signal, and serves until it comes.
 
-use super::{Router, control, handover, health, meet, metrics};
+use super::{Router, control, handover, health, meet, metrics, usage};
 use crate::system::activation::{Address, Listener};
 use crate::system::sock::{accept, set_nonblocking, watch};
 use nix::errno::Errno;
@@ -79,6 +79,7 @@ pub async fn run(router: Rc<Router>, listeners: Listeners, stop: CancellationTok
         });
     }
     tokio::task::spawn_local(health::watch(Rc::clone(&router)));
+    tokio::task::spawn_local(usage::watch(Rc::clone(&router)));
     stop.cancelled().await;
     router.close_proxy().await;
     if router.hand_on() {

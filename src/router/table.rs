@@ -102,6 +102,8 @@ pub struct Worker {
     pub ordered: bool,
     /// Where the router connects to it; `None`: it has a channel.
     pub place: Option<Place>,
+    /// Why it is not ready yet, where that is known.
+    pub unready: Option<String>,
     /// Connections that have switched protocols and pass through the router.
     pub tunnels: usize,
     /// Its slot's.
@@ -109,6 +111,12 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// How long it takes to acknowledge: as lately, or as long as the oldest handover has waited by now.
+    pub fn lag(&self, now: Duration) -> Option<Duration> {
+        let waits = self.unacknowledged.front().map(|at| now.saturating_sub(*at));
+        self.tally.lag.get(now).max(waits)
+    }
+
     fn load(&mut self, now: Duration) -> Load {
         while self.expected.front().is_some_and(|at| now.saturating_sub(*at) > EXPECTATION) {
             self.expected.pop_front();
@@ -208,6 +216,7 @@ impl Table {
             stood: false,
             ordered: false,
             place: None,
+            unready: None,
             tunnels: 0,
             tally: Rc::clone(self.tallies.entry(slot.to_owned()).or_default()),
         };

@@ -63,6 +63,24 @@ impl Histogram {
     }
 }
 
+/// How long something takes lately: each time counts for an eighth.
+#[derive(Debug, Default)]
+pub struct Lag(Cell<Option<(Duration, Duration)>>);
+
+impl Lag {
+    /// For so long the latest time says something of the present.
+    const FRESH: Duration = Duration::from_secs(60);
+
+    pub fn note(&self, took: Duration, now: Duration) {
+        let lag = self.get(now).map_or(took, |lag| (lag * 7 + took) / 8);
+        self.0.set(Some((lag, now)));
+    }
+
+    pub fn get(&self, now: Duration) -> Option<Duration> {
+        self.0.get().filter(|(_, at)| now.saturating_sub(*at) <= Self::FRESH).map(|(lag, _)| lag)
+    }
+}
+
 /// Answers by their status, 100 to 599.
 #[derive(Debug)]
 pub struct Codes(Box<[Counter]>);
@@ -95,6 +113,8 @@ pub struct Tally {
     pub refused: Counter,
     /// From the handover to its acknowledgement.
     pub ack: Histogram,
+    /// The same lately.
+    pub lag: Lag,
     /// Requests that were routed one by one.
     pub codes: Codes,
     /// Broadcast packets from it, and to it.
@@ -115,6 +135,18 @@ mod tests {
         let (below, total) = histogram.cumulated();
         assert_eq!((below, total), ([2, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 5], 7));
         assert!((histogram.sum() - 70.011_002).abs() < 1e-9, "{}", histogram.sum());
+    }
+
+    #[test]
+    fn a_lag_follows_what_comes_and_is_forgotten() {
+        let (lag, at) = (Lag::default(), Duration::from_secs);
+        assert_eq!(lag.get(at(1)), None);
+        lag.note(Duration::from_millis(8), at(1));
+        lag.note(Duration::from_millis(16), at(2));
+        assert_eq!(lag.get(at(62)), Some(Duration::from_millis(9)));
+        assert_eq!(lag.get(at(63)), None);
+        lag.note(Duration::from_millis(1), at(63));
+        assert_eq!(lag.get(at(63)), Some(Duration::from_millis(1)));
     }
 
     #[test]

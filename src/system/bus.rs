@@ -283,6 +283,11 @@ impl Systemd {
         Ok(self.manager.reload().await?)
     }
 
+    /// A signal to the main process of a unit, and to no other.
+    pub async fn signal_main(&self, unit: &str, signal: i32) -> Result<(), BusError> {
+        Ok(self.manager.kill_unit(unit, "main", signal).await?)
+    }
+
     /// A signal to the command that a unit runs beside its main process, such as `ExecReload=`.
     pub async fn signal_control(&self, unit: &str, signal: i32) -> Result<(), BusError> {
         Ok(self.manager.kill_unit(unit, "control", signal).await?)
@@ -332,11 +337,21 @@ impl Systemd {
         Ok(Properties(all))
     }
 
-    /// CPU time that a service's cgroup used, nanoseconds; `None` when it is not accounted.
-    pub async fn cpu_usage(&self, unit: &str) -> Result<Option<u64>, BusError> {
-        let path = self.manager.load_unit(unit).await?;
-        let value = self.properties_proxy(path).await?.get("org.freedesktop.systemd1.Service", "CPUUsageNSec").await?;
-        Ok(u64::try_from(value).ok().filter(|number| *number != u64::MAX))
+    /// The same of a service that is loaded.
+    pub async fn properties_of(&self, unit: &Listed) -> Result<Properties, BusError> {
+        let proxy = self.properties_proxy(unit.path.clone()).await?;
+        let (all, own) = tokio::try_join!(
+            proxy.get_all("org.freedesktop.systemd1.Unit"),
+            proxy.get_all("org.freedesktop.systemd1.Service")
+        )?;
+        Ok(Properties(all.into_iter().chain(own).collect()))
+    }
+
+    /// How often systemd has started a loaded service again.
+    pub async fn restarts(&self, unit: &Listed) -> Result<u32, BusError> {
+        let proxy = self.properties_proxy(unit.path.clone()).await?;
+        let value = proxy.get("org.freedesktop.systemd1.Service", "NRestarts").await?;
+        u32::try_from(value).map_err(|error| BusError::Other(error.to_string()))
     }
 
     /// The type (`start`, `stop`, `restart`, …) of the job that a loaded unit has now.

@@ -16,8 +16,9 @@ pub struct Query {
     /// At most this many lines of the past.
     pub lines: Option<u32>,
     pub follow: bool,
-    /// Only priority *err* and worse.
-    pub errors: bool,
+    /// Only lines since then, as systemd.time(7) writes it.
+    pub since: Option<String>,
+    pub levels: Levels,
     pub output: Output,
 }
 
@@ -36,9 +37,22 @@ pub struct Match {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Levels {
+    All,
+    /// Priority *err* and worse.
+    Errors,
+    /// The others.
+    Others,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// Time, identifier, text.
+    /// Time, identifier, text; the time in one form or the other.
     Short,
+    Iso,
+    Precise,
+    Full,
+    Unix,
     /// The text alone.
     Raw,
     /// One JSON object a line.
@@ -58,13 +72,29 @@ impl Query {
         if self.follow {
             arguments.push("--follow".into());
         }
-        if self.errors {
-            arguments.push("--priority=err".into());
+        if let Some(since) = &self.since {
+            arguments.push(format!("--since={since}"));
         }
+        match self.levels {
+            Levels::All => {}
+            Levels::Errors => arguments.push("--priority=err".into()),
+            Levels::Others => arguments.push("--priority=warning..debug".into()),
+        }
+        let form = match self.output {
+            Output::Short => "short",
+            Output::Iso => "short-iso",
+            Output::Precise => "short-precise",
+            Output::Full => "short-full",
+            Output::Unix => "short-unix",
+            Output::Raw => "cat",
+            Output::Json => "json",
+        };
+        arguments.push(format!("--output={form}"));
         match self.output {
-            Output::Short => arguments.extend(["--output=short".into(), "--no-hostname".into()]),
-            Output::Raw => arguments.push("--output=cat".into()),
-            Output::Json => arguments.push("--output=json".into()),
+            Output::Raw => {}
+            // Else it leaves out what is longer than 4 KiB.
+            Output::Json => arguments.push("--all".into()),
+            _ => arguments.push("--no-hostname".into()),
         }
         // PID 1 writes UNIT=, a user's manager USER_UNIT= (systemd.journal-fields(7)).
         let field = match self.manager {
@@ -93,12 +123,23 @@ impl Query {
     /// Becomes journalctl; returns only when that is impossible.
     pub fn exec(&self) -> io::Error {
         use std::os::unix::process::CommandExt;
+        self.shown().exec()
+    }
+
+    /// Starts journalctl, whose standard output is a pipe with colours in it: errors are red.
+    pub fn spawn(&self) -> io::Result<std::process::Child> {
+        self.shown().env("SYSTEMD_COLORS", "1").stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
+    }
+
+    fn shown(&self) -> Command {
         let mut arguments = self.arguments();
-        if self.output == Output::Short {
+        if !matches!(self.output, Output::Raw | Output::Json) {
             // "No entries", and whether that is for want of rights.
             arguments.retain(|argument| argument != "--quiet");
         }
-        Command::new("journalctl").args(arguments).exec()
+        let mut command = Command::new("journalctl");
+        command.args(arguments);
+        command
     }
 
     /// The lines at hand, oldest first.
@@ -161,6 +202,19 @@ impl Last<'_> {
     }
 }
 
+/// Lines of priority *err* and worse that a unit wrote, or the manager about it; the last of them, oldest first.
+pub fn errors_of(manager: Manager, unit: &str, lines: u32) -> io::Result<Vec<String>> {
+    let mut arguments: Vec<String> =
+        ["--no-pager", "--quiet", "--priority=err", "--output=short-iso", "--no-hostname"].map(str::to_owned).into();
+    arguments.push(format!("--lines={lines}"));
+    if manager == Manager::User {
+        arguments.extend(["--user".to_owned(), format!("--user-unit={unit}")]);
+    } else {
+        arguments.push(format!("--unit={unit}"));
+    }
+    run(&arguments)
+}
+
 /// What one run of a unit wrote, its last `lines`, oldest first. `invocation`: the run's id in hex.
 pub async fn of_a_run(manager: Manager, unit: &str, invocation: &str, lines: u32) -> io::Result<Vec<String>> {
     let mut journalctl = tokio::process::Command::new("journalctl");
@@ -204,7 +258,8 @@ mod tests {
             ],
             lines: Some(15),
             follow: true,
-            errors: false,
+            since: None,
+            levels: Levels::All,
             output: Output::Short,
         }
     }
@@ -220,10 +275,11 @@ mod tests {
 
     #[test]
     fn a_users_manager_writes_other_fields() {
-        let query = Query { manager: Manager::User, follow: false, errors: true, output: Output::Json, ..query() };
+        let query =
+            Query { manager: Manager::User, follow: false, levels: Levels::Errors, output: Output::Json, ..query() };
         assert_eq!(
             query.arguments().join(" "),
-            "--no-pager --quiet --user --lines=15 --priority=err --output=json \
+            "--no-pager --quiet --user --lines=15 --priority=err --output=json --all \
              APP=shop + USER_UNIT=shop.service USER_UNIT=shop@1.service + APP=chat SLOT=2 + USER_UNIT=chat@2.service"
         );
     }

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where a kernel's hierarchies of control groups are: unified, hybrid, legacy.
-const ROOTS: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"];
+pub(super) const ROOTS: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"];
 
 /// Bytes used by all processes of `unit`, of which `pid` is one. `NotFound`: it has ended.
 pub fn of_unit(pid: i32, unit: &str) -> io::Result<u64> {
@@ -36,7 +36,7 @@ pub fn of_unit(pid: i32, unit: &str) -> io::Result<u64> {
 }
 
 /// The unit's control group, by the text of /proc/PID/cgroup: the process itself may be in one below it.
-fn group_of(groups: &str, unit: &str) -> Option<String> {
+pub(super) fn group_of(groups: &str, unit: &str) -> Option<String> {
     let paths = groups.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
@@ -85,7 +85,7 @@ fn resident(status: &str) -> u64 {
 }
 
 /// ESRCH is how /proc says that a process ended while it was being read.
-fn gone(error: io::Error) -> io::Error {
+pub(super) fn gone(error: io::Error) -> io::Error {
     if error.raw_os_error() == Some(libc::ESRCH) { io::ErrorKind::NotFound.into() } else { error }
 }
 

@@ -14,12 +14,12 @@ require('http').createServer((_, answer) => answer.end(process.env.NODE_APP_INST
 ";
 const BROKEN: &str = "console.log('loading')\nthrow new Error('no database here')\n";
 
-fn boot() -> Option<Boxed> {
+pub(crate) fn boot() -> Option<Boxed> {
     Options::default().file("/srv/own/worker.js", WORKER).file("/srv/own/broken.js", BROKEN).boot()
 }
 
 /// Exit code, standard output, standard error of `appctl` in `/srv/own`.
-fn appctl(machine: &Boxed, arguments: &str) -> (i32, String, String) {
+pub(crate) fn appctl(machine: &Boxed, arguments: &str) -> (i32, String, String) {
     let output = machine.shell(&format!("cd /srv/own && appctl {arguments}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
@@ -27,14 +27,14 @@ fn appctl(machine: &Boxed, arguments: &str) -> (i32, String, String) {
 
 /// As [`appctl`], for what must succeed.
 #[track_caller]
-fn done(machine: &Boxed, arguments: &str) -> String {
+pub(crate) fn done(machine: &Boxed, arguments: &str) -> String {
     let (code, out, err) = appctl(machine, arguments);
     assert_eq!(code, 0, "appctl {arguments}\n{out}{err}");
     out
 }
 
 #[track_caller]
-fn list(machine: &Boxed, name: &str) -> Value {
+pub(crate) fn list(machine: &Boxed, name: &str) -> Value {
     let apps: Value = serde_json::from_str(&done(machine, "list --json")).unwrap();
     apps.as_array().unwrap().iter().find(|app| app["name"] == name).expect("the app is listed").clone()
 }
@@ -106,15 +106,30 @@ fn a_start_that_fails_says_why() {
     for said in ["broken@1.service", "broken@2.service", "status 1", "no database here"] {
         assert!(err.contains(said), "{said}: {err}");
     }
+    assert!(err.contains("/etc/appctl/broken.toml stays; `appctl delete broken` removes"), "{err}");
     done(&machine, "stop broken");
     for unit in ["broken.service", "broken.socket", "broken@1.service", "broken@2.service"] {
-        assert!(!machine.is_active(unit), "{unit}");
+        assert_eq!(machine.property(unit, "ActiveState"), "inactive", "{unit}");
     }
 
     machine.ok("systemd-run -q --unit=squatter /usr/local/bin/node -e 'require(\"net\").createServer().listen(8080)'");
     machine.until("the port is taken", || (!refused(&machine, 8080)).then_some(()));
     let (code, _, err) = appctl(&machine, "start worker.js");
     assert!(code == 1 && err.contains("worker.socket") && err.contains("Address already in use"), "{err}");
+    assert!(err.contains("worker.toml is removed again"), "{err}");
+    assert_eq!(machine.ok("ls /etc/appctl"), "broken.toml");
+    assert_eq!(machine.ok("systemctl list-units --all --no-legend 'worker*'"), "");
+    // An app that was there before keeps its file, and what failed is to be seen until it is stopped.
+    machine.write("/etc/appctl/worker.toml", "exec = 'node worker.js'\ndirectory = '/srv/own'\nlisten = 8080\n");
+    assert_eq!(appctl(&machine, "start worker").0, 1);
+    let failed = || machine.ok("systemctl list-units --all --no-legend --plain --state=active,failed 'worker*.socket'");
+    assert!(failed().lines().count() == 1 && failed().contains("failed"), "{}", failed());
+    // Of a clash with another app one is told once.
+    machine.write("/srv/own/zoo.toml", "exec = 'node worker.js'\ndirectory = '/srv/own'\nlisten = 8080\n");
+    let (_, _, err) = appctl(&machine, "start zoo.toml");
+    assert_eq!(err.matches("listens on 8080 too").count(), 1, "{err}");
+    done(&machine, "stop worker");
+    assert_eq!(failed(), "");
 }
 
 #[test]

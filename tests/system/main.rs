@@ -15,12 +15,16 @@ mod hung;
 mod interrupted;
 mod languages;
 mod limits;
+mod listing;
 // The other tests need more of it.
 #[allow(dead_code)]
 #[path = "../secure.rs"]
 mod made;
 mod memory;
 mod metrics;
+mod monit;
+#[path = "../patient.rs"]
+mod patient;
 mod plain;
 mod proxied;
 mod reload;
@@ -33,4 +37,5 @@ mod survival;
 mod timers;
 mod uml;
 mod units;
+mod verbs;
 mod watch;

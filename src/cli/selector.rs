@@ -1,0 +1,121 @@
+//! What stands for several apps: `all`, `/regex/`, and a file that describes them.
+
+use std::path::Path;
+
+use regex::RegexBuilder;
+
+use super::apps;
+use super::exit::Failure;
+use super::names::{Asked, is_root};
+use crate::config::Scope;
+
+/// The apps that a word stands for, if it is no plain name.
+pub(super) fn read(word: &str, asked: Asked) -> Result<Option<Vec<(Scope, String)>>, Failure> {
+    if word == "all" && !apps::exists(asked.for_app(word), word) {
+        return every(asked).map(Some);
+    }
+    if let Some((pattern, flags)) = pattern(word) {
+        return matching(pattern, flags, asked).map(Some);
+    }
+    let Some(names) = of_file(word) else { return Ok(None) };
+    names
+        .into_iter()
+        .map(|name| {
+            let scope = asked.for_app(&name);
+            if apps::exists(scope, &name) { Ok((scope, name)) } else { Err(apps::unknown(scope, &name)) }
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map(Some)
+}
+
+/// Whether a word stands for apps that are there, and cannot be a script's.
+pub(super) fn is_of_several(word: &str) -> bool {
+    word == "all" || pattern(word).is_some_and(|_| !Path::new(word).exists())
+}
+
+/// Every app that the caller may mean to change.
+fn every(asked: Asked) -> Result<Vec<(Scope, String)>, Failure> {
+    let mut scopes = asked.for_all();
+    if asked.0.is_none() && !is_root() {
+        // What everybody may see is not what he means to change.
+        scopes.retain(|scope| *scope == Scope::User);
+    }
+    let mut all = Vec::new();
+    for scope in scopes {
+        all.extend(apps::names(scope)?.into_iter().map(|name| (scope, name)));
+    }
+    Ok(all)
+}
+
+/// `/regex/`, and the letters after it that change what it means.
+fn pattern(word: &str) -> Option<(&str, &str)> {
+    let (pattern, flags) = word.strip_prefix('/')?.rsplit_once('/')?;
+    let known = flags.chars().all(|flag| "gim".contains(flag));
+    (!pattern.is_empty() && known).then_some((pattern, flags))
+}
+
+fn matching(pattern: &str, flags: &str, asked: Asked) -> Result<Vec<(Scope, String)>, Failure> {
+    let regex = RegexBuilder::new(pattern)
+        .case_insensitive(flags.contains('i'))
+        .build()
+        .map_err(|error| Failure::Usage(format!("/{pattern}/ is no regular expression: {}", last_line(&error))))?;
+    let all = every(asked)?;
+    let found: Vec<_> = all.iter().filter(|(_, name)| regex.is_match(name)).cloned().collect();
+    if found.is_empty() {
+        let names: Vec<&str> = all.iter().map(|(_, name)| name.as_str()).collect();
+        let hint = match names.as_slice() {
+            [] => "There are no apps yet: `appctl start SCRIPT` makes one.".to_owned(),
+            names => format!("There are: {}", names.join(", ")),
+        };
+        return Err(Failure::UnknownApp(format!("no app's name matches /{pattern}/\n{hint}")));
+    }
+    Ok(found)
+}
+
+/// The error itself, without the drawing of the place.
+fn last_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
+/// The names of the apps that a file describes, by what the file is called; `None`: it is no such file.
+fn of_file(word: &str) -> Option<Vec<String>> {
+    let path = Path::new(word);
+    let is_ours = path.extension().is_some_and(|ending| ending == "toml");
+    if !is_ours || !path.is_file() {
+        return None;
+    }
+    Some(vec![path.file_stem()?.to_str()?.to_owned()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regular_expressions_between_slashes() {
+        assert_eq!(pattern("/^api-/"), Some(("^api-", "")));
+        assert_eq!(pattern("/Api|web/gi"), Some(("Api|web", "gi")));
+        assert_eq!(pattern("/a/b/"), Some(("a/b", "")));
+        for no in ["shop", "/", "//", "/srv/app.js", "/srv/x", "api/", "all"] {
+            assert_eq!(pattern(no), None, "{no}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_ours_stands_for_its_app() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("shop.toml");
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(of_file(path.to_str().unwrap()), Some(vec!["shop".to_owned()]));
+        assert_eq!(of_file("shop.toml.bak"), None);
+        assert_eq!(of_file("shop"), None);
+    }
+
+    #[test]
+    fn what_is_no_regular_expression_is_a_usage_error() {
+        let failure = matching("(", "", Asked(Some(Scope::System))).unwrap_err();
+        assert_eq!(failure.code(), super::super::exit::USAGE);
+        assert!(failure.to_string().contains("unclosed group"), "{failure}");
+    }
+}

@@ -1,0 +1,88 @@
+//! `appctl startOrRestart`, `startOrReload`, `startOrGracefulReload`: what is there is restarted or reloaded, what is not
+//! is started.
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::exit::{DONE, Failure};
+use super::manage::Manager;
+use super::names::{self, Asked, Target};
+use super::print::Printer;
+use super::script::Flags;
+use super::{apps, reload, restart, selector, start};
+use crate::config::Scope;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// NAME, a TOML file, `all` or /regex/
+    #[arg(required = true, value_name = "NAME|FILE")]
+    targets: Vec<String>,
+    /// The profile of a TOML file, `[profile.NAME.environment]`, that is to be active
+    #[arg(long, value_name = "NAME")]
+    env: Option<String>,
+}
+
+/// What is done to an app that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    Restart,
+    Reload,
+}
+
+pub(super) async fn run(act: Act, arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let mut code = DONE;
+    for word in &arguments.targets {
+        let done = one(act, word, arguments.env.as_ref(), asked, printer).await;
+        code = code.max(done.or_else(|failure| failure.of_one(printer))?);
+    }
+    Ok(code)
+}
+
+async fn one(act: Act, word: &str, env: Option<&String>, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let flags = Flags { env: env.cloned(), ..Flags::default() };
+    let words = [word.to_owned()];
+    let start = start::Arguments { targets: words.to_vec(), script: flags.clone() };
+    if Path::new(word).extension().is_some_and(|ending| ending == "toml") && Path::new(word).is_file() {
+        let (scope, name, path, text) = start::from_file(word, &flags, asked)?;
+        if !apps::exists(scope, &name) {
+            return start::run(&start, asked, printer).await;
+        }
+        // What the file says now is what is meant.
+        start::install(scope, &name, &path, &text, true, printer)?;
+        return act_on(act, scope, &Target::App(name), printer).await;
+    }
+    let there = selector::is_of_several(word) || {
+        let target = Target::read(word);
+        apps::exists(asked.for_app(target.app()), target.app())
+    };
+    if !there {
+        return start::run(&start, asked, printer).await;
+    }
+    if env.is_some() {
+        return Err(Failure::Usage(format!("--env is for a TOML file; set active_profile in the file of {word}")));
+    }
+    let mut code = DONE;
+    for (scope, target) in names::targets(&words, asked)? {
+        let done = act_on(act, scope, &target, printer).await;
+        code = code.max(done.or_else(|failure| failure.of_one(printer))?);
+    }
+    Ok(code)
+}
+
+async fn act_on(act: Act, scope: Scope, target: &Target, printer: &Printer) -> Result<u8, Failure> {
+    let words = match target {
+        Target::App(name) => [name.clone()],
+        Target::Worker { app, slot } => [format!("{app}@{slot}")],
+    };
+    let asked = Asked(Some(scope));
+    let manager = Manager::connect(scope).await?;
+    if !manager.router_runs(&names::units(scope, target.app())).await? {
+        let start = start::Arguments { targets: words.to_vec(), script: Flags::default() };
+        return start::run(&start, asked, printer).await;
+    }
+    match act {
+        Act::Restart => restart::run(&words, asked, printer).await,
+        Act::Reload => reload::run(&reload::Arguments::of(words.to_vec()), asked, printer).await,
+    }
+}
