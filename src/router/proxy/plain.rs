@@ -289,6 +289,9 @@ impl Connection {
     async fn refuse(&mut self, refusal: Refusal, mut turn: Turn, head: bool) -> End {
         let Self { conn, writer, .. } = self;
         turn.answered = true;
+        if refusal == Refusal::NoWorker {
+            conn.chosen.clear();
+        }
         conn.chosen.count(&conn.router, refusal.code().as_u16());
         conn.router.count_refusal(refusal);
         tracing::debug!(address = %conn.address, reason = refusal.reason(), "refused a request");
