@@ -19,10 +19,13 @@ use crate::system::place;
 pub(super) struct Arguments {
     /// Names of apps; `all` spares files that were not written by `appctl start`
     #[arg(required = true)]
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// Stop, but leave the file where it is
     #[arg(long)]
-    keep_file: bool,
+    pub(super) keep_file: bool,
+    /// Only print the files and the calls to systemd that it would take
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// Removes what is known of an app until the next boot. What cannot be removed goes then.

@@ -11,6 +11,7 @@ pub mod counterparts;
 mod complete;
 mod conclude;
 mod delete;
+mod dry;
 mod env;
 mod examples;
 pub mod exit;
@@ -212,9 +213,12 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Targets {
-    /// NAME, NAME@SLOT or `all`
+    /// NAME, NAME@SLOT, `all` or /regex/
     #[arg(required = true)]
     targets: Vec<String>,
+    /// Only print the calls to systemd that it would take
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -254,6 +258,12 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Start(arguments) if arguments.script.no_daemon => {
             return run::run(&arguments.into_run()?, printer);
         }
+        Command::Start(arguments) if arguments.dry_run => block_on(dry::start(&arguments, asked, printer))?,
+        Command::Stop(arguments) if arguments.dry_run => block_on(dry::stop(&arguments.targets, asked, printer))?,
+        Command::Restart(arguments) if arguments.dry_run => block_on(dry::restart(&arguments.targets, asked, printer))?,
+        Command::Reload(arguments) if arguments.dry_run => block_on(dry::reload(&arguments.names, asked, printer))?,
+        Command::Delete(arguments) if arguments.dry_run => block_on(dry::delete(&arguments, asked, printer))?,
+        Command::Scale(arguments) if arguments.dry_run => block_on(dry::scale(&arguments, asked, printer))?,
         Command::Start(arguments) => block_on(start::run(&arguments, asked, printer))?,
         Command::Stop(targets) => block_on(stop::run(&targets.targets, asked, printer))?,
         Command::Restart(targets) => block_on(restart::run(&targets.targets, asked, printer))?,

@@ -21,6 +21,7 @@ mod listing;
 #[path = "../secure.rs"]
 mod made;
 mod memory;
+mod messages;
 mod metrics;
 mod plain;
 mod proxied;
