@@ -38,13 +38,39 @@ fn a_line_for_each_request_that_is_routed() {
     client.send(format!("GET /never HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n\r\n"));
     cluster.until("asked");
     drop(client);
-    cluster.until("\"GET /never HTTP/1.1\" 499 0 ");
+    let line = cluster.until("\"GET /never HTTP/1.1\" 499 0 ");
+    assert!(line.ends_with(" 1 \"-\""), "who had it: {line}");
     // One that is refused: with its reason.
     let mut client = Kept::new(&cluster);
     client.get("/");
     client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{SHARED}\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx"));
     assert_eq!(client.answer("POST").status, 400);
     cluster.until("127.0.0.1 \"-\" 400 0 0.000 - \"-\" (more than one Content-Length)");
+}
+
+/// What the router answers in a worker's place names that worker, though it is dead by then.
+#[test]
+fn whose_place_the_router_answered_in() {
+    let (metrics, line) = crate::metrics::Metrics::new();
+    let router = format!("[router]\naccess_log = true\nanswer_timeout = \"1s\"\nshared = \"always\"\n{line}\n");
+    let script = "require('http').createServer((q, r) => { if (q.url === '/die') process.exit(1); }).listen(3000);";
+    let mut cluster = Cluster::script(script, 1, &router).until_ready(1);
+    let mut client = Kept::new(&cluster);
+    assert_eq!(client.get("/never").status, 504);
+    let line = cluster.until("\"GET /never HTTP/1.1\" 504 ");
+    assert!(line.contains(" 1 \"-\" ("), "{line}");
+    assert_eq!(Kept::new(&cluster).ask("POST", "/die", "").status, 502);
+    let line = cluster.until("\"POST /die HTTP/1.1\" 502 ");
+    assert!(line.contains(" 1 \"-\" ("), "{line}");
+    let page = metrics.page();
+    assert_eq!(page["appctl_requests_total{worker=1,code=504}"], 1.0, "{page:#?}");
+    assert_eq!(page["appctl_requests_total{worker=1,code=502}"], 1.0, "{page:#?}");
+    let cluster = cluster.until_ready(1);
+    let mut client = Kept::new(&cluster);
+    client.send(format!("GET /left HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n\r\n"));
+    metrics.until("appctl_requests_in_flight{worker=1}", 1.0);
+    drop(client);
+    metrics.until("appctl_requests_total{worker=1,code=499}", 1.0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Node's binaries are looked for as `MAJOR/bin/node` in `APPCTL_TEST_NODES`, or else in `.cache/nodes`.
 
 use crate::corpus::{MAJORS, recording};
+use crate::patient;
 use appctl::wire::Encoding;
 use appctl::wire::channel::{Decoder, Frame};
 use appctl::wire::cluster::{FromWorker, Query, Sockname, ToWorker, encode};
@@ -110,7 +111,7 @@ impl Channel {
                 return Some(frame);
             }
             let mut bytes = [0; 65536];
-            let count = self.end.read(&mut bytes).unwrap();
+            let count = patient::read(&self.end, &mut bytes).unwrap();
             if count == 0 {
                 return None;
             }

@@ -1,8 +1,9 @@
 //! A client that sends many requests over one connection, as a reverse proxy does.
 
+use crate::patient;
 use crate::support::{Cluster, PATIENCE};
 use serde_json::Value;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 
 /// What the first request of a shared connection carries.
@@ -50,7 +51,7 @@ impl Kept {
     /// Says how much came; 0 at the end.
     fn fill(&mut self) -> usize {
         let mut piece = [0; 64 * 1024];
-        let count = self.stream.read(&mut piece).unwrap();
+        let count = patient::read(&self.stream, &mut piece).unwrap();
         self.read.extend_from_slice(&piece[..count]);
         count
     }

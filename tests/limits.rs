@@ -2,6 +2,7 @@
 
 use crate::kept::{Kept, SHARED};
 use crate::metrics::Metrics;
+use crate::patient;
 use crate::support::{Cluster, PATIENCE, free_address, read_to_end};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt};
 use std::io::{Read, Write};
@@ -53,11 +54,11 @@ fn start(router: &str) -> (Cluster, Metrics) {
 }
 
 /// Waits until the other side closes; a reset is an end, too.
-fn end(mut stream: &TcpStream) -> Vec<u8> {
+fn end(stream: &TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut piece = [0; 65536];
     loop {
-        match stream.read(&mut piece) {
+        match patient::read(stream, &mut piece) {
             Ok(0) => return bytes,
             Ok(count) => bytes.extend_from_slice(&piece[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return bytes,
@@ -137,7 +138,7 @@ fn a_client_that_does_not_read_its_answer() {
     let mut piece = vec![0; 1_000_000];
     let mut total = 0;
     loop {
-        match client.stream.read(&mut piece).unwrap() {
+        match patient::read(&client.stream, &mut piece).unwrap() {
             0 => break,
             count => total += count,
         }

@@ -17,6 +17,7 @@ mod load;
 mod man;
 mod metrics;
 mod mixed;
+mod patient;
 mod proxy;
 mod readme;
 mod requests;

@@ -282,7 +282,7 @@ fn every_end_has_its_counter() {
     assert_eq!(client.ask("POST", "/break", "").status, 502);
     seen("appctl_refused_total{reason=worker_broke_off,code=502}");
     let page = metrics.page();
-    assert_eq!(page["appctl_requests_total{worker=,code=502}"], 1.0);
+    assert_eq!(page["appctl_requests_total{worker=1,code=502}"], 1.0);
 }
 
 #[test]

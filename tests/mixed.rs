@@ -4,9 +4,10 @@
 //! `APPCTL_SEED` repeats a run (each prints its own), `APPCTL_REQUESTS` makes it longer.
 
 use crate::kept::SHARED;
+use crate::patient;
 use crate::support::{Cluster, PATIENCE};
 use std::collections::{BTreeMap, HashSet};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 
 const CLIENTS: usize = 16;
@@ -121,7 +122,7 @@ impl Wire {
 
     fn fill(&mut self) -> Result<(), Broken> {
         let mut piece = [0; 32 * 1024];
-        match self.stream.read(&mut piece) {
+        match patient::read(&mut self.stream, &mut piece) {
             Ok(0) => Err(Broken),
             Ok(count) => {
                 self.read.extend_from_slice(&piece[..count]);

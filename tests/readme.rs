@@ -60,6 +60,8 @@ fn files(key: &str, value: &str) -> (String, String) {
         "restart.interval" => &[("restart", "limit", "3")],
         "ignore" => &[("", "watch", "true")],
         "ready.http" => &[("", "runtime", "\"port\"")],
+        "router.cookie" => &[("", "sticky", "\"cookie\"")],
+        "router.key_timeout" => &[("", "sticky", "\"address\"")],
         _ => &[],
     };
     // The reference's KEY stands for a key of systemd.

@@ -1,5 +1,6 @@
 //! Certificates of a test's own, and a TLS client that takes any and says which it was.
 
+use crate::patient;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
@@ -106,7 +107,8 @@ impl Secure {
     pub(crate) fn until(&mut self, end: &str) -> String {
         let (mut read, mut byte) = (Vec::new(), [0]);
         while !read.ends_with(end.as_bytes()) {
-            let count = self.0.read(&mut byte).unwrap_or_else(|error| panic!("{error}: {}", read.escape_ascii()));
+            let count = patient::read(&mut self.0, &mut byte)
+                .unwrap_or_else(|error| panic!("{error}: {}", read.escape_ascii()));
             assert!(count > 0, "the end instead of {end:?}: {}", read.escape_ascii());
             read.extend_from_slice(&byte);
         }

@@ -1,7 +1,8 @@
 //! When a worker counts as ready, and what becomes of connections while none is.
 
+use crate::patient;
 use crate::support::{Cluster, POLLING, Response, read_response, signal};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ fn assert_unavailable(answer: &Response) {
 fn assert_waiting(client: &mut TcpStream) {
     let before = client.read_timeout().unwrap();
     client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    let error = client.read(&mut [0]).unwrap_err();
+    let error = patient::read(&*client, &mut [0]).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
     client.set_read_timeout(before).unwrap();
 }

@@ -482,3 +482,37 @@ fn logins_in_a_workers_memory() {
         assert_eq!(workers.len(), 3, "{address}");
     }
 }
+
+/// Keys that are bound count among the sessions of their worker.
+#[test]
+fn keys_are_in_the_metrics() {
+    let (metrics, line) = crate::metrics::Metrics::new();
+    let cluster = app(1, &format!("sticky = \"header:X-User\"\n[router]\n{line}"));
+    let mut client = Kept::new(&cluster);
+    for user in ["ann", "bob", "cleo", "ann"] {
+        ask(&mut client, "GET", "/", &format!("X-User: {user}\r\n"));
+    }
+    metrics.until("appctl_sessions{worker=1}", 3.0);
+}
+
+/// What README's table of addresses says of direct clients where something of theirs is sticky.
+#[test]
+fn whose_address_the_app_sees() {
+    let forged = "X-Forwarded-For: 6.6.6.6\r\n";
+    let strangers = "[router]\ntrusted_proxies = []";
+    let told = |answer: &Answer| answer.json()["headers"]["x-forwarded-for"].as_str().map(str::to_owned);
+    for sticky in ["header:X-User", "query:user"] {
+        let cluster = app(1, &format!("sticky = {sticky:?}\n{strangers}"));
+        let answer = ask(&mut Kept::new(&cluster), "GET", "/?user=ann", &format!("X-User: ann\r\n{forged}"));
+        assert_eq!(told(&answer).as_deref(), Some("127.0.0.1"), "{sticky}: the router's word");
+    }
+    let cluster = app(1, &format!("sticky = \"cookie\"\n{strangers}"));
+    let mut client = Kept::new(&cluster);
+    let answer = ask(&mut client, "GET", "/", forged);
+    assert_eq!(told(&answer).as_deref(), Some("127.0.0.1"), "without the cookie: the router's word");
+    let cookie = format!("Cookie: {}\r\n", cookie(&answer).unwrap());
+    let mut client = Kept::new(&cluster);
+    let answer = ask(&mut client, "GET", "/", &format!("{cookie}{forged}"));
+    assert!(is_handed_over(&client, &answer), "{answer:?}");
+    assert_eq!(told(&answer).as_deref(), Some("6.6.6.6"), "the client's own");
+}

@@ -1,5 +1,6 @@
 //! A real cluster in the foreground (`appctl run`, real Node, real npm releases) and a plain HTTP client.
 
+use crate::patient;
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -297,7 +298,7 @@ pub(crate) fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
 
 fn read_some(stream: &mut TcpStream, to: &mut Vec<u8>) -> usize {
     let mut piece = [0; 16 * 1024];
-    let count = stream.read(&mut piece).unwrap();
+    let count = patient::read(stream, &mut piece).unwrap();
     to.extend_from_slice(&piece[..count]);
     count
 }

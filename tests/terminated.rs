@@ -2,6 +2,7 @@
 
 use crate::kept::Kept;
 use crate::metrics::Metrics;
+use crate::patient;
 use crate::proxy::ECHO;
 use crate::secure::{Made, Settings, make};
 use crate::support::{Cluster, PATIENCE, free_address, read_to_end, skip};
@@ -164,7 +165,7 @@ fn slow_handshakes_make_way() {
     // Places for three, of which the last client needs one for a moment.
     let closed = slow.into_iter().filter_map(|mut slow| {
         slow.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        match slow.read(&mut [0]) {
+        match patient::read(&mut slow, &mut [0]) {
             Ok(count) => (count == 0).then_some(()),
             Err(error) => (error.kind() == ErrorKind::ConnectionReset).then_some(()),
         }
@@ -367,6 +368,11 @@ fn without_a_header_there_is_no_service() {
     strangers.cluster.stop();
 }
 
+fn read_facts(path: &Path) -> Option<appctl::wire::certificate::Facts> {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    appctl::wire::certificate::facts(&CertificateDer::from_pem_file(path).ok()?)
+}
+
 /// What is wrong with files is told with the file and a remedy.
 #[test]
 fn files_that_cannot_be_served() {
@@ -391,7 +397,22 @@ fn files_that_cannot_be_served() {
     openssl(&["pkey", "-in", "key", "-aes128", "-passout", "pass:x", "-out", "locked"]);
     openssl(&["genpkey", "-algorithm", "ED448", "-out", "strange"]);
     openssl(&["genrsa", "-traditional", "-out", "small", "1024"]);
+    // Without extensions it is of version 1. (OpenSSL 3.4 and newer always make version 3.)
+    openssl(&["req", "-new", "-key", "key", "-subj", "/CN=a", "-out", "request"]);
+    openssl(&["x509", "-req", "-in", "request", "-signkey", "key", "-out", "old"]);
+    let old = read_facts(&path("old")).is_some_and(|facts| facts.version == 1);
+    // Its dates can be read, what follows them cannot.
+    let mut der = std::fs::read(path("der")).unwrap();
+    let date = der.windows(2).rposition(|window| window == [0x17, 13]).unwrap();
+    der[date + 2 + 13] = 0x05;
+    std::fs::write(path("damaged.der"), der).unwrap();
+    openssl(&["base64", "-in", "damaged.der", "-out", "damaged.text"]);
+    let text = std::fs::read_to_string(path("damaged.text")).unwrap();
+    put("damaged", &format!("-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n"));
     std::fs::create_dir(path("directory")).unwrap();
+    std::os::unix::fs::symlink("nowhere", path("dangling")).unwrap();
+    std::os::unix::fs::symlink("loop", path("loop")).unwrap();
+    put("large", &"x".repeat(1 << 21));
     let read = |cert: &str, key: &str| {
         let files = CertificateFiles { cert: path(cert), key: path(key) };
         Material::read(&files).and_then(|material| material.check())
@@ -402,7 +423,18 @@ fn files_that_cannot_be_served() {
     for (cert, key, file, reason, remedy) in [
         ("nowhere", "key", "nowhere", "not there", "put it there"),
         ("cert", "nowhere", "nowhere", "not there", "put it there"),
-        ("directory", "key", "directory", "not a regular file", "path of a PEM file"),
+        ("directory", "key", "directory", "a directory", "path of a PEM file"),
+        ("dangling", "key", "dangling", "a link that leads nowhere", "mend the link"),
+        ("loop", "key", "loop", "a link that leads back to itself", "mend the link"),
+        ("large", "key", "large", "larger than 1 MiB", "path of a PEM file"),
+        ("damaged", "key", "damaged", "damaged", "openssl x509"),
+        (
+            if old { "old" } else { "empty" },
+            "key",
+            if old { "old" } else { "empty" },
+            if old { "of version 1" } else { "" },
+            "",
+        ),
         ("garbage", "key", "garbage", "no PEM certificate", "BEGIN CERTIFICATE"),
         ("empty", "key", "empty", "no PEM certificate", "BEGIN CERTIFICATE"),
         ("broken", "key", "broken", "not PEM", "again"),
@@ -419,6 +451,10 @@ fn files_that_cannot_be_served() {
         let error = read(cert, key).unwrap_err();
         assert_eq!(error.file, path(file), "{error}");
         assert!(error.reason.contains(reason) && error.remedy.contains(remedy), "{cert} {key}: {error}");
+    }
+    if old {
+        let error = read("old", "key").unwrap_err();
+        assert!(error.reason.contains("of version 1,") && error.remedy.contains("subjectAltName"), "{error}");
     }
     // What is over, and what soon will be.
     let now = i64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();

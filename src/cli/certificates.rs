@@ -7,17 +7,22 @@ use super::print::Printer;
 use super::rollout::CONTROL_TIMEOUT;
 use crate::config::{App, Level, Problem, Scope};
 use crate::generator::places::Places;
-use crate::router::certificates::{Material, read_all};
+use crate::router::certificates::{ALL_MAX, Material, read_all};
 use crate::router::client::{Control, ControlError, Status};
 use crate::system::place;
 use std::io::ErrorKind;
 use std::time::SystemTime;
 
+const TOO_MUCH: &str = "all its certificates and keys are larger than 1 MiB together, and systemd gives a unit no more";
+
 /// What is wrong with the files, with the lines of `text` that name them.
 pub(super) fn problems(app: &App, places: &Places, text: &str) -> Vec<Problem> {
     let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(i64::MAX));
-    let of = |files| match Material::read_under(files, |path| places.under(path)).and_then(|material| material.check())
-    {
+    let mut total = 0;
+    let of = |files| match Material::read_under(files, |path| places.under(path)).and_then(|material| {
+        total += material.length();
+        material.check()
+    }) {
         Ok(certificate) => {
             let warning = certificate.warning(now)?;
             Some((files.cert.clone(), Problem::whole(Level::Warning, warning, "get a new one from your authority")))
@@ -28,8 +33,11 @@ pub(super) fn problems(app: &App, places: &Places, text: &str) -> Vec<Problem> {
             Some((error.file, Problem::whole(level, message, error.remedy)))
         }
     };
-    let found = app.router.listen.certificates().filter_map(of);
+    let found: Vec<_> = app.router.listen.certificates().filter_map(of).collect();
+    let too_much = (app.scope == Scope::System && total > ALL_MAX)
+        .then(|| Problem::whole(Level::Error, TOO_MUCH, "give the app fewer certificates, or shorter chains"));
     found
+        .into_iter()
         .map(|(file, mut problem)| {
             let file = file.display().to_string();
             let place = text.lines().enumerate().find_map(|(number, line)| Some((number, line, line.find(&file)?)));
@@ -40,7 +48,49 @@ pub(super) fn problems(app: &App, places: &Places, text: &str) -> Vec<Problem> {
             }
             problem
         })
+        .chain(too_much)
         .collect()
+}
+
+/// What keeps systemd from starting an app's router at all: files that it cannot give to it. (One that is missing, or no
+/// certificate, closes its own address alone.)
+fn obstacles(app: &App) -> Vec<String> {
+    if app.scope == Scope::User {
+        // Its router reads them itself.
+        return Vec::new();
+    }
+    let mut total = 0;
+    let mut found = Vec::new();
+    for files in app.router.listen.certificates() {
+        for file in [&files.cert, &files.key] {
+            let in_the_way = match std::fs::metadata(file) {
+                Ok(metadata) if metadata.is_file() => {
+                    total += metadata.len();
+                    metadata.len() > ALL_MAX
+                }
+                Ok(metadata) => !metadata.is_dir(),
+                // Whoever is not root cannot tell.
+                Err(error) => ![ErrorKind::NotFound, ErrorKind::PermissionDenied].contains(&error.kind()),
+            };
+            if in_the_way {
+                found.extend(Material::read(files).err().map(|error| error.to_string()));
+                break;
+            }
+        }
+    }
+    if found.is_empty() && total > ALL_MAX {
+        found.push(TOO_MUCH.to_owned());
+    }
+    found
+}
+
+/// Prints them; says whether there are any.
+pub(super) fn are_in_the_way(app: &App, printer: &Printer) -> bool {
+    let obstacles = obstacles(app);
+    for obstacle in &obstacles {
+        printer.error(&format!("the router of {} cannot be started: {obstacle}", app.name));
+    }
+    !obstacles.is_empty()
 }
 
 /// What is amiss with what a running router serves. `unserved`: what to say of a certificate of the file that it does not.

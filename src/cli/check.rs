@@ -59,7 +59,9 @@ pub fn report(names: &[String], scope: Scope, places: Option<&Places>, systemd: 
         if name.contains('/') || name.ends_with(".toml") {
             let path = Path::new(name);
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            code = code.max(show(&apps::read(&stem, PathBuf::from(name), path, scope), places, systemd, &mut text));
+            let mut file = apps::read(&stem, PathBuf::from(name), path, scope);
+            apps::judge_beside(&mut file, &loaded.files);
+            code = code.max(show(&file, places, systemd, &mut text));
             continue;
         }
         match loaded.files.iter().find(|file| file.name == *name) {
@@ -197,6 +199,25 @@ mod tests {
             assert_eq!(output.out.contains("restart.backoff has no effect with systemd 252"), told, "{}", output.out);
             assert_eq!(output.code, 0);
         }
+    }
+
+    #[test]
+    fn a_clash_of_addresses_is_told_from_both_sides() {
+        let metrics = "exec = 'a'\nlisten = 81\n[router]\nmetrics = '127.0.0.1:80'";
+        let (root, places) = root(&[("a.toml", "exec = 'a'\nlisten = 80"), ("b.toml", metrics)]);
+        for (name, other) in [("a", "b"), ("b", "a")] {
+            let Output { out: text, code, .. } = check(&[name], &places);
+            assert!(code == 0 && text.contains(&format!("warning: the app `{other}` listens on ")), "{name}: {text}");
+            assert_eq!(text.matches("warning").count(), 1, "{text}");
+        }
+        // One that is not installed yet; and one that is, by its path.
+        let new = root.path().join("new.toml");
+        std::fs::write(&new, "exec = 'a'\nlisten = 81").unwrap();
+        let text = check(&[new.to_str().unwrap()], &places).out;
+        assert!(text.contains("the app `b` listens on 81 too"), "{text}");
+        let alone = root.path().join("a.toml");
+        std::fs::write(&alone, "exec = 'a'\nlisten = 8080").unwrap();
+        assert!(!check(&[alone.to_str().unwrap()], &places).out.contains("warning"));
     }
 
     #[test]

@@ -41,6 +41,18 @@ fn forget(user: bool, name: &str) {
     }
 }
 
+/// Leaves nothing of an app whose units have been stopped.
+pub(super) async fn remove(manager: &Manager, name: &str, path: &Path) -> Result<(), Failure> {
+    let names = names::units(manager.scope, name);
+    // What held them all together; systemd keeps an empty slice.
+    let _ = manager.systemd.enqueue(Verb::Stop, &names.slice).await;
+    std::fs::remove_file(path).map_err(|error| Failure::of_write(&error, path))?;
+    manager.refresh(&names, true).await?;
+    manager.forget_failures(&names).await?;
+    forget(manager.scope == Scope::User, name);
+    Ok(())
+}
+
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut code = DONE;
     for (scope, target) in names::targets(&arguments.names, asked)? {
@@ -64,20 +76,11 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         let by_hand = !arguments.names.contains(name)
             && std::fs::read_to_string(&path).is_ok_and(|text| !text.starts_with(WRITTEN_BY_START));
         let kept = arguments.keep_file || by_hand;
-        // What held them all together; systemd keeps an empty slice.
-        let _ = manager.systemd.enqueue(Verb::Stop, &names.slice).await;
-        if !kept {
-            std::fs::remove_file(&path).map_err(|error| Failure::of_write(&error, &path))?;
-            manager.refresh(&names, true).await?;
-        }
-        // Units that failed stay listed until somebody says that he has seen it.
-        let failed = manager.workers(&names).await?.into_iter().map(|(unit, _)| unit);
-        let own = names.all().into_iter().filter(|unit| *unit != names.worker).map(str::to_owned);
-        for unit in failed.chain(own) {
-            let _ = manager.systemd.reset_failed(&unit).await;
-        }
-        if !kept {
-            forget(scope == Scope::User, name);
+        if kept {
+            let _ = manager.systemd.enqueue(Verb::Stop, &names.slice).await;
+            manager.forget_failures(&names).await?;
+        } else {
+            remove(&manager, name, &path).await?;
         }
         if by_hand && !arguments.keep_file {
             printer

@@ -48,6 +48,9 @@ pub(super) enum Worker {
         /// It has told systemd that it is ready
         #[arg(long)]
         notified: bool,
+        /// When to say why it is not ready yet
+        #[arg(long, value_parser = span)]
+        explain_after: Option<Duration>,
         #[command(flatten)]
         worker: WorkerName,
     },
@@ -119,10 +122,10 @@ pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {
             worker::exec::exec(&named(worker), *runtime, program).map(|never| match never {})
         }
         Worker::Activated { program } => worker::outside::activated(program).map(|never| match never {}),
-        Worker::Ready { notified, worker } => {
+        Worker::Ready { notified, explain_after, worker } => {
             let pid = std::env::var("MAINPID").ok().and_then(|pid| pid.parse().ok());
             match pid {
-                Some(pid) => worker::ready::ready(&named(worker), pid, *notified),
+                Some(pid) => worker::ready::ready(&named(worker), pid, *notified, *explain_after),
                 None => {
                     printer.error("MAINPID is not set: this is ExecStartPost= of a worker's unit");
                     return FAILED;

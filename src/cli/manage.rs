@@ -158,6 +158,17 @@ impl Manager {
         Ok(unfinished)
     }
 
+    /// Units that failed stay listed until somebody says that he has seen it.
+    pub(super) async fn forget_failures(&self, names: &Names) -> Result<(), Failure> {
+        let workers = self.workers(names).await?.into_iter().map(|(unit, _)| unit);
+        let own = names.all().into_iter().filter(|unit| !unit.contains('@')).map(str::to_owned);
+        for unit in workers.chain(own) {
+            // Most have not failed, or are not there.
+            let _ = self.systemd.reset_failed(&unit).await;
+        }
+        Ok(())
+    }
+
     /// Prints why jobs failed: the unit's result, and what its process wrote last. Workers that failed alike are told of
     /// together.
     pub(super) async fn explain(&self, unfinished: &[Unfinished], since: SystemTime, printer: &Printer) {

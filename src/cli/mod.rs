@@ -13,6 +13,7 @@ mod conclude;
 mod delete;
 mod dry;
 mod env;
+mod errors;
 mod examples;
 pub mod exit;
 mod inside;
@@ -24,6 +25,7 @@ pub mod man;
 mod manage;
 mod memory;
 mod metrics;
+mod monit;
 pub mod names;
 mod ping;
 pub mod pm2list;
@@ -138,9 +140,11 @@ enum Command {
     /// One app in full: addresses, units, workers, last errors; without a name: list
     #[command(visible_aliases = ["describe", "show", "info"])]
     Status(status::Arguments),
+    /// Apps and workers on the whole terminal: graphs, logs, and keys to reload, restart and scale
+    Monit(monit::Arguments),
     /// What apps wrote, from the journal
     Logs(logs::Arguments),
-    /// What an app's router counts, in Prometheus' text format
+    /// What apps' routers count, in Prometheus' text format (or --json); without a name: all that run
     Metrics(metrics::Arguments),
     /// Change an app's number of workers, in its file and at once
     Scale(scale::Arguments),
@@ -272,6 +276,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::List(arguments) => block_on(list::run(&arguments, asked, printer))?,
         Command::Status(arguments) => block_on(status::run(&arguments, asked, printer))?,
         Command::Logs(arguments) => logs::run(&arguments, asked, printer)?,
+        Command::Monit(arguments) => block_on(monit::run(&arguments, asked, printer))?,
         Command::Metrics(arguments) => block_on(metrics::run(&arguments, asked, printer))?,
         Command::Scale(arguments) => block_on(scale::run(&arguments, asked, printer))?,
         Command::StartOrRestart(arguments) => {

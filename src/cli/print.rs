@@ -94,8 +94,8 @@ impl Printer {
         to_stderr(text);
     }
 
-    /// Whether standard output is a terminal that may be painted on.
-    pub fn colours(&self) -> bool {
+    /// Whether standard output is a terminal that may be given colours.
+    pub fn has_colour(&self) -> bool {
         self.colour_out
     }
 
@@ -245,7 +245,7 @@ impl Table {
 }
 
 /// At most `width` columns wide; what was cut ends in an ellipsis.
-fn shorten(text: &str, width: usize) -> String {
+pub(super) fn shorten(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }

@@ -54,6 +54,10 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
         manager.explain(&unfinished, began, printer).await;
         return Ok(if unfinished.is_empty() { DONE } else { FAILED });
     }
+    if super::certificates::are_in_the_way(&loaded.app, printer) {
+        printer.detail(&format!("{} is left as it is", loaded.app.name));
+        return Ok(FAILED);
+    }
     // The hook would start them again, since they run.
     let surplus = manager.surplus(&loaded.app.name, loaded.workers()).await?;
     let mut unfinished = manager
@@ -89,5 +93,5 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
     for (unit, _) in manager.workers(&names).await?.into_iter().filter(|(_, state)| state == "failed") {
         let _ = manager.systemd.reset_failed(&unit).await;
     }
-    start::bring_up(&manager, &loaded, false, printer).await
+    Ok(start::bring_up(&manager, &loaded, false, printer).await?.code())
 }

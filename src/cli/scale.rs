@@ -94,7 +94,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         manager.explain(&unfinished, began, printer).await;
         return Ok(FAILED);
     }
-    start::bring_up(&manager, &after, false, printer).await
+    Ok(start::bring_up(&manager, &after, false, printer).await?.code())
 }
 
 /// What a number as typed means for an app that has `now` workers.

@@ -77,6 +77,7 @@ async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -
     let (scope, name, path, text) =
         if word.ends_with(".toml") { from_file(word, flags, asked)? } else { from_script(word, flags, asked)? };
     let manager = Manager::connect(scope).await?;
+    let first = !path.exists();
     let changed = install(scope, &name, &path, &text, flags.force, printer)?;
     let loaded = apps::load(scope, &name, printer)?;
     let names = names::units(scope, &name);
@@ -88,7 +89,31 @@ async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -
         return super::restart::run(&[name], Asked(Some(scope)), printer).await;
     }
     linger(scope, printer);
-    bring_up(&manager, &loaded, true, printer).await
+    let outcome = bring_up(&manager, &loaded, true, printer).await?;
+    if first && outcome == Up::Never {
+        super::delete::remove(&manager, &name, &path).await?;
+        printer.detail(&format!("nothing was started; {} is removed again", path.display()));
+    } else if first && outcome == Up::Failed {
+        let user = super::manage::user_flag(scope);
+        printer.detail(&format!("{} stays; `appctl{user} delete {name}` removes the app and its file", path.display()));
+    }
+    Ok(outcome.code())
+}
+
+/// What came of bringing an app up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Up {
+    Serves,
+    /// Something of it was started, and something did not come up.
+    Failed,
+    /// Its sockets could not be opened: no program of its was started.
+    Never,
+}
+
+impl Up {
+    pub(super) fn code(self) -> u8 {
+        if self == Self::Serves { DONE } else { FAILED }
+    }
 }
 
 /// Scope, name, where the file goes, and what it says.
@@ -202,14 +227,15 @@ pub(super) fn install(
     let before = std::fs::read_to_string(path).ok();
     apps::write(path, text)?;
     // Whether it can live beside the other apps and units can be told only now.
-    let app = match apps::load(scope, name, printer) {
+    let app = match apps::read(scope, name) {
         Ok(loaded) => loaded.app,
-        Err(failure) => {
+        Err(_) => {
+            let told = apps::load(scope, name, printer).map(drop);
             match before {
                 Some(before) => apps::write(path, &before)?,
                 None => std::fs::remove_file(path).map_err(|error| Failure::of_write(&error, path))?,
             }
-            return Err(failure);
+            return Err(told.err().unwrap_or(Failure::Told(FAILED)));
         }
     };
     let workers = app.workers.resolve(crate::generator::processors());
@@ -266,7 +292,7 @@ async fn start_known(scope: Scope, target: &Target, flags: &Flags, printer: &Pri
         manager.explain(&unfinished, began, printer).await;
         return Ok(if unfinished.is_empty() { DONE } else { FAILED });
     }
-    bring_up(&manager, &loaded, true, printer).await
+    Ok(bring_up(&manager, &loaded, true, printer).await?.code())
 }
 
 /// systemd would only say that a socket failed.
@@ -315,7 +341,7 @@ pub(super) async fn to_start(manager: &Manager, loaded: &Loaded) -> Result<(Jobs
 }
 
 /// Starts sockets, router and workers, and waits until all are ready. `tell`: say so when all were already.
-pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, printer: &Printer) -> Result<u8, Failure> {
+pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, printer: &Printer) -> Result<Up, Failure> {
     let began = SystemTime::now();
     check_accounts(loaded)?;
     let name = &loaded.app.name;
@@ -329,6 +355,10 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
             loaded.path.display(),
             if manager.scope == Scope::User { "user-generators" } else { "system-generators" }
         )));
+    }
+    let runs = manager.router_runs(&names).await?;
+    if !runs && super::certificates::are_in_the_way(&loaded.app, printer) {
+        return Ok(Up::Never);
     }
     let (sockets, services) = to_start(manager, loaded).await?;
     let mut already = true;
@@ -349,11 +379,14 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
     let unfinished = manager.run(&sockets, async |_, _| {}).await?;
     if !unfinished.is_empty() {
         manager.explain(&unfinished, began, printer).await;
-        printer.detail(&format!(
-            "`appctl{} stop {name}` ends the tries of what was started already",
-            super::manage::user_flag(manager.scope)
-        ));
-        return Ok(FAILED);
+        if runs {
+            return Ok(Up::Failed);
+        }
+        // What was opened for nothing is closed again.
+        let opened = sockets.into_iter().filter(|(_, socket)| !running.contains(socket));
+        let opened: Vec<_> = opened.map(|(_, socket)| (Verb::Stop, socket)).collect();
+        manager.run(&opened, async |_, _| {}).await?;
+        return Ok(Up::Never);
     }
     let unfinished = manager
         .run(&services, async |_, unit| {
@@ -375,7 +408,7 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
                 super::manage::user_flag(manager.scope)
             ));
         }
-        return Ok(FAILED);
+        return Ok(Up::Failed);
     }
     let served = addresses(loaded);
     let served = if served.is_empty() { String::new() } else { format!(" on {}", served.join(" and ")) };
@@ -392,7 +425,7 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
             printer.warning(&remark);
         }
     }
-    Ok(DONE)
+    Ok(Up::Serves)
 }
 
 /// One line for a worker that is up.

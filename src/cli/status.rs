@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::apps;
 use super::conclude::on_hold;
+use super::errors;
 use super::exit::{DONE, Failure, NOT_RUNNING};
 use super::list::{self, AppNow};
 use super::manage::{Manager, count, user_flag};
@@ -15,10 +16,6 @@ use super::print::{self, Colour, Printer};
 use crate::config::Scope;
 use crate::rollout::ledger::State;
 use crate::router::control::Status;
-use crate::system::journal::{Levels, Match, Output, Query};
-
-/// Lines of priority err that are shown.
-const ERRORS: u32 = 5;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -36,7 +33,7 @@ struct InFull {
     companions: Vec<CompanionNow>,
     /// The router's own words.
     status: Option<Status>,
-    errors: Vec<String>,
+    errors: Vec<errors::Told>,
 }
 
 #[derive(Debug, Serialize)]
@@ -116,20 +113,10 @@ async fn look(target: &(Scope, String)) -> Result<InFull, Failure> {
             });
         }
     }
-    let errors = Query {
-        manager: apps::manager(*scope),
-        matches: vec![Match { app: name.clone(), slot: None, units: Vec::new() }],
-        lines: Some(ERRORS),
-        follow: false,
-        since: None,
-        levels: Levels::Errors,
-        output: Output::Short,
-    };
     Ok(InFull {
         running: ["running", "reloading"].contains(&app.router.state.as_str()),
         status: manager.router_status(name).await,
-        // Whoever may not read the journal sees none.
-        errors: errors.read().unwrap_or_default(),
+        errors: errors::last(&manager, name).await,
         app,
         sockets,
         companions,
@@ -154,10 +141,7 @@ fn show(full: &InFull, scope: Scope, printer: &Printer) {
         ends.iter().for_each(|line| printer.data(&format!("  {line}")));
     }
     if !full.errors.is_empty() {
-        printer.data("\nLast errors:");
-        for line in &full.errors {
-            printer.data(&format!("  {line}"));
-        }
+        printer.data(&errors::block(&full.errors, SystemTime::now()));
     }
     if !full.running {
         printer.data(&format!(

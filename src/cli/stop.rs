@@ -43,6 +43,13 @@ pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Re
                 .await?,
         );
         if unfinished.is_empty() {
+            // Whoever stops something knows that it has failed.
+            for app in &apps {
+                manager.forget_failures(&names::units(scope, app)).await?;
+            }
+            for (_, worker) in &workers {
+                let _ = manager.systemd.reset_failed(worker).await;
+            }
             apps.iter().for_each(|app| printer.note(&format!("{app} stopped")));
         } else {
             manager.explain(&unfinished, began, printer).await;

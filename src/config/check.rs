@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+use super::effect::{Places, check_effect};
 use super::environment::{read_environment, read_environment_files};
 use super::exec::read_exec;
 use super::file::{Item, Table};
@@ -47,6 +48,7 @@ pub fn parse(name: &str, source: &Path, text: &str, scope: Scope) -> Report {
 
 /// `None` when something that has no default is missing; other mistakes show only in `problems`.
 fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problems: &mut Problems) -> Option<App> {
+    let places = Places::of(&top);
     let directory_item = top.take("directory");
     let directory = directory_item.as_ref().and_then(|item| read_directory(item, problems));
     let exec_item = top.take("exec");
@@ -81,6 +83,20 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
             "remove them, and let the app do that; or remove protocol",
         );
     }
+    let proxied = options.0.iter().find(|options| options.proxy_protocol);
+    if let (Some(options), true, Some(place)) =
+        (proxied, settings.trusted_proxies.is_empty(), places.get("router.trusted_proxies"))
+    {
+        problems.warn(
+            place,
+            format!(
+                "router.trusted_proxies is empty, so every connection to `{}` is refused: proxy_protocol is for trusted \
+                 proxies alone",
+                options.address
+            ),
+            "write where the balancer is, such as [\"10.0.0.0/8\"], and \"127.0.0.0/8\" if it is on this machine",
+        );
+    }
     settings.listen = options;
     let stop = read_stop(&mut top, problems);
     let restart = read_restart(&mut top, problems);
@@ -97,13 +113,25 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
     top.finish(problems);
 
     let exec = exec?;
-    let beside = Beside { exec: &exec, exec_span, settings: &settings, stop: &stop, environment: &environment };
+    let beside = Beside {
+        exec: &exec,
+        exec_span,
+        settings: &settings,
+        stop: &stop,
+        environment: &environment,
+        profile: profile.as_deref(),
+        places: &places,
+    };
     let runtime = match runtime {
         // What is wrong has been told.
         Some(None) => Runtime::Node,
         Some(written) => check_runtime(written, &beside, problems),
         None => check_runtime(None, &beside, problems),
     };
+    // What has mistakes may mean something else.
+    if !problems.has_error() {
+        check_effect(runtime, &settings, &places, problems);
+    }
     Some(App {
         name: name.to_owned(),
         source: source.to_owned(),
@@ -315,7 +343,8 @@ fn read_router(top: &mut Table<'_>, listen: &[Listen], problems: &mut Problems) 
 fn read_field(item: &Item<'_>, field: &router::Field, settings: &mut RouterSettings, problems: &mut Problems) {
     if field.key == "access_log" {
         if let Some(text) = item.scalar(["false", "true"], problems) {
-            item.check(problems, field.read(settings, &text.text));
+            let read = field.read(settings, &text.text);
+            item.check(problems, read.map_err(|wrong| Wrong::new(wrong.reason, "write true or false")));
         }
         return;
     }

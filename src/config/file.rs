@@ -1,5 +1,6 @@
 //! The file as typed: tables and values with their places, taken key by key; what nobody took is an unknown key.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -72,6 +73,18 @@ impl<'d> Table<'d> {
         })
     }
 
+    /// Adds the places of the values that are left, with those of tables below them, by their whole keys.
+    pub(super) fn places(&self, depth: usize, places: &mut BTreeMap<String, Range<usize>>) {
+        for Entry { item, .. } in &self.entries {
+            places.insert(item.path.clone(), item.span.clone());
+            if let DeValue::Table(table) = item.value
+                && depth > 1
+            {
+                Table::new(&item.path, table).places(depth - 1, places);
+            }
+        }
+    }
+
     /// All that is left: keys whose names are the operator's own.
     pub(super) fn take_rest(&mut self) -> Vec<(Text, Item<'d>)> {
         self.entries
@@ -138,8 +151,11 @@ impl<'d> Item<'d> {
             DeValue::String(_) => self.text(problems),
             DeValue::Integer(_) | DeValue::Float(_) => plain(self.value).map(|text| self.with(text)),
             _ => {
-                let remedy = if self.value.is_array() || self.value.is_table() { "" } else { "write it in quotes" };
-                self.unfit(problems, "a string or a number", remedy);
+                let remedy = self.single().map_or("write it in quotes".to_owned(), |one| match one {
+                    Some(one) => format!("write one value: \"{one}\""),
+                    None => "write one value, in quotes".to_owned(),
+                });
+                self.unfit(problems, "a string or a number", &remedy);
                 None
             }
         }
@@ -212,6 +228,15 @@ impl<'d> Item<'d> {
                 problems.error(self.span.clone(), format!("{}: {}", self.path, wrong.reason), wrong.remedy);
                 None
             }
+        }
+    }
+
+    /// Of a list or a table in a single value's place: what was probably meant.
+    fn single(&self) -> Option<Option<String>> {
+        match self.value {
+            DeValue::Array(array) => Some(array.iter().next().and_then(|first| plain(first.get_ref()))),
+            DeValue::Table(table) => Some(table.iter().next().and_then(|(_, value)| plain(value.get_ref()))),
+            _ => None,
         }
     }
 

@@ -7,6 +7,7 @@
 pub mod calendar;
 pub mod check;
 mod cron;
+mod effect;
 mod environment;
 mod exec;
 mod file;

@@ -35,6 +35,10 @@ impl Networks {
             .map(Self)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the peer is among them; `None`: it is at a Unix socket.
     pub fn contain(&self, peer: Option<IpAddr>) -> bool {
         // An IPv4 peer of a socket for both families is `::ffff:10.1.2.3`.

@@ -207,6 +207,10 @@ impl<'t> Problems<'t> {
         self.push(Level::Warning, span, message, remedy);
     }
 
+    pub(super) fn has_error(&self) -> bool {
+        self.dropped_error || self.found.iter().any(|(_, problem)| problem.level == Level::Error)
+    }
+
     /// Whether more would be counted only.
     pub(super) fn is_full(&self) -> bool {
         self.found.len() >= PROBLEMS_MAX

@@ -416,7 +416,11 @@ fn bounded(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
 
 /// A number from 1, or none.
 fn limit(text: &str, most: usize) -> Result<usize, Wrong> {
-    if text == "infinity" { Ok(usize::MAX) } else { bounded(text, 1, most) }
+    if text == "infinity" {
+        return Ok(usize::MAX);
+    }
+    bounded(text, 1, most)
+        .map_err(|wrong| Wrong::new(wrong.reason, format!("{}, or \"infinity\" for no limit", wrong.remedy)))
 }
 
 fn write_limit(limit: usize) -> String {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::effect::Places;
 use super::exec::{guess_runtime, speaks_no_channel};
 use super::file::Item;
 use super::report::Problems;
@@ -28,6 +29,9 @@ pub(super) struct Beside<'a> {
     pub(super) settings: &'a RouterSettings,
     pub(super) stop: &'a Stop,
     pub(super) environment: &'a BTreeMap<String, String>,
+    /// The active one.
+    pub(super) profile: Option<&'a str>,
+    pub(super) places: &'a Places,
 }
 
 /// The runtime, written or guessed. Tells what cannot be together with it.
@@ -50,13 +54,15 @@ pub(super) fn check_runtime(
             (guess_runtime(beside.exec), beside.exec_span.clone())
         }
     };
-    let settings = beside.settings;
-    let mut error = |message: &str, remedy: &str| {
-        problems.error(span.clone(), format!("runtime = \"{runtime}\": {message}"), remedy);
+    let (settings, places) = (beside.settings, beside.places);
+    let mut error = |key: &str, message: &str, remedy: &str| {
+        let place = places.get(key).unwrap_or(span.clone());
+        problems.error(place, format!("runtime = \"{runtime}\": {message}"), remedy);
     };
     if runtime.has_channel() {
         if !settings.ready_http.is_empty() {
             error(
+                "ready.http",
                 "ready.http is for workers that the router connects to",
                 "remove it: such a worker is ready when it listens, or says so",
             );
@@ -65,25 +71,33 @@ pub(super) fn check_runtime(
     }
     if matches!(settings.ready_on, ReadyOn::Message | ReadyOn::Listening) {
         error(
+            "ready.on",
             "without Node's channel a worker cannot say that it is ready in that way",
             "remove ready.on, write ready.on = \"notify\" (sd_notify), or ready.http = \"/health\"",
         );
     }
     if settings.ready_on == ReadyOn::Notify && !settings.ready_http.is_empty() {
-        error("ready.on = \"notify\" and ready.http are two answers to one question", "remove one of them");
+        error(
+            "ready.http",
+            "ready.on = \"notify\" and ready.http are two answers to one question",
+            "remove one of them",
+        );
     }
     if runtime == Runtime::Socket && settings.protocol == Protocol::Tcp && settings.ready_on != ReadyOn::Notify {
         error(
+            "router.protocol",
             "with router.protocol = \"tcp\" nothing shows from outside that it reads from its socket",
             "write ready.on = \"notify\" (sd_notify)",
         );
     }
     if beside.stop.message.is_some() {
-        error("stop.message needs Node's channel", "remove it: the worker is told by stop.signal");
+        error("stop.message", "stop.message needs Node's channel", "remove it: the worker is told by stop.signal");
     }
     if runtime == Runtime::Port && beside.environment.contains_key("PORT") {
+        let profile = beside.profile.map(|profile| format!("profile.{profile}.environment.PORT"));
+        let keys = [profile.as_deref().unwrap_or_default(), "environment.PORT"];
         problems.warn(
-            span,
+            places.first(&keys).unwrap_or(span),
             "runtime = \"port\": PORT of [environment] is replaced by the port of each worker",
             "remove PORT from [environment]; where clients connect is listen",
         );

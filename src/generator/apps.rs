@@ -206,22 +206,35 @@ fn is_ours(path: &Path) -> bool {
     read.is_ok() && String::from_utf8_lossy(&top).lines().any(|line| line.starts_with(MARK))
 }
 
+/// Whichever of the two somebody looks at, it tells of the other one.
 fn warn_of_shared_addresses(files: &mut [AppFile]) {
-    for index in 1..files.len() {
-        let (before, rest) = files.split_at_mut(index);
-        let Some(app) = &rest[0].report.app else { continue };
-        let shared = before.iter().filter_map(|other| other.report.app.as_ref()).find_map(|other| {
-            let mut here = app.addresses();
-            let pair = here.find(|one| other.addresses().any(|two| one.overlaps(two)))?;
-            Some((pair.to_string(), other.name.clone()))
-        });
-        if let Some((address, other)) = shared {
-            rest[0].report.add(Problem::whole(
-                Level::Warning,
-                format!("the app `{other}` listens on {address} too: only one of them can run"),
-                "give one of them another address in listen (or router.metrics)",
-            ));
+    let warnings: Vec<_> = files.iter().map(|file| shared_address(file, files)).collect();
+    for (file, warning) in files.iter_mut().zip(warnings) {
+        if let Some(warning) = warning {
+            file.report.add(warning);
         }
+    }
+}
+
+/// The first address that an app shares with one of `others`.
+fn shared_address(file: &AppFile, others: &[AppFile]) -> Option<Problem> {
+    let app = file.report.app.as_ref()?;
+    let others = others.iter().filter(|other| other.name != file.name).filter_map(|other| other.report.app.as_ref());
+    let (address, other) = others.into_iter().find_map(|other| {
+        let mut here = app.addresses();
+        Some((here.find(|one| other.addresses().any(|two| one.overlaps(two)))?, &other.name))
+    })?;
+    Some(Problem::whole(
+        Level::Warning,
+        format!("the app `{other}` listens on {address} too: only one of them can run"),
+        "give one of them another address in listen (or router.metrics)",
+    ))
+}
+
+/// Tells of an address that a file, which is not among the others yet, would share with one of them.
+pub fn judge_beside(file: &mut AppFile, others: &[AppFile]) {
+    if let Some(warning) = shared_address(file, others) {
+        file.report.add(warning);
     }
 }
 

@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 /// The longest file, bytes: systemd takes no longer credential either.
 const FILE_MAX: u64 = 1 << 20;
+/// All that systemd gives one unit, bytes (systemd.exec(5), `LoadCredential=`).
+pub const ALL_MAX: u64 = 1 << 20;
 /// What is spoken inside of TLS (RFC 7301).
 const PROTOCOL: &[u8] = b"http/1.1";
 
@@ -83,6 +85,11 @@ impl Material {
         Ok(Self { files: files.clone(), cert_pem, key_pem })
     }
 
+    /// Length of both files, bytes.
+    pub fn length(&self) -> u64 {
+        (self.cert_pem.len() + self.key_pem.len()) as u64
+    }
+
     /// Whether it can be served: both are PEM, and the key is the certificate's.
     pub fn check(&self) -> Result<Certificate, BadCertificate> {
         let chain = self.chain()?;
@@ -105,6 +112,13 @@ impl Material {
                 ));
             }
         };
+        if facts.version < 3 {
+            return bad_cert(
+                format!("it is an X.509 certificate of version {}, which cannot be served", facts.version),
+                "make one of version 3, with the host's names as subjectAltName: `openssl req -x509 -addext subjectAltName=DNS:NAME …`, or \
+                 `openssl x509 -req -extfile …`",
+            );
+        }
         let others = chain.get(1..).unwrap_or_default().to_vec();
         let key = CertifiedKey::new(chain, key);
         match key.keys_match() {
@@ -119,6 +133,12 @@ impl Material {
                     "give the key that the certificate was made for, or the certificate of this key"
                 };
                 return bad_cert(format!("its key is not the one in {}", self.files.key.display()), remedy);
+            }
+            Err(Error::InvalidCertificate(_)) => {
+                return bad_cert(
+                    "its first certificate is damaged".to_owned(),
+                    "get the file again from your authority; `openssl x509 -noout -text -in FILE` shows what there is",
+                );
             }
             Err(error) => return bad_cert(error.to_string(), "get the file again from your authority"),
         }
@@ -170,7 +190,15 @@ impl Material {
 /// Reads what `file` is called in the app's file, and is at `place`.
 fn read_text(file: &Path, place: &Path) -> Result<String, BadCertificate> {
     let bad = |error: &io::Error| {
+        let link = std::fs::symlink_metadata(place).is_ok_and(|found| found.is_symlink());
         let (reason, remedy) = match error.kind() {
+            io::ErrorKind::NotFound if link => {
+                ("it is a link that leads nowhere".to_owned(), "mend the link, or write in listen where the file is")
+            }
+            _ if error.raw_os_error() == Some(libc::ELOOP) => (
+                "it is a link that leads back to itself".to_owned(),
+                "mend the link, or write in listen where the file is",
+            ),
             io::ErrorKind::NotFound => ("it is not there".to_owned(), "put it there, or write in listen where it is"),
             io::ErrorKind::PermissionDenied => ("this user may not read it".to_owned(), "run this as root"),
             _ => (format!("it cannot be read: {error}"), "write the path of a PEM file in listen"),
@@ -180,13 +208,19 @@ fn read_text(file: &Path, place: &Path) -> Result<String, BadCertificate> {
     };
     // A FIFO would be waited for.
     let mut opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(place).map_err(|it| bad(&it))?;
-    if !opened.metadata().map_err(|it| bad(&it))?.is_file() {
-        return Err(BadCertificate::new(file, "it is not a regular file", "write the path of a PEM file in listen"));
+    let metadata = opened.metadata().map_err(|it| bad(&it))?;
+    if !metadata.is_file() {
+        let what = if metadata.is_dir() { "it is a directory" } else { "it is not a regular file" };
+        return Err(BadCertificate::new(file, what, "write the path of a PEM file in listen"));
     }
     let mut bytes = Vec::new();
     Read::by_ref(&mut opened).take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(|it| bad(&it))?;
     if bytes.len() as u64 > FILE_MAX {
-        return Err(BadCertificate::new(file, "it is larger than 1 MiB", "write the path of a PEM file in listen"));
+        return Err(BadCertificate::new(
+            file,
+            "it is larger than 1 MiB, which no certificate is",
+            "write the path of a PEM file in listen",
+        ));
     }
     // What systemd gives in place of a file that is not there (`SetCredential=`).
     if bytes == MISSING.as_bytes() && place != file {

@@ -84,12 +84,14 @@ async fn meet(router: &Rc<Router>, mut stream: UnixStream, place: OwnedSemaphore
             }
         }
         Ok(Hello::Guard { slot }) => return router.keep_guard(&slot, stream).await,
-        Ok(Hello::Ready { slot, pid, notified }) => {
+        Ok(Hello::Ready { slot, pid, notified, explain }) => {
             let id = router.table.borrow().workers().find(|it| it.slot == slot && it.pid == pid).map(|it| it.id);
             if let Some(id) = id.filter(|_| notified) {
                 router.notified(id);
             }
-            answer(&mut stream, &ready(router, &slot, pid).await).await
+            let listener = explain.then_some(&mut stream);
+            let outcome = ready(router, &slot, pid, listener).await;
+            answer(&mut stream, &outcome).await
         }
         Ok(Hello::Drain { slot, within, message }) => {
             if let Some(id) = router.drain(&slot) {
@@ -207,14 +209,27 @@ fn attach_outside(router: &Rc<Router>, stream: &UnixStream, slot: &str, reach: R
     Ok(Answer::Attached { id, index, workers: router.wanted.get(), encoding: Encoding::Json.into() })
 }
 
-/// Answers when the slot's worker is ready, or is gone.
-async fn ready(router: &Router, slot: &str, pid: i32) -> Answer {
+/// Answers when the slot's worker is ready, or is gone. `listener` hears meanwhile why it is not.
+async fn ready(router: &Router, slot: &str, pid: i32, mut listener: Option<&mut UnixStream>) -> Answer {
     let mut seen = false;
+    let mut told = None;
     loop {
         let changed = router.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        let phase = router.table.borrow().workers().find(|w| w.slot == slot && w.pid == pid).map(|w| w.phase);
+        let (phase, why) = {
+            let table = router.table.borrow();
+            let worker = table.workers().find(|w| w.slot == slot && w.pid == pid);
+            (worker.map(|w| w.phase), worker.and_then(|w| w.unready.clone()))
+        };
+        if let (Some(Phase::Starting), Some(stream), Some(reason)) = (phase, &mut listener, why)
+            && told.as_ref() != Some(&reason)
+        {
+            // One that has gone away asks no more.
+            let _ = answer(stream, &Answer::NotYet { reason: reason.clone() }).await;
+            told = Some(reason);
+            continue;
+        }
         match phase {
             Some(Phase::Starting) => seen = true,
             Some(Phase::Ready | Phase::Draining) => return Answer::Done,

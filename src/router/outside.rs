@@ -105,64 +105,68 @@ impl Router {
         let any = path.is_empty();
         let mut told = None;
         let mut complain_at = Some(Instant::now() + SILENCE);
+        // A connection to a Unix socket of systemd's proves nothing: that it is read does.
+        let target = match (place, any, self.settings.protocol) {
+            (Place::Port(_), true, _) | (_, true, Protocol::Tcp) => None,
+            _ => Some(if any { "/" } else { path }),
+        };
         loop {
-            // A connection to a Unix socket of systemd's proves nothing: that it is read does.
             let asked = async {
-                match (place, any, self.settings.protocol) {
-                    (Place::Port(_), true, _) | (_, true, Protocol::Tcp) => connect(place).await.map(|_| 200),
-                    _ => status(place, if any { "/" } else { path }).await,
+                match target {
+                    None => connect(place).await.map(|_| 200),
+                    Some(target) => status(place, target).await,
                 }
             };
             let answer =
                 tokio::time::timeout(ASK_TIME, asked).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-            match answer {
-                Ok(code) if any || (200..400).contains(&code) => {
-                    if self.is_alone_at(id, place) {
-                        return;
-                    }
-                    tokio::time::sleep(STRANGER_PAUSE).await;
+            let healthy = answer.as_ref().is_ok_and(|code| any || (200..400).contains(code));
+            let reason = match &answer {
+                Ok(_) if healthy => match self.stranger_at(id, place) {
+                    None => return,
+                    Some(stranger) => stranger,
+                },
+                Ok(code) => format!("GET {path} got {code} at {}; ready.http waits for 200 to 399", name(place)),
+                Err(error) => missing(place, target, error),
+            };
+            let slot = self.unready(id, &reason);
+            // A program may take its time until it listens.
+            let tell = answer.is_ok() || complain_at.take_if(|at| *at < Instant::now()).is_some();
+            if let Some(slot) = slot.filter(|_| tell && told.as_ref() != Some(&reason)) {
+                if healthy {
+                    tracing::warn!(APP = self.app, WORKER = slot, "worker {slot} is not ready: {reason}");
+                } else {
+                    tracing::info!(APP = self.app, WORKER = slot, "worker {slot} is not ready yet: {reason}");
                 }
-                Ok(code) if told.replace(code) != Some(code) => {
-                    if let Some(slot) = self.slot_of(id) {
-                        tracing::info!(
-                            APP = self.app,
-                            WORKER = slot,
-                            "worker {slot} is not ready yet: GET {path} got {code}"
-                        );
-                    }
-                }
-                Err(error) if complain_at.take_if(|at| *at < Instant::now()).is_some() => {
-                    if let Some(slot) = self.slot_of(id) {
-                        tracing::info!(APP = self.app, WORKER = slot, "worker {slot} is not ready yet: {error}");
-                    }
-                }
-                _ => {}
+                told = Some(reason);
             }
-            tokio::time::sleep(ASK_PAUSE).await;
+            tokio::time::sleep(if healthy { STRANGER_PAUSE } else { ASK_PAUSE }).await;
         }
     }
 
-    /// Whether nobody else has the port that a worker was given: another program may have taken it first.
-    fn is_alone_at(&self, id: WorkerId, place: &Place) -> bool {
-        let (Place::Port(port), Some((slot, pid))) =
-            (place, self.table.borrow().worker(id).map(|it| (it.slot.clone(), it.pid)))
-        else {
-            return true;
-        };
+    /// Notes why a worker is not ready, for whoever waits for it. Gives its slot.
+    fn unready(&self, id: WorkerId, reason: &str) -> Option<String> {
+        let mut table = self.table.borrow_mut();
+        let worker = table.worker_mut(id)?;
+        let slot = worker.slot.clone();
+        if worker.unready.as_deref() != Some(reason) {
+            worker.unready = Some(reason.to_owned());
+            drop(table);
+            self.changed.notify_waiters();
+        }
+        Some(slot)
+    }
+
+    /// Who else has the port that a worker was given: another program may have taken it first.
+    fn stranger_at(&self, id: WorkerId, place: &Place) -> Option<String> {
+        let Place::Port(port) = place else { return None };
+        let (slot, pid) = self.table.borrow().worker(id).map(|it| (it.slot.clone(), it.pid))?;
         match listening::stranger(*port, pid) {
-            Ok(None) => true,
-            Ok(Some(user)) => {
-                tracing::warn!(
-                    APP = self.app,
-                    WORKER = slot,
-                    port,
-                    "user {user} listens on port {port}, which was given to worker {slot}"
-                );
-                false
+            Ok(user) => {
+                user.map(|user| format!("user {user} listens on port {port}, which was given to worker {slot}"))
             }
             Err(error) => {
                 tracing::debug!(APP = self.app, %error, "cannot tell who listens on port {port}");
-                true
+                None
             }
         }
     }
@@ -210,6 +214,30 @@ async fn connect(place: &Place) -> io::Result<OwnedFd> {
         })
     };
     tokio::time::timeout(CONNECT_TIME, connecting).await?
+}
+
+/// A place as one would name it to whoever wrote the program.
+fn name(place: &Place) -> String {
+    match place {
+        Place::Port(port) => format!("127.0.0.1:{port}"),
+        Place::Path(_) => "its socket".to_owned(),
+    }
+}
+
+/// What a worker has not done that gives no answer. `target`: what it was asked for, unless only to take a connection.
+fn missing(place: &Place, target: Option<&str>, error: &io::Error) -> String {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut, UnexpectedEof};
+    let at = name(place);
+    let what = target.map_or_else(|| format!("no connection to {at}"), |it| format!("no answer to GET {it} at {at}"));
+    match (place, error.kind()) {
+        (Place::Port(_), ConnectionRefused) => {
+            format!("nothing listens on {at}; the program must listen on the port that its variable PORT names")
+        }
+        (Place::Path(_), TimedOut | ConnectionReset | UnexpectedEof) => {
+            format!("{what}; the program must take connections from its descriptor 3 (LISTEN_FDS)")
+        }
+        _ => format!("{what}: {error}"),
+    }
 }
 
 /// Asks a worker; says the status of its answer.

@@ -102,6 +102,8 @@ pub struct Worker {
     pub ordered: bool,
     /// Where the router connects to it; `None`: it has a channel.
     pub place: Option<Place>,
+    /// Why it is not ready yet, where that is known.
+    pub unready: Option<String>,
     /// Connections that have switched protocols and pass through the router.
     pub tunnels: usize,
     /// Its slot's.
@@ -214,6 +216,7 @@ impl Table {
             stood: false,
             ordered: false,
             place: None,
+            unready: None,
             tunnels: 0,
             tally: Rc::clone(self.tallies.entry(slot.to_owned()).or_default()),
         };

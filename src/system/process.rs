@@ -77,11 +77,22 @@ pub async fn ended(pid: u32) {
 
 /// Waits until one of two descriptors has something to read; says which, the first one first.
 pub fn either_readable(first: &impl AsFd, second: Option<BorrowedFd<'_>>) -> io::Result<bool> {
+    Ok(either_readable_within(first, second, None)?.unwrap_or(true))
+}
+
+/// The same, at most `within`. `None`: neither has.
+pub fn either_readable_within(
+    first: &impl AsFd,
+    second: Option<BorrowedFd<'_>>,
+    within: Option<std::time::Duration>,
+) -> io::Result<Option<bool>> {
     let mut waiting = vec![PollFd::new(first.as_fd(), PollFlags::POLLIN)];
     waiting.extend(second.map(|second| PollFd::new(second, PollFlags::POLLIN)));
+    let timeout = within.map_or(PollTimeout::NONE, |within| PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX));
     loop {
-        match poll(&mut waiting, PollTimeout::NONE) {
-            Ok(_) => return Ok(waiting[0].any().unwrap_or(true)),
+        match poll(&mut waiting, timeout) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Some(waiting[0].any().unwrap_or(true))),
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }

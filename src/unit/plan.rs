@@ -374,6 +374,9 @@ fn stop_phase(app: &App) -> Duration {
     app.stop.timeout.max(app.drain.saturating_add(told).saturating_add(Duration::from_secs(3)))
 }
 
+/// A worker that is not ready by then has the reason in its journal.
+const EXPLAIN_AFTER: Duration = Duration::from_secs(5);
+
 fn worker(app: &App, names: &Names) -> UnitFile {
     let mut unit = unit(WORKER, app, &format!("{}: worker %i", app.name));
     unit.set("Unit", "Wants", &names.channel);
@@ -396,6 +399,10 @@ fn worker(app: &App, names: &Names) -> UnitFile {
     unit.fill("Service", "NotifyAccess", notifies.then_some("all"));
     let mut ready = vec!["worker", "ready"];
     ready.extend(notifies.then_some("--notified"));
+    // The router asks such a worker, so it knows what is amiss.
+    let explains = !app.runtime.has_channel() && !notifies;
+    let explain = format!("--explain-after={}", write_span(EXPLAIN_AFTER.min(app.ready_timeout / 2)));
+    ready.extend(explains.then_some(explain.as_str()));
     ready.push(&app.name);
     unit.set("Service", "ExecStartPost", format!("{} %i", command(app.scope, &ready)));
     let mut drain = vec!["worker".to_owned(), "drain".to_owned(), format!("--timeout={}", write_span(app.drain))];

@@ -3,6 +3,8 @@
 /// Of one certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
+    /// 1 to 3.
+    pub version: u8,
     /// The serial number, in hexadecimal, as `openssl x509 -serial` shows it.
     pub serial: String,
     /// Seconds since 1970.
@@ -21,7 +23,11 @@ const VERSION: u8 = 0xA0;
 pub fn facts(der: &[u8]) -> Option<Facts> {
     let (certificate, _) = element(der, SEQUENCE)?;
     let (signed, _) = element(certificate, SEQUENCE)?;
-    let rest = element(signed, VERSION).map_or(signed, |(_, rest)| rest);
+    let (version, rest) = match element(signed, VERSION) {
+        // Counted from 0.
+        Some((version, rest)) => (element(version, INTEGER)?.0.last()?.saturating_add(1), rest),
+        None => (1, signed),
+    };
     let (serial, rest) = element(rest, INTEGER)?;
     let (_algorithm, rest) = element(rest, SEQUENCE)?;
     let (_issuer, rest) = element(rest, SEQUENCE)?;
@@ -30,7 +36,7 @@ pub fn facts(der: &[u8]) -> Option<Facts> {
     let (not_after, _) = time(rest)?;
     // A leading zero keeps a large number positive.
     let serial = serial.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(serial);
-    Some(Facts { serial: serial.iter().map(|byte| format!("{byte:02X}")).collect(), not_before, not_after })
+    Some(Facts { version, serial: serial.iter().map(|byte| format!("{byte:02X}")).collect(), not_before, not_after })
 }
 
 /// The content of one element with this tag, and what follows it (X.690 §8.1).
@@ -112,7 +118,7 @@ mod tests {
         let read = |serial: &[u8], from, to| facts(&certificate(serial, from, to));
         let facts = read(&[0, 0xA1, 2], (UTC_TIME, "700101000000Z"), (GENERALIZED_TIME, "20500229123456Z")).unwrap();
         // `date -u -d '2050-03-01 12:34:56' +%s`: there is no 29th of February in 2050.
-        assert_eq!(facts, Facts { serial: "A102".to_owned(), not_before: 0, not_after: 2_529_750_896 });
+        assert_eq!(facts, Facts { version: 3, serial: "A102".to_owned(), not_before: 0, not_after: 2_529_750_896 });
         let facts = read(&[0], (UTC_TIME, "000229235959Z"), (UTC_TIME, "491231235959Z")).unwrap();
         assert_eq!((facts.serial.as_str(), facts.not_before, facts.not_after), ("00", 951_868_799, 2_524_607_999));
         for (from, to) in [

@@ -29,6 +29,9 @@ pub enum Hello {
         /// It has told systemd that it is ready.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         notified: bool,
+        /// Say meanwhile why it is not: [`Answer::NotYet`].
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        explain: bool,
     },
     /// Stay connected; the answer is an order.
     Guard { slot: String },
@@ -111,6 +114,10 @@ pub enum Answer {
         encoding: WireEncoding,
     },
     Done,
+    /// It is not ready, for this reason; the answer is still to come.
+    NotYet {
+        reason: String,
+    },
     /// To a worker that attaches: another one has this port.
     Again,
     /// To a guard: end your worker, it hangs.

@@ -106,15 +106,30 @@ fn a_start_that_fails_says_why() {
     for said in ["broken@1.service", "broken@2.service", "status 1", "no database here"] {
         assert!(err.contains(said), "{said}: {err}");
     }
+    assert!(err.contains("/etc/appctl/broken.toml stays; `appctl delete broken` removes"), "{err}");
     done(&machine, "stop broken");
     for unit in ["broken.service", "broken.socket", "broken@1.service", "broken@2.service"] {
-        assert!(!machine.is_active(unit), "{unit}");
+        assert_eq!(machine.property(unit, "ActiveState"), "inactive", "{unit}");
     }
 
     machine.ok("systemd-run -q --unit=squatter /usr/local/bin/node -e 'require(\"net\").createServer().listen(8080)'");
     machine.until("the port is taken", || (!refused(&machine, 8080)).then_some(()));
     let (code, _, err) = appctl(&machine, "start worker.js");
     assert!(code == 1 && err.contains("worker.socket") && err.contains("Address already in use"), "{err}");
+    assert!(err.contains("worker.toml is removed again"), "{err}");
+    assert_eq!(machine.ok("ls /etc/appctl"), "broken.toml");
+    assert_eq!(machine.ok("systemctl list-units --all --no-legend 'worker*'"), "");
+    // An app that was there before keeps its file, and what failed is to be seen until it is stopped.
+    machine.write("/etc/appctl/worker.toml", "exec = 'node worker.js'\ndirectory = '/srv/own'\nlisten = 8080\n");
+    assert_eq!(appctl(&machine, "start worker").0, 1);
+    let failed = || machine.ok("systemctl list-units --all --no-legend --plain --state=active,failed 'worker*.socket'");
+    assert!(failed().lines().count() == 1 && failed().contains("failed"), "{}", failed());
+    // Of a clash with another app one is told once.
+    machine.write("/srv/own/zoo.toml", "exec = 'node worker.js'\ndirectory = '/srv/own'\nlisten = 8080\n");
+    let (_, _, err) = appctl(&machine, "start zoo.toml");
+    assert_eq!(err.matches("listens on 8080 too").count(), 1, "{err}");
+    done(&machine, "stop worker");
+    assert_eq!(failed(), "");
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Asker {
     /// Only the sessions of `dead` were dropped, all of them; everybody is there again and hears everybody.
     #[track_caller]
     fn only_dropped(&mut self, dead: u32, sessions: u64) {
-        let report = self.say("drops");
+        let report = self.say(&format!("drops {dead}"));
         assert_eq!(report["standing"], true, "{report}");
         assert_eq!(report["drops"], serde_json::json!({ dead.to_string(): sessions }), "{report}");
         let heard = self.say("shout");

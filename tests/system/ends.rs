@@ -287,3 +287,24 @@ fn a_deaf_router_delays_no_restart() {
         machine.journal("-u app.service").contains(&line).then_some(())
     });
 }
+
+/// An error is told with its age, and as over once its worker has been started again.
+#[test]
+fn errors_that_are_over_are_told_as_such() {
+    let Some(machine) = boot(1, "[restart]\npolicy = \"no\"") else { return };
+    machine.shell("curl -s -m 10 'http://127.0.0.1:3000/exit?code=7'");
+    let status = |wanted: &str| {
+        machine.until(wanted, || {
+            let status = String::from_utf8(machine.shell("appctl status app").stdout).unwrap();
+            status.contains(wanted).then_some(status)
+        })
+    };
+    let text = status("ended: exit status 7; it stays down");
+    assert!(text.contains("\nLast errors:\n  app@1, ") && text.contains("s ago (20"), "{text}");
+    machine.ok("appctl start app@1");
+    let text = status("Last errors, all before the present run:");
+    assert!(text.contains("  app@1, ") && text.contains("ended: exit status 7; it stays down"), "{text}");
+    let json: Value = serde_json::from_str(&machine.ok("appctl status app --json")).unwrap();
+    let error = &json[0]["errors"][0];
+    assert!(error["over"] == true && error["unit"] == "app@1.service" && error["at"].is_u64(), "{error}");
+}

@@ -1,9 +1,10 @@
 //! Requests in every shape that TCP allows, and some that HTTP does not: issue 2, line 7.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{Shutdown, TcpStream};
 
 use crate::boxed::{Boxed, LIMIT, Options};
+use crate::patient;
 use crate::sessions::chat;
 
 const ADDRESS: &str = "127.0.0.1:8080";
@@ -27,7 +28,7 @@ fn rest(mut stream: TcpStream) -> String {
     let mut bytes = Vec::new();
     let mut buffer = [0; 65536];
     loop {
-        match stream.read(&mut buffer) {
+        match patient::read(&mut stream, &mut buffer) {
             Ok(0) => break,
             Ok(count) => bytes.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
@@ -42,7 +43,12 @@ fn until(stream: &mut TcpStream, end: &str) -> String {
     let mut bytes = Vec::new();
     let mut byte = [0];
     while !bytes.ends_with(end.as_bytes()) {
-        assert_eq!(stream.read(&mut byte).unwrap(), 1, "closed after {:?}", String::from_utf8_lossy(&bytes));
+        assert_eq!(
+            patient::read(&*stream, &mut byte).unwrap(),
+            1,
+            "closed after {:?}",
+            String::from_utf8_lossy(&bytes)
+        );
         bytes.push(byte[0]);
     }
     String::from_utf8(bytes).unwrap()

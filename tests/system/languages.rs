@@ -358,3 +358,31 @@ fn a_users_own_app_on_sockets() {
     assert_eq!(machine.ok("stat -c '%a %U' /run/user/0/appctl/app/slots"), "700 root");
     user("appctl --user reload app && appctl --user stop app");
 }
+
+/// What a worker that is asked for an answer does not do is told by `start`, with what it wrote last.
+#[test]
+fn why_a_worker_on_a_port_is_not_ready() {
+    let file = |more: &str| {
+        let program = "console.log('here I am'); require('http').createServer((q, r) => { \
+                       r.statusCode = 503; r.end(); }).listen(process.env.FIXED || process.env.PORT)";
+        format!(
+            "exec = [\"node\", \"-e\", \"{program}\"]\nruntime = \"port\"\nlisten = [\"8080\"]\n[ready]\n\
+             timeout = \"8s\"\n{more}"
+        )
+    };
+    let Some(machine) = Options::default().file(FILE, &file("[environment]\nFIXED = \"3000\"\n")).boot() else {
+        return;
+    };
+    let output = machine.shell("appctl start app");
+    let told = text(&output);
+    assert_eq!(code(&output), 1, "{told}");
+    for words in ["not ready in time", "here I am", "nothing listens on 127.0.0.1:", "its variable PORT names"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    machine.ok("appctl stop app");
+    machine.write(FILE, &file("http = \"/health\"\n"));
+    let output = machine.shell("appctl start app");
+    let told = text(&output);
+    assert_eq!(code(&output), 1, "{told}");
+    assert!(told.contains("GET /health got 503 at 127.0.0.1:") && told.contains("here I am"), "{told}");
+}

@@ -23,6 +23,9 @@ mod made;
 mod memory;
 mod messages;
 mod metrics;
+mod monit;
+#[path = "../patient.rs"]
+mod patient;
 mod plain;
 mod proxied;
 mod reload;

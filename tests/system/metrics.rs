@@ -64,6 +64,24 @@ fn the_metrics_have_an_address_of_their_own() {
     assert!(value(&there, "process_resident_memory_bytes{app=\"app\"}") > 1e6);
     let said = machine.ok("appctl metrics app");
     assert_eq!((value(&said, connections), said.lines().next()), (5.0, there.lines().next()));
+    // Several on one page; as JSON; for root alone.
+    machine.write("/etc/appctl/two.toml", &file("").replace("8080", "8081"));
+    machine.ok("appctl start two");
+    for names in ["", "app two"] {
+        let said = machine.ok(&format!("appctl metrics {names}"));
+        assert_eq!(
+            value(&said, "appctl_workers_wanted{app=\"two\"}"),
+            value(&said, "appctl_workers_wanted{app=\"app\"}")
+        );
+        assert_eq!(said.matches("# HELP appctl_workers_wanted ").count(), 1, "{said}");
+    }
+    let json: Value = serde_json::from_str(&machine.ok("appctl metrics two app --json")).unwrap();
+    let family = json.as_array().unwrap().iter().find(|it| it["name"] == "appctl_connections_total").unwrap();
+    assert_eq!((&family["type"], &family["samples"][1]["value"]), (&"counter".into(), &5.0.into()), "{family}");
+    machine.ok("appctl delete two");
+    let denied = machine.shell("runuser -u nobody -- appctl metrics app");
+    let text = String::from_utf8_lossy(&denied.stderr);
+    assert!(denied.status.code() == Some(4) && text.contains("for root alone"), "{text}");
     let control = machine.ok("curl -sf --unix-socket /run/appctl/app/control http://app/metrics");
     assert_eq!(value(&control, connections), 5.0);
     for target in ["v1/status", ""] {

@@ -184,3 +184,41 @@ fn a_users_own_certificate() {
     let status = alice("appctl status app");
     assert!(status.contains("tls: 8443 with /home/alice/cert.pem, expires in 29d"), "{status}");
 }
+
+/// Whatever is in a certificate's place, it is told what is wrong with it.
+#[test]
+fn what_is_no_certificate_file_is_told_by_start() {
+    let Some(machine) = boot() else { return };
+    let Some(made) = make(&["a.example"], "ec", 30) else { return };
+    put(&machine, &made);
+    machine.ok("appctl start app");
+    let router = machine.main_pid("app.service");
+    for (line, told, starts) in [
+        ("mkdir CERT", "it is a directory", true),
+        ("ln -s /nowhere CERT", "it is a link that leads nowhere", true),
+        ("ln -s CERT CERT", "it is a link that leads back to itself", false),
+        ("truncate -s 2M CERT", "it is larger than 1 MiB", false),
+    ] {
+        machine.ok(&format!("rm -rf '{CERT}'; {}", line.replace("CERT", &format!("'{CERT}'"))));
+        let check = machine.shell("appctl check app");
+        let text = String::from_utf8_lossy(&check.stdout);
+        assert!(!check.status.success() && text.contains(told) && text.contains("app.toml:3:"), "{line}: {text}");
+        if starts {
+            continue;
+        }
+        // Not even a restart ends what serves.
+        for command in ["appctl restart app", "appctl reload app"] {
+            let output = machine.shell(command);
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.code() == Some(1) && text.contains(told), "{command}: {text}");
+        }
+        assert_eq!(machine.main_pid("app.service"), router);
+    }
+    machine.ok("appctl stop app");
+    let start = machine.shell("appctl start app");
+    let text = String::from_utf8_lossy(&start.stderr);
+    assert!(start.status.code() == Some(1) && text.contains("it is larger than 1 MiB"), "{text}");
+    assert!(!text.contains("CREDENTIALS") && !machine.is_active("app.socket"), "{text}");
+    machine.ok(&format!("rm '{CERT}' && mkdir '{CERT}' && appctl start app"));
+    assert!(machine.ok("curl -s http://127.0.0.1:8080/").ends_with(" undefined"));
+}

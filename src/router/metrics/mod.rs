@@ -218,7 +218,8 @@ impl Router {
         page.family(
             "appctl_refused_total",
             Kind::Counter,
-            "Requests and connections that the router answered itself with an error, by reason.",
+            "Requests and connections that the router answered itself with an error, by reason; no_worker: none was ready in \
+             time, worker_broke_off: the worker ended the connection before its answer.",
         );
         for (kind, counter) in Refusal::all().iter().zip(&metrics.refused) {
             page.sample(&[("reason", kind.name()), ("code", kind.code().as_str())], counter.get());
@@ -226,7 +227,8 @@ impl Router {
         page.family(
             "appctl_malformed_total",
             Kind::Counter,
-            "Requests that were refused as malformed, by what was wrong.",
+            "Requests that were refused as malformed, by what was wrong; cut_off: the head ended in the middle, other: what \
+             has no name of its own.",
         );
         for (name, counter) in shape::names().zip(&metrics.malformed) {
             page.sample(&[("shape", name)], counter.get());
@@ -265,7 +267,9 @@ impl Router {
         page.sample(&[], self.wanted.get());
         type Figure = fn(&super::table::Worker) -> usize;
         let figures: [(&'static str, &str, Figure); 3] = [
-            ("appctl_sessions", "Sessions of each worker.", |worker| worker.sessions.len()),
+            ("appctl_sessions", "Sessions of each worker, and other keys that sticky binds to it.", |worker| {
+                worker.sessions.len() + worker.keys
+            }),
             ("appctl_handovers_pending", "Connections handed over and not acknowledged yet.", |worker| worker.pending),
             ("appctl_requests_in_flight", "Requests routed one by one whose answers are not over.", |worker| {
                 worker.in_flight
@@ -314,7 +318,8 @@ impl Router {
         page.family(
             "appctl_requests_total",
             Kind::Counter,
-            "Requests routed one by one, by the worker that answered (none: the router) and status.",
+            "Requests routed one by one, by the worker that was chosen (empty: none was) and status; the router's own answers in its place \
+             (appctl_refused_total) are among them, and 499, where the client left first.",
         );
         for (status, count) in self.metrics.own.seen() {
             page.sample(&[("worker", ""), ("code", &status.to_string())], count);

@@ -83,6 +83,7 @@ impl Flight {
     pub(super) fn begin(conn: &Rc<Conn>, id: WorkerId, key: Option<&Key>) -> Self {
         let (new, now) = (key.is_none(), conn.router.now());
         conn.router.table.borrow_mut().begin(id, new, now);
+        conn.chosen.set(&conn.router, id);
         let hold = match key {
             Some(Key::Kept(key)) => Some(Hold::new(&conn.router, key)),
             _ => None,
@@ -121,6 +122,8 @@ pub(super) struct Turn {
     conn: Rc<Conn>,
     /// For the access log.
     pub(super) entry: Option<Box<Pending>>,
+    /// Its answer has begun.
+    pub(super) answered: bool,
 }
 
 impl Turn {
@@ -130,13 +133,18 @@ impl Turn {
         in_flight.set(in_flight.get() + 1);
         conn.in_flight.set(conn.in_flight.get() + 1);
         conn.limits.begin();
-        Self { conn: Rc::clone(conn), entry: None }
+        conn.chosen.clear();
+        Self { conn: Rc::clone(conn), entry: None, answered: false }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let Self { conn, entry } = self;
+        let Self { conn, entry, answered } = self;
+        if !*answered {
+            conn.chosen.left(&conn.router);
+            entry.iter_mut().for_each(|entry| entry.entry.worker = conn.chosen.slot(&conn.router));
+        }
         let in_flight = &conn.router.proxy.in_flight;
         in_flight.set(in_flight.get() - 1);
         conn.in_flight.set(conn.in_flight.get() - 1);

@@ -1,5 +1,6 @@
 //! One client's connection, request after request.
 
+use super::chosen::Chosen;
 use super::exchange::answer;
 use super::gate::{Gate, Guarded};
 use super::limits::Limits;
@@ -43,6 +44,7 @@ pub(super) struct Conn {
     pub(super) idle_since: Cell<Instant>,
     evict: Notify,
     pub(super) limits: Limits,
+    pub(super) chosen: Chosen,
     /// Its place among the connections of its address, which a tunnel keeps.
     pub(super) held: Option<Rc<Held>>,
     /// What was wrong with its requests is counted.
@@ -91,6 +93,7 @@ pub(super) async fn serve_over(
         idle_since: Cell::new(Instant::now()),
         evict: Notify::new(),
         limits: Limits::default(),
+        chosen: Chosen::default(),
         held,
         told: Cell::new(false),
     });

@@ -37,7 +37,9 @@ pub(super) async fn answer(conn: Rc<Conn>, request: Request<Incoming>) -> Result
     if conn.router.access.is_on() {
         turn.entry = Some(access::begin(&request, conn.peer));
     }
-    Ok(match exchange(&conn, request).await {
+    let exchanged = exchange(&conn, request).await;
+    turn.answered = true;
+    Ok(match exchanged {
         Ok(mut response) => {
             if let Some(pending) = &mut turn.entry {
                 let worker = response.extensions_mut().remove::<By>().and_then(|By(id)| conn.router.slot_of(id));
@@ -51,12 +53,15 @@ pub(super) async fn answer(conn: Rc<Conn>, request: Request<Incoming>) -> Result
         }
         Err(refusal) => {
             conn.gate.decide(false);
-            conn.router.metrics.own.count(refusal.code().as_u16());
+            if refusal == Refusal::NoWorker {
+                conn.chosen.clear();
+            }
+            conn.chosen.count(&conn.router, refusal.code().as_u16());
             if !conn.is_told(refusal) {
                 conn.router.count_refusal(refusal);
             }
             if let Some(pending) = &mut turn.entry {
-                pending.answered(refusal.code(), None, Some(refusal.reason()));
+                pending.answered(refusal.code(), conn.chosen.slot(&conn.router), Some(refusal.reason()));
             }
             tracing::debug!(address = %conn.address, reason = refusal.reason(), "refused a request");
             own(refusal, turn)

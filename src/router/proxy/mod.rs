@@ -8,6 +8,7 @@
 //! go through.
 
 mod body;
+mod chosen;
 mod client;
 mod door;
 mod exchange;

@@ -9,7 +9,7 @@
 //   open       how many of these calls have no answer yet; every other worker has just answered something else
 //   answers    waits for them: error or how many sockets
 //   shout      broadcasts once from every worker, and counts who hears it
-//   drops      waits until all sessions stand again: how many were dropped, by worker
+//   drops [P]  waits until no session is with worker P any more, and all stand again: how many were dropped, by worker
 const { io } = require("socket.io-client");
 
 const [url, ...flags] = process.argv.slice(2);
@@ -73,7 +73,9 @@ const acts = {
     await until(() => heard >= from.length * sessions.length);
     return { heard, wanted: from.length * sessions.length };
   },
-  async drops() {
+  async drops(gone) {
+    // A process that was killed closes its connections a moment later.
+    await until(() => !sessions.some(({ worker }) => worker && worker === Number(gone)));
     const standing = await stand();
     const before = drops;
     drops = {};

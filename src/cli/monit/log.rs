@@ -1,0 +1,69 @@
+//! The log of the chosen worker or router, as journald gets it.
+
+use std::io;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use super::model::Row;
+use crate::cli::apps;
+use crate::cli::names;
+use crate::config::Scope;
+use crate::system::journal::{Levels, Match, Output, Query};
+
+/// Lines of the past.
+const LINES: u32 = 200;
+
+/// journalctl, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Follower {
+    journalctl: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Follower {
+    pub(super) fn of(row: Row<'_>) -> io::Result<Self> {
+        let scope = if row.app.scope == "user" { Scope::User } else { Scope::System };
+        let slot = row.unit.slot.clone();
+        // The router's own lines carry no slot; what the workers wrote has rows of its own.
+        let matched = Match { app: row.app.name.clone(), slot: slot.clone(), units: vec![row.unit.unit.clone()] };
+        let query = Query {
+            manager: apps::manager(scope),
+            matches: vec![matched],
+            lines: Some(LINES),
+            follow: true,
+            since: None,
+            levels: Levels::All,
+            output: Output::Short,
+        };
+        let mut arguments = query.arguments();
+        if slot.is_none() {
+            // Of all that the app wrote, what this unit did.
+            let field = if scope == Scope::User { "_SYSTEMD_USER_UNIT" } else { "_SYSTEMD_UNIT" };
+            let own = format!("{field}={}", names::units(scope, &row.app.name).router);
+            for argument in &mut arguments {
+                if argument.starts_with("APP=") {
+                    argument.clone_from(&own);
+                }
+            }
+        }
+        let mut command = Command::new("journalctl");
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut journalctl = command.spawn()?;
+        let stdout = journalctl.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
+        Ok(Self { journalctl, lines: BufReader::new(stdout).lines() })
+    }
+
+    /// The next line, or why there will be none. Nothing is lost when it is dropped.
+    pub(super) async fn line(&mut self) -> Result<String, String> {
+        match self.lines.next_line().await {
+            Ok(Some(line)) => Ok(line),
+            Ok(None) => match self.journalctl.wait().await {
+                Ok(status) => Err(format!("journalctl ended: {status}")),
+                Err(error) => Err(format!("journalctl ended: {error}")),
+            },
+            Err(error) => Err(format!("cannot read journalctl: {error}")),
+        }
+    }
+}
