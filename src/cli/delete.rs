@@ -11,6 +11,7 @@ use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::script::WRITTEN_BY_START;
+use super::serve;
 use crate::config::Scope;
 use crate::system::bus::Verb;
 use crate::system::place;
@@ -47,6 +48,7 @@ pub(super) async fn remove(manager: &Manager, name: &str, path: &Path) -> Result
     // What held them all together; systemd keeps an empty slice.
     let _ = manager.systemd.enqueue(Verb::Stop, &names.slice).await;
     std::fs::remove_file(path).map_err(|error| Failure::of_write(&error, path))?;
+    serve::forget_password(path);
     manager.refresh(&names, true).await?;
     manager.forget_failures(&names).await?;
     forget(manager.scope == Scope::User, name);

@@ -40,6 +40,7 @@ mod scale;
 mod scheduled;
 pub mod script;
 mod selector;
+mod serve;
 mod signal;
 mod start;
 mod start_or;
@@ -171,6 +172,9 @@ enum Command {
     Check(Names),
     /// Print the units of apps
     Cat(Names),
+    /// Serve a directory of files as an app
+    #[command(visible_alias = "expose")]
+    Serve(serve::Arguments),
     /// Serve a script in the foreground, without systemd
     Run(run::Arguments),
     /// The manual page of a command
@@ -186,6 +190,9 @@ enum Command {
     /// What the unit of a worker calls
     #[command(hide = true, subcommand)]
     Worker(inside::Worker),
+    /// What the units of `appctl serve` run
+    #[command(hide = true)]
+    Site(serve::Worker),
     /// ExecStop= of the router: what its stop or restart means for the workers
     #[command(hide = true)]
     Stopping { name: String },
@@ -299,6 +306,8 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Other(words) => counterparts::answer(words.first().map_or("", String::as_str), &commands(), printer)?,
         Command::Check(names) => check::run(&names.names, globals.scope_of(&names.names)),
         Command::Cat(names) => cat::run(&names.names, globals.scope_of(&names.names)),
+        Command::Serve(arguments) => block_on(serve::run(&arguments, asked, printer))?,
+        Command::Site(arguments) => block_on(serve::worker(&arguments))?,
         Command::Run(arguments) => return run::run(&arguments, printer),
         Command::Router(arguments) => return inside::router(&arguments, globals.scope()),
         Command::Worker(arguments) => inside::worker(&arguments, globals.user, printer),

@@ -74,11 +74,15 @@ async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -
         }
         return Ok(code);
     }
-    let (scope, name, path, text) =
-        if word.ends_with(".toml") { from_file(word, flags, asked)? } else { from_script(word, flags, asked)? };
+    let new = if word.ends_with(".toml") { from_file(word, flags, asked)? } else { from_script(word, flags, asked)? };
+    start_new(new, flags.force, printer).await
+}
+
+/// Writes an app's file, and starts it.
+pub(super) async fn start_new((scope, name, path, text): New, force: bool, printer: &Printer) -> Result<u8, Failure> {
     let manager = Manager::connect(scope).await?;
     let first = !path.exists();
-    let changed = install(scope, &name, &path, &text, flags.force, printer)?;
+    let changed = install(scope, &name, &path, &text, force, printer)?;
     let loaded = apps::load(scope, &name, printer)?;
     let names = names::units(scope, &name);
     let running = manager.router_runs(&names).await?;

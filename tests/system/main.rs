@@ -31,6 +31,7 @@ mod proxied;
 mod reload;
 mod runtimes;
 mod secure;
+mod serve;
 mod sessions;
 mod sticky;
 mod strangers;
