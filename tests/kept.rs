@@ -44,6 +44,13 @@ impl Kept {
         Self { stream, read: Vec::new() }
     }
 
+    /// One whose requests go the plain way as long as they are plain, and one on which none will any more.
+    pub(crate) fn both(cluster: &Cluster) -> [Self; 2] {
+        let mut other = Self::new(cluster);
+        assert_eq!(other.ask("GET", "/", "TE: trailers\r\nConnection: TE\r\n").status, 200);
+        [Self::new(cluster), other]
+    }
+
     pub(crate) fn send(&mut self, text: impl AsRef<[u8]>) {
         self.stream.write_all(text.as_ref()).unwrap();
     }

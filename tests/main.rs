@@ -18,6 +18,7 @@ mod man;
 mod metrics;
 mod mixed;
 mod patient;
+mod plain;
 mod proxy;
 mod readme;
 mod requests;

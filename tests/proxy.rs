@@ -227,29 +227,32 @@ fn an_upgrade_that_nobody_follows() {
 #[test]
 fn bodies() {
     let cluster = echo("");
-    let mut client = Kept::new(&cluster);
-    let body = vec![b'x'; 300_000];
-    let head = format!("POST /x HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n");
-    client.send(format!("{head}Content-Length: {}\r\n\r\n", body.len()));
-    client.send(&body);
-    assert_eq!(client.answer("POST").json()["length"], body.len());
-    client.send(format!("{head}Content-Length: 0\r\n\r\n"));
-    assert_eq!(client.answer("POST").json()["length"], 0);
-    for method in ["POST", "GET", "DELETE"] {
-        client.send(format!("{method} /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-End\r\n\r\n"));
-        for piece in body.chunks(7_777) {
-            client.send(format!("{:x}\r\n", piece.len()));
-            client.send(piece);
-            client.send("\r\n");
+    for mut client in Kept::both(&cluster) {
+        let body = vec![b'x'; 300_000];
+        let head = format!("POST /x HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n");
+        client.send(format!("{head}Content-Length: {}\r\n\r\n", body.len()));
+        client.send(&body);
+        assert_eq!(client.answer("POST").json()["length"], body.len());
+        client.send(format!("{head}Content-Length: 0\r\n\r\n"));
+        assert_eq!(client.answer("POST").json()["length"], 0);
+        for method in ["POST", "GET", "DELETE"] {
+            client.send(format!(
+                "{method} /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-End\r\n\r\n"
+            ));
+            for piece in body.chunks(7_777) {
+                client.send(format!("{:x}\r\n", piece.len()));
+                client.send(piece);
+                client.send("\r\n");
+            }
+            client.send("0\r\nX-End: yes\r\n\r\n");
+            let seen = client.answer(method).json();
+            assert_eq!((&seen["length"], &seen["trailers"]["x-end"]), (&body.len().into(), &"yes".into()), "{method}");
         }
-        client.send("0\r\nX-End: yes\r\n\r\n");
-        let seen = client.answer(method).json();
-        assert_eq!((&seen["length"], &seen["trailers"]["x-end"]), (&body.len().into(), &"yes".into()), "{method}");
+        client.send(format!("{head}Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"));
+        assert_eq!(client.answer("POST").status, 100);
+        client.send("12345");
+        assert_eq!(client.answer("POST").json()["length"], 5);
     }
-    client.send(format!("{head}Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"));
-    assert_eq!(client.answer("POST").status, 100);
-    client.send("12345");
-    assert_eq!(client.answer("POST").json()["length"], 5);
 }
 
 /// The worker does not want the body: its answer comes instead of the 100.
@@ -279,27 +282,32 @@ fn expectations_are_the_workers_to_meet() {
 #[test]
 fn answers_without_a_body_and_with_trailers() {
     let cluster = echo("");
-    let mut client = Kept::new(&cluster);
-    for _ in 0..3 {
-        let answer = client.ask("HEAD", "/x", "");
-        assert_eq!(answer.status, 200);
-        assert_eq!(client.get("/none").status, 204);
-        let same = client.get("/same");
-        assert!(same.status == 304 && same.head.contains("ETag: x\n"), "{same:?}");
-        assert_eq!(client.get("/drip").text(), "drip\n".repeat(5));
-        let answer = client.ask("GET", "/trailers", "TE: trailers\r\nConnection: TE\r\n");
-        assert_eq!((answer.text().as_str(), answer.trailers.to_lowercase().as_str()), ("body", "x-sum: 4\n"));
+    for mut client in Kept::both(&cluster) {
+        for _ in 0..3 {
+            let answer = client.ask("HEAD", "/x", "");
+            assert_eq!(answer.status, 200);
+            assert_eq!(client.get("/none").status, 204);
+            let same = client.get("/same");
+            assert!(same.status == 304 && same.head.contains("ETag: x\n"), "{same:?}");
+            assert_eq!(client.get("/drip").text(), "drip\n".repeat(5));
+            let answer = client.ask("GET", "/trailers", "TE: trailers\r\nConnection: TE\r\n");
+            assert_eq!((answer.text().as_str(), answer.trailers.to_lowercase().as_str()), ("body", "x-sum: 4\n"));
+        }
     }
 }
 
 #[test]
 fn early_hints_come_before_the_answer() {
     let cluster = echo("");
-    let mut client = Kept::new(&cluster);
-    for _ in 0..3 {
-        let hints = client.get("/hints");
-        assert!(hints.status == 103 && hints.head.contains("link: </a>; rel=preload\n"), "{hints:?}");
-        assert_eq!(client.answer("GET").text(), "hinted");
+    for mut client in Kept::both(&cluster) {
+        for _ in 0..3 {
+            let hints = client.get("/hints");
+            assert!(
+                hints.status == 103 && hints.head.to_lowercase().contains("link: </a>; rel=preload\n"),
+                "{hints:?}"
+            );
+            assert_eq!(client.answer("GET").text(), "hinted");
+        }
     }
 }
 
@@ -411,18 +419,22 @@ fn what_smugglers_send_is_refused() {
         "GET / HTTP/1.1\r\n: a\r\nHost: a\r\n\r\n",
         "GET / HTTP/1.1\r\nno colon\r\nHost: a\r\n\r\n",
     ] {
-        for first in [false, true] {
+        for before in ["", "plain", "other", "together"] {
             let mut client = Kept::new(&cluster);
             let mut text = request.to_owned();
-            if first {
+            match before {
                 // So that it is not the first head, at which the router has looked already.
-                assert_eq!(client.get("/").status, 200);
-            } else {
-                text = text.replacen("Host: a", &format!("{SHARED}\r\nHost: a"), 1);
+                "plain" => assert_eq!(client.get("/").status, 200),
+                "other" => assert_eq!(client.ask("GET", "/", "TE: trailers\r\nConnection: TE\r\n").status, 200),
+                "together" => text.insert_str(0, &format!("GET / HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n\r\n")),
+                _ => text = text.replacen("Host: a", &format!("{SHARED}\r\nHost: a"), 1),
             }
             client.send(text + smuggled);
+            if before == "together" {
+                assert_eq!(client.answer("GET").status, 200);
+            }
             let answer = client.answer("POST");
-            assert_eq!(answer.status, 400, "{request:?} {first}: {answer:?}");
+            assert_eq!(answer.status, 400, "{request:?} {before:?}: {answer:?}");
             assert!(answer.head.to_lowercase().contains("connection: close"), "{request:?}: {answer:?}");
             assert_eq!(String::from_utf8_lossy(&client.rest()), "", "{request:?}: more than one answer");
         }
@@ -463,36 +475,43 @@ fn heads_that_are_too_long_or_too_slow() {
 #[test]
 fn an_answer_that_comes_before_the_end_of_the_body() {
     let cluster = echo("");
-    let mut client = Kept::new(&cluster);
-    client.get("/");
-    client.send("POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nsome");
-    assert_eq!(client.answer("POST").text(), "early");
-    client.send(vec![b'x'; 1_000_000 - 4]);
-    assert_eq!(client.get("/").status, 200, "the same connection goes on");
+    for mut client in Kept::both(&cluster) {
+        client.get("/");
+        client.send("POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nsome");
+        assert_eq!(client.answer("POST").text(), "early");
+        client.send(vec![b'x'; 1_000_000 - 4]);
+        assert_eq!(client.get("/").status, 200, "the same connection goes on");
+    }
 }
 
 #[test]
 fn a_client_that_goes_away() {
     let mut cluster = echo("");
-    // In the middle of its body.
-    let mut client = Kept::new(&cluster);
-    client.send(format!("POST /upload HTTP/1.1\r\nHost: a\r\n{SHARED}\r\nContent-Length: 1000\r\n\r\n12345"));
-    cluster.until("uploading");
-    drop(client);
-    cluster.until("aborted after 5");
-    // While it waits for its answer.
-    let mut client = Kept::new(&cluster);
-    client.send(format!("GET /gone HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n\r\n"));
-    cluster.until("asked for /gone");
-    drop(client);
-    cluster.until("closed false");
-    // In the middle of its answer.
-    let mut client = Kept::new(&cluster);
-    client.send(format!("GET /big?n=100000000 HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n\r\n"));
-    client.line();
-    drop(client);
-    for _ in 0..10 {
-        assert_eq!(Kept::new(&cluster).get("/").status, 200);
+    for way in 0..2 {
+        let new = |cluster: &Cluster| {
+            let [plain, other] = Kept::both(cluster);
+            if way == 0 { plain } else { other }
+        };
+        // In the middle of its body.
+        let mut client = new(&cluster);
+        client.send(format!("POST /upload HTTP/1.1\r\nHost: a\r\n{SHARED}\r\nContent-Length: 1000\r\n\r\n12345"));
+        cluster.until("uploading");
+        drop(client);
+        cluster.until("aborted after 5");
+        // While it waits for its answer.
+        let mut client = new(&cluster);
+        client.send(format!("GET /gone HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n\r\n"));
+        cluster.until("asked for /gone");
+        drop(client);
+        cluster.until("closed false");
+        // In the middle of its answer.
+        let mut client = new(&cluster);
+        client.send(format!("GET /big?n=100000000 HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n\r\n"));
+        client.line();
+        drop(client);
+        for _ in 0..10 {
+            assert_eq!(Kept::new(&cluster).get("/").status, 200);
+        }
     }
 }
 
@@ -501,11 +520,12 @@ fn a_client_that_goes_away() {
 fn a_worker_that_breaks_off() {
     let cluster = echo("");
     for path in ["/cut", "/cut/chunked"] {
-        let mut client = Kept::new(&cluster);
-        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n\r\n"));
-        let rest = String::from_utf8(client.rest()).unwrap();
-        assert!(rest.starts_with("HTTP/1.1 200") && rest.contains("half"), "{rest}");
-        assert!(!rest.contains("\r\n0\r\n"), "{rest}");
+        for mut client in Kept::both(&cluster) {
+            client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n\r\n"));
+            let rest = String::from_utf8(client.rest()).unwrap();
+            assert!(rest.starts_with("HTTP/1.1 200") && rest.contains("half"), "{rest}");
+            assert!(!rest.contains("\r\n0\r\n"), "{rest}");
+        }
     }
 }
 
@@ -520,18 +540,19 @@ fn peak(pid: i32) -> usize {
 fn large_bodies_flow_and_are_not_kept() {
     const SIZE: usize = 100 << 20;
     let cluster = echo("");
-    let mut client = Kept::new(&cluster);
-    client.get("/");
+    let clients = Kept::both(&cluster);
     let before = peak(cluster.pid());
-    client.send(format!("POST /x HTTP/1.1\r\nHost: a\r\n{SHARED}\r\nContent-Length: {SIZE}\r\n\r\n"));
-    let piece = vec![b'x'; 1 << 20];
-    for _ in 0..100 {
-        client.send(&piece);
+    for mut client in clients {
+        client.send(format!("POST /x HTTP/1.1\r\nHost: a\r\n{SHARED}\r\nContent-Length: {SIZE}\r\n\r\n"));
+        let piece = vec![b'x'; 1 << 20];
+        for _ in 0..100 {
+            client.send(&piece);
+        }
+        assert_eq!(client.answer("POST").json()["length"], SIZE);
+        assert_eq!(client.get(&format!("/big?n={SIZE}")).body.len(), SIZE);
     }
-    assert_eq!(client.answer("POST").json()["length"], SIZE);
-    assert_eq!(client.get(&format!("/big?n={SIZE}")).body.len(), SIZE);
     // Clients that do not read: what is on its way to them stays with the worker.
-    let mut slow: Vec<_> = (0..20).map(|_| Kept::new(&cluster)).collect();
+    let mut slow: Vec<_> = (0..10).flat_map(|_| Kept::both(&cluster)).collect();
     for client in &mut slow {
         client.send(format!("GET /big?n={SIZE} HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n\r\n"));
         client.line();
@@ -553,13 +574,16 @@ fn a_kept_connection_that_the_worker_has_closed_fails_nobody() {
                     q.socket.on('close', () => console.log('closed'));
                   }).listen(3000);";
     let mut cluster = Cluster::script(script, 1, "").until_ready(1);
-    let mut client = Kept::new(&cluster);
-    for n in 0..40 {
-        let method = ["GET", "POST"][n % 2];
-        client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n{SHARED}\r\nContent-Length: 2\r\n\r\nab"));
-        let answer = client.answer(method);
-        assert_eq!((answer.status, answer.text().as_str()), (200, "fine"), "{n}");
-        cluster.until("closed");
+    let clients = Kept::both(&cluster);
+    cluster.until("closed");
+    for mut client in clients {
+        for n in 0..20 {
+            let method = ["GET", "POST"][n % 2];
+            client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n{SHARED}\r\nContent-Length: 2\r\n\r\nab"));
+            let answer = client.answer(method);
+            assert_eq!((answer.status, answer.text().as_str()), (200, "fine"), "{n}");
+            cluster.until("closed");
+        }
     }
 }
 
@@ -574,18 +598,22 @@ fn what_may_be_asked_twice_is() {
         }).listen(3000);";
     let cluster = Cluster::script(script, 1, "").until_ready(1);
     for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {
-        let mut client = Kept::new(&cluster);
-        client.get("/");
-        assert_eq!(client.ask(method, "/", "").status, 200, "{method}");
+        for fields in ["", "TE: trailers\r\nConnection: TE\r\n"] {
+            let mut client = Kept::new(&cluster);
+            client.ask("GET", "/", fields);
+            assert_eq!(client.ask(method, "/", fields).status, 200, "{method}");
+        }
     }
     // One that may change something, and one whose body is partly sent.
     for request in ["POST / HTTP/1.1\r\nHost: a\r\n\r\n", "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab"] {
-        let mut client = Kept::new(&cluster);
-        client.get("/");
-        client.send(request);
-        let answer = client.answer("POST");
-        assert_eq!(answer.status, 502, "{answer:?}");
-        assert!(answer.text().contains("ended the connection"), "{answer:?}");
+        for fields in ["", "TE: trailers\r\nConnection: TE\r\n"] {
+            let mut client = Kept::new(&cluster);
+            client.ask("GET", "/", fields);
+            client.send(request);
+            let answer = client.answer("POST");
+            assert_eq!(answer.status, 502, "{answer:?}");
+            assert!(answer.text().contains("ended the connection"), "{answer:?}");
+        }
     }
     let mut client = Kept::new(&cluster);
     assert_eq!(client.get("/never").status, 502);
@@ -596,16 +624,17 @@ fn nobody_notices_a_killed_worker() {
     let script = "console.log('pid', process.pid);
                   require('http').createServer((q, r) => r.end(String(process.pid))).listen(3000);";
     let mut cluster = Cluster::script(script, 3, "").until_ready(3);
-    let mut client = Kept::new(&cluster);
-    for _ in 0..4 {
-        let pid: i32 = client.get("/").text().parse().unwrap();
-        signal(pid, "KILL");
-        for n in 0..30 {
-            let answer = client.get("/");
-            assert_eq!(answer.status, 200, "{n}: {answer:?}");
-            assert_ne!(answer.text(), pid.to_string());
+    for mut client in Kept::both(&cluster) {
+        for _ in 0..3 {
+            let pid: i32 = client.get("/").text().parse().unwrap();
+            signal(pid, "KILL");
+            for n in 0..30 {
+                let answer = client.get("/");
+                assert_eq!(answer.status, 200, "{n}: {answer:?}");
+                assert_ne!(answer.text(), pid.to_string());
+            }
+            cluster.until("is ready");
         }
-        cluster.until("is ready");
     }
 }
 

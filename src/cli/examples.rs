@@ -58,7 +58,7 @@ pub(super) const ALL: &[(&str, &[(&str, &str)])] = &[
             ("appctl logs app --json", "the journal's fields, a line for each entry"),
         ],
     ),
-    ("monit", &[("appctl monit", "all apps"), ("appctl monit app", "one")]),
+    ("monit", &[("appctl monit", "all apps"), ("appctl monit app", "one app and its workers")]),
     ("metrics", &[("appctl metrics app", "what a Prometheus would read")]),
     (
         "scale",

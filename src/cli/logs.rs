@@ -110,7 +110,7 @@ pub(super) fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Res
             _ => Output::Short,
         },
     };
-    if printer.has_colour() && !printer.json && !arguments.raw {
+    if printer.colours() && !printer.json && !arguments.raw {
         return painted(&query, arguments.highlight.as_deref())
             .map_err(|error| Failure::failed(format!("cannot read the journal: {error}")));
     }

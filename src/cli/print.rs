@@ -94,8 +94,8 @@ impl Printer {
         to_stderr(text);
     }
 
-    /// Whether standard output is a terminal that may be given colours.
-    pub fn has_colour(&self) -> bool {
+    /// Whether standard output is a terminal that may be painted on.
+    pub fn colours(&self) -> bool {
         self.colour_out
     }
 

@@ -8,8 +8,9 @@ use super::table::WorkerId;
 use crate::system::sink::Sink;
 use crate::system::stream;
 use crate::wire::access::{Entry, Outcome};
+use crate::wire::sticky::Fields;
+use hyper::StatusCode;
 use hyper::header::{HeaderName, USER_AGENT};
-use hyper::{Request, StatusCode};
 use nix::sys::socket::{MsgFlags, recv};
 use std::cell::OnceCell;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -111,22 +112,16 @@ pub(super) fn sight(client: &OwnedFd) -> Pending {
     Pending { entry: Entry { client, method, target, version, ..Entry::default() }, since: Instant::now() }
 }
 
-/// What is known of a request that is routed here, before it is served.
-pub(super) fn begin<B>(request: &Request<B>, peer: Peer) -> Box<Pending> {
-    let text = |name: &HeaderName| request.headers().get_all(name).iter().next_back();
-    let text = |name: &HeaderName| text(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+/// What is known of a request that is routed here, before it is served. `request`: its method, target and version.
+pub(super) fn begin(request: [&str; 3], fields: &impl Fields, peer: Peer) -> Box<Pending> {
+    let text = |name: &HeaderName| fields.all(name.as_str()).last().map(|it| String::from_utf8_lossy(it).into_owned());
     // The last one is the trusted proxy's own word of whom it serves.
     let told = text(&X_FORWARDED_FOR).filter(|_| peer.trusted);
     let told = told.as_deref().and_then(|list| list.rsplit(',').next()).map(|last| last.trim().to_owned());
     let client = told.or_else(|| peer.address.map(|address| address.to_canonical().to_string()));
-    let entry = Entry {
-        client: client.unwrap_or_default(),
-        method: request.method().to_string(),
-        target: request.uri().to_string(),
-        version: format!("{:?}", request.version()),
-        user_agent: text(&USER_AGENT),
-        ..Entry::default()
-    };
+    let [method, target, version] = request.map(str::to_owned);
+    let user_agent = text(&USER_AGENT);
+    let entry = Entry { client: client.unwrap_or_default(), method, target, version, user_agent, ..Entry::default() };
     Box::new(Pending { entry, since: Instant::now() })
 }
 

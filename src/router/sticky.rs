@@ -111,10 +111,10 @@ impl Router {
     }
 
     /// What an answer says of this worker's keys.
-    pub(super) fn learn_keys(self: &Rc<Self>, id: WorkerId, headers: &HeaderMap) {
+    pub(super) fn learn_keys(self: &Rc<Self>, id: WorkerId, fields: &impl Fields) {
         for kind in self.stick.kinds().iter() {
             if let Kind::Header(name) = kind
-                && let Some(key) = Kept::of_header(name, headers)
+                && let Some(key) = Kept::of_header(name, fields)
             {
                 self.bind(&key, id, Source::Answer);
             }

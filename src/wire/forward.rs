@@ -1,5 +1,6 @@
 //! Which header fields go from one connection to the next, and what they say of the client (RFC 9110 §7.6, RFC 7239).
 
+use super::sticky::Fields;
 use super::strict::switches;
 use hyper::HeaderMap;
 use hyper::header::{
@@ -115,11 +116,11 @@ pub fn tell_client(headers: &mut HeaderMap, peer: Option<IpAddr>, trusted: bool,
 }
 
 /// Whether the client came by https, by what [`tell_client`] has let stand.
-pub fn came_by_https(headers: &HeaderMap) -> bool {
-    if let Some(told) = tokens(headers, &X_FORWARDED_PROTO).next() {
+pub fn told_https(fields: &impl Fields) -> bool {
+    if let Some(told) = fields.all(X_FORWARDED_PROTO.as_str()).flat_map(elements).next() {
         return told.eq_ignore_ascii_case(b"https");
     }
-    let first = tokens(headers, &FORWARDED).next().unwrap_or_default();
+    let first = fields.all(FORWARDED.as_str()).flat_map(elements).next().unwrap_or_default();
     let mut pairs = first.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
     pairs.any(|pair| [&b"proto=https"[..], b"proto=\"https\""].iter().any(|it| pair.eq_ignore_ascii_case(it)))
 }
@@ -130,8 +131,11 @@ fn speaks_of_client(name: &HeaderName) -> bool {
 
 /// The elements of a list field, over all its lines (RFC 9110 §5.6.1).
 fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
-    let lines = headers.get_all(name).into_iter();
-    lines.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+    headers.get_all(name).into_iter().flat_map(|value| elements(value.as_bytes()))
+}
+
+fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
@@ -285,7 +289,7 @@ mod tests {
             (&["x-forwarded-proto: http", "forwarded: proto=https"], false),
             (&[], false),
         ] {
-            assert_eq!(came_by_https(&map(lines)), want, "{lines:?}");
+            assert_eq!(told_https(&map(lines)), want, "{lines:?}");
         }
     }
 

@@ -3,12 +3,14 @@
 //! [`channel`] cuts a byte stream into frames, [`json`] and [`v8`] read and write the two encodings of a frame,
 //! [`message`] says what a worker's frame means, [`cluster`] and [`adapter`] are the two vocabularies, [`head`] is an HTTP
 //! request head, [`engine`] what Engine.IO puts into it, [`sticky`] and [`cookie`] what says which worker a request belongs
-//! to, [`strict`] holds a connection's requests against the standard, [`forward`] says which header fields go on,
+//! to, [`strict`] holds a connection's requests against the standard, [`plain`] are those that need nothing but to be passed on and
+//! [`answer`] what comes back, [`forward`] says which header fields go on,
 //! [`proxy_protocol`] is what a TCP proxy puts before a connection, [`certificate`] what a certificate says of itself, and
 //! [`hello`] how a worker and the router meet.
 
 pub mod access;
 pub mod adapter;
+pub mod answer;
 pub mod certificate;
 pub mod channel;
 pub mod cluster;
@@ -19,6 +21,7 @@ pub mod head;
 pub mod hello;
 pub mod json;
 pub mod message;
+pub mod plain;
 pub mod proxy_protocol;
 pub mod shape;
 pub mod sticky;

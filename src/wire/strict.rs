@@ -178,6 +178,54 @@ impl Guard {
     }
 }
 
+/// Follows one chunked body that is passed on as it is, but for its trailer fields.
+#[derive(Debug)]
+pub struct Chunks(State);
+
+/// What of the bytes that have come belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// So many are its own; the first `forward` of them go on.
+    pub taken: usize,
+    pub forward: usize,
+    /// All of it has come; what goes on lacks the last empty line.
+    pub over: bool,
+}
+
+impl Default for Chunks {
+    fn default() -> Self {
+        Self(State::Size(0, 0))
+    }
+}
+
+impl Chunks {
+    /// Looks at the next bytes; `data` gets what is in the chunks.
+    pub fn pass(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<Passed, &'static str> {
+        let (mut at, mut forward) = (0, 0);
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            if let State::Data(left) = self.0 {
+                let taken = left.min(rest.len() as u64);
+                data(&rest[..taken as usize]);
+                at += taken as usize;
+                self.0 = if taken == left { State::DataEnd(b'\r') } else { State::Data(left - taken) };
+                forward = at;
+                continue;
+            }
+            let goes_on = !matches!(self.0, State::Trailer(..) | State::TrailerEnd(..));
+            self.0 = step(self.0, rest[0])?;
+            at += 1;
+            if goes_on {
+                forward = at;
+            }
+            if self.0 == State::Head {
+                return Ok(Passed { taken: at, forward, over: true });
+            }
+        }
+        Ok(Passed { taken: at, forward, over: false })
+    }
+}
+
 /// One byte of what frames a chunked body (RFC 9112 §7.1). `Head`: it is over.
 fn step(state: State, byte: u8) -> Result<State, &'static str> {
     const SIZE: &str = "a bad chunk size";
@@ -288,13 +336,13 @@ pub fn switches(value: &[u8]) -> bool {
 }
 
 /// At most 19 of them: less than 2^64.
-fn digits(text: &[u8]) -> Option<u64> {
+pub(super) fn digits(text: &[u8]) -> Option<u64> {
     let number = (1..=19).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
     number.then(|| text.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
 }
 
 /// RFC 3986 §3.2.2, without the exotic.
-fn is_host(byte: u8) -> bool {
+pub(super) fn is_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte) || byte >= 0x80
 }
 
@@ -471,6 +519,40 @@ mod tests {
         assert!(matches!(verdict(long.as_bytes()), Verdict::Bad(..)));
         let long = chunked(&format!("0\r\n{}\r\n", "A: b\r\n".repeat(2000)));
         assert!(matches!(verdict(long.as_bytes()), Verdict::Bad(..)));
+    }
+
+    type Outcome = Result<(Vec<u8>, Vec<u8>, Option<usize>), &'static str>;
+
+    /// What goes on of a chunked body that comes in pieces of `size`, its data, and how much of the text is its own.
+    fn passed(text: &[u8], size: usize) -> Outcome {
+        let (mut chunks, mut forward, mut data) = (Chunks::default(), Vec::new(), Vec::new());
+        for (number, piece) in text.chunks(size).enumerate() {
+            let passed = chunks.pass(piece, |bytes| data.extend_from_slice(bytes))?;
+            forward.extend_from_slice(&piece[..passed.forward]);
+            if passed.over {
+                return Ok((forward, data, Some(number * size + passed.taken)));
+            }
+            assert_eq!(passed.taken, piece.len());
+        }
+        Ok((forward, data, None))
+    }
+
+    #[test]
+    fn chunked_bodies_that_are_passed_on() {
+        let text = b"5\r\nab\ncd\r\n0A;a=\"b\"\r\n0123456789\r\n000\r\nSet-Cookie: b\r\nC:\r\n\r\nHTTP/1.1";
+        for size in [1, 2, 3, 5, 8, 100] {
+            let (forward, data, taken) = passed(text, size).unwrap();
+            assert_eq!(forward, b"5\r\nab\ncd\r\n0A;a=\"b\"\r\n0123456789\r\n000\r\n", "pieces of {size}");
+            assert_eq!((data.as_slice(), taken), (&b"ab\ncd0123456789"[..], Some(text.len() - 8)));
+            for end in 0..text.len() - 8 {
+                assert_eq!(passed(&text[..end], size).unwrap().2, None, "{end}");
+            }
+            for bad in
+                [&b"x"[..], b"5\nab", b"1\r\nabc", b"1\r\na\n", b"0\r\nA: b\n\r\n", b"-1\r\n", b"1234567890123456\r\n"]
+            {
+                assert!(passed(bad, size).is_err(), "{}", bad.escape_ascii());
+            }
+        }
     }
 
     proptest! {

@@ -45,7 +45,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     // Before the screen is taken: what is wrong is said as by any other command.
     let mut wish = model.take(look(&wanted(&arguments.names, asked)?).await?);
     let trouble = |error: io::Error| Failure::failed(format!("cannot use this terminal: {error}"));
-    let colour = printer.has_colour();
+    let colour = printer.colours();
     let mut ends = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()]
         .into_iter()
         .map(signal)

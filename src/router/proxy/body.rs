@@ -2,7 +2,7 @@
 
 use super::client::Conn;
 use super::limits::Pace;
-use super::upstream::{Upstream, give_back};
+use super::upstream::{Line, Sender, Upstream};
 use crate::router::access::Pending;
 use crate::router::sticky::Hold;
 use crate::router::table::WorkerId;
@@ -169,7 +169,7 @@ pub(super) enum Answer {
 pub(super) struct Running {
     pub(super) body: Incoming,
     /// Goes back when the answer is whole; `None`: the worker closes it.
-    pub(super) upstream: Option<Upstream>,
+    pub(super) upstream: Option<Upstream<Sender>>,
     /// What has come of an answer that may open a session.
     pub(super) prefix: Option<Vec<u8>>,
     pub(super) flight: Option<Flight>,
@@ -185,7 +185,7 @@ impl Running {
     /// All of it is here.
     fn finish(&mut self) {
         if let (Some(upstream), Some(flight)) = (self.upstream.take(), &self.flight) {
-            give_back(&flight.conn.router, upstream);
+            Sender::give_back(&flight.conn.router, upstream);
         }
         self.flight = None;
         self.give_up_body();
@@ -199,18 +199,25 @@ impl Running {
     }
 
     fn look(&mut self, data: &Bytes) {
-        let (Some(prefix), Some(flight)) = (&mut self.prefix, &mut self.flight) else { return };
-        prefix.extend_from_slice(&data[..data.len().min(OPENING_LIMIT - prefix.len())]);
-        match opening(prefix) {
-            Opening::Partial if prefix.len() < OPENING_LIMIT => return,
-            Opening::Partial | Opening::No => {}
-            Opening::Opened(opened) => {
-                flight.conn.router.learn(flight.id, &opened);
-                flight.opened();
-            }
+        if let Some(flight) = &mut self.flight {
+            look(&mut self.prefix, flight, data);
         }
-        self.prefix = None;
     }
+}
+
+/// Looks at the next piece of an answer that may open a session; `prefix` is what has come of it.
+pub(super) fn look(prefix: &mut Option<Vec<u8>>, flight: &mut Flight, data: &[u8]) {
+    let Some(known) = prefix else { return };
+    known.extend_from_slice(&data[..data.len().min(OPENING_LIMIT - known.len())]);
+    match opening(known) {
+        Opening::Partial if known.len() < OPENING_LIMIT => return,
+        Opening::Partial | Opening::No => {}
+        Opening::Opened(opened) => {
+            flight.conn.router.learn(flight.id, &opened);
+            flight.opened();
+        }
+    }
+    *prefix = None;
 }
 
 impl Drop for Running {

@@ -4,6 +4,7 @@ use super::chosen::Chosen;
 use super::exchange::answer;
 use super::gate::{Gate, Guarded};
 use super::limits::Limits;
+use super::plain;
 use super::seldom::Seldom;
 use super::transport::Transport;
 use super::upstream::BUFFER;
@@ -49,6 +50,8 @@ pub(super) struct Conn {
     pub(super) held: Option<Rc<Held>>,
     /// What was wrong with its requests is counted.
     told: Cell<bool>,
+    /// It is to end after what it has in flight.
+    pub(super) ending: Cell<bool>,
 }
 
 /// Why a connection is to end.
@@ -82,12 +85,11 @@ pub(super) async fn serve_over(
     held: Option<Rc<Held>>,
 ) -> io::Result<()> {
     transport.raw().keep_alive(KEEP_ALIVE)?;
-    let (guarded, gate) = Guarded::new(transport.clone());
     let conn = Rc::new(Conn {
         router: Rc::clone(router),
         address,
         peer,
-        gate,
+        gate: Gate::default(),
         stream: transport.raw().glance(),
         in_flight: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
@@ -96,8 +98,42 @@ pub(super) async fn serve_over(
         chosen: Chosen::default(),
         held,
         told: Cell::new(false),
+        ending: Cell::new(false),
     });
     let _entry = Entry::enter(router, &conn);
+    let mut over = Seldom::new(conn.until_over());
+    let mut stalled = Seldom::new(conn.until_stalled());
+    let mut plain = Box::pin(plain::serve(&conn, &transport));
+    let read = loop {
+        tokio::select! {
+            biased;
+            served = plain.as_mut() => match served {
+                Ok(Some(read)) => break Some(read),
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    tracing::debug!(APP = router.app, %error, "a connection ended early");
+                    return Ok(());
+                }
+            },
+            end = &mut over, if !conn.ending.get() => match end {
+                End::Soon => conn.ending.set(true),
+                End::HeadTimeout => break None,
+            },
+            // Also when it is to end: it cannot before all has gone out.
+            () = &mut stalled => {
+                router.metrics.closed(Closing::SlowReader);
+                // What the kernel has for it goes as well.
+                return transport.raw().reset_on_close();
+            }
+        }
+    };
+    drop(plain);
+    let Some(read) = read else {
+        head_timeout(&conn, transport).await;
+        return Ok(());
+    };
+    conn.gate.begin(&read);
+    let guarded = Guarded::new(transport.clone(), conn.gate.clone());
     let serving = Rc::clone(&conn);
     let service = service_fn(move |request| answer(Rc::clone(&serving), request));
     let mut connection = Box::pin(
@@ -110,9 +146,9 @@ pub(super) async fn serve_over(
             .serve_connection(TokioIo::new(guarded), service)
             .with_upgrades(),
     );
-    let mut over = Seldom::new(conn.until_over());
-    let mut stalled = Seldom::new(conn.until_stalled());
-    let mut ending = false;
+    if conn.ending.get() {
+        connection.as_mut().graceful_shutdown();
+    }
     loop {
         tokio::select! {
             biased;
@@ -123,9 +159,9 @@ pub(super) async fn serve_over(
                 }
                 return Ok(());
             }
-            end = &mut over, if !ending => match end {
+            end = &mut over, if !conn.ending.get() => match end {
                 End::Soon => {
-                    ending = true;
+                    conn.ending.set(true);
                     connection.as_mut().graceful_shutdown();
                 }
                 End::HeadTimeout => break,
@@ -139,14 +175,19 @@ pub(super) async fn serve_over(
         }
     }
     drop(connection);
-    router.count_refusal(Refusal::HeadTimeout);
+    head_timeout(&conn, transport).await;
+    Ok(())
+}
+
+/// The client takes too long with a head. This is the last clone of its connection.
+async fn head_timeout(conn: &Conn, transport: Transport) {
+    conn.router.count_refusal(Refusal::HeadTimeout);
     // Where something of an answer has not gone out yet, this would get into it.
     if !conn.gate.is_settled() {
-        return Ok(());
+        return;
     }
-    router.log_ended(conn.peer, Refusal::HeadTimeout);
+    conn.router.log_ended(conn.peer, Refusal::HeadTimeout);
     transport.refuse(Refusal::HeadTimeout).await;
-    Ok(())
 }
 
 /// The socket, and that alone.

@@ -5,7 +5,7 @@ use super::client::Conn;
 use super::keys::Stay;
 use super::limits::in_time;
 use super::tunnel;
-use super::upstream::{Upstream, reach};
+use super::upstream::{Sender, Upstream, Wish, reach};
 use crate::router::access::{self, By};
 use crate::router::metrics::Again;
 use crate::router::refuse::Refusal;
@@ -27,15 +27,16 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// What is taken off the time that a worker says it keeps a connection: our request may be on its way then.
-const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
+pub(super) const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 /// How often a request is given to a connection, that of which nothing was sent included.
-const TRIES: usize = 3;
+pub(super) const TRIES: usize = 3;
 
 /// Answers one request. Never fails: what cannot be served is told.
 pub(super) async fn answer(conn: Rc<Conn>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
     let mut turn = Turn::begin(&conn);
     if conn.router.access.is_on() {
-        turn.entry = Some(access::begin(&request, conn.peer));
+        let (target, version) = (request.uri().to_string(), format!("{:?}", request.version()));
+        turn.entry = Some(access::begin([request.method().as_str(), &target, &version], request.headers(), conn.peer));
     }
     let exchanged = exchange(&conn, request).await;
     turn.answered = true;
@@ -90,11 +91,12 @@ async fn exchange(conn: &Rc<Conn>, request: Request<Incoming>) -> Result<Respons
     let mut spare = None;
     let mut fresh = false;
     for _ in 0..TRIES {
-        let (mut upstream, mut flight) = reach(conn, &mut search, fresh).await?;
+        let (mut upstream, mut flight) =
+            reach::<Sender>(conn, &mut search, if fresh { Wish::Fresh } else { Wish::Sure }).await?;
         if again && !fresh {
             spare = Some(Spare::of(&request));
         }
-        let sent = upstream.sender.try_send_request(request);
+        let sent = upstream.line.requests.try_send_request(request);
         match in_time(conn, sent).await.ok_or(Refusal::AnswerTimeout)? {
             Ok(response) => {
                 flight.answered();
@@ -136,7 +138,7 @@ fn prepare(conn: &Rc<Conn>, mut request: Request<Incoming>) -> Result<(Asked, Re
     }
     to_origin_form(&mut request)?;
     let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-    let mut stay = Stay::read(conn, request.method(), target, request.headers());
+    let mut stay = Stay::read(conn, request.method().as_str(), target, request.headers());
     let opens = request.method() == Method::GET && engine::opens_session(target);
     let newest = request.version() == Version::HTTP_11;
     let switching = newest && forward::wants_upgrade(request.headers());
@@ -263,7 +265,7 @@ fn respond(
     conn: &Rc<Conn>,
     asked: Asked,
     mut response: Response<Incoming>,
-    mut upstream: Upstream,
+    mut upstream: Upstream<Sender>,
     mut flight: Flight,
 ) -> Result<Response<Answer>, Refusal> {
     if conn.router.access.is_on() {

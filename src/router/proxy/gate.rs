@@ -1,5 +1,5 @@
-//! The client's side of a connection: what comes in passes the [`Guard`], and what must go out between two answers of
-//! hyper's finds its place.
+//! The client's side of a connection that is hyper's: what comes in passes the [`Guard`], and what must go out between two
+//! answers of hyper's finds its place.
 //!
 //! A request that breaks the rules ends in a NUL, which no parser takes for HTTP: the answer is hyper's 400, in its turn.
 
@@ -30,6 +30,8 @@ pub(super) struct Gate(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     guard: Guard,
+    /// While plain requests are served, whose bytes do not pass here: where the connection is.
+    plain: Option<Place>,
     wrong: Option<&'static str>,
     /// When the first byte of the request that is being read came.
     since: Instant,
@@ -47,9 +49,16 @@ struct Inner {
 }
 
 impl Guarded {
-    pub(super) fn new(stream: Transport) -> (Self, Gate) {
-        let gate = Gate(Arc::new(Mutex::new(Inner {
+    pub(super) fn new(stream: Transport, gate: Gate) -> Self {
+        Self { stream, gate }
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Inner {
             guard: Guard::default(),
+            plain: Some(Place::Between),
             wrong: None,
             since: Instant::now(),
             held: BytesMut::new(),
@@ -58,8 +67,7 @@ impl Guarded {
             stalled: false,
             extra: BytesMut::new(),
             writer: None,
-        })));
-        (Self { stream, gate: gate.clone() }, gate)
+        })))
     }
 }
 
@@ -72,7 +80,27 @@ impl Gate {
     /// Where the client is in its requests, and since when.
     pub(super) fn place(&self) -> (Place, Instant) {
         let inner = self.lock();
-        (inner.guard.place(), inner.since)
+        (inner.plain.unwrap_or(inner.guard.place()), inner.since)
+    }
+
+    /// Where it is now, while plain requests are served. `anew`: not for the same request as before.
+    pub(super) fn plain(&self, place: Place, anew: bool) {
+        let mut inner = self.lock();
+        if inner.plain.replace(place) != Some(place) || anew {
+            inner.since = Instant::now();
+        }
+    }
+
+    /// From here on all bytes pass here, those first that have been read and belong to no request yet.
+    pub(super) fn begin(&self, read: &[u8]) {
+        let mut inner = self.lock();
+        inner.plain = None;
+        inner.held = BytesMut::from(read);
+    }
+
+    /// Whether the client leaves no room for what must go out.
+    pub(super) fn stall(&self, stalled: bool) {
+        self.lock().stalled = stalled;
     }
 
     /// What was wrong with what the client sent.

@@ -1,8 +1,9 @@
 //! Connections that are routed request by request: behind a reverse proxy the requests of one connection are different
 //! clients', and each goes to the worker of its own session.
 //!
-//! `client` serves one such connection, `exchange` one request of it, `keys` where that belongs and `body` what flows with
-//! it; `upstream` makes and keeps the connections to the workers, `limits` says who is too slow, `gate` watches what the
+//! `client` serves one such connection: `plain` its requests for as long as they need nothing but to be passed on, and hyper
+//! from the first one on that does. `exchange` is one request in hyper's hands, `keys` where a request belongs and `body` what
+//! flows with it; `upstream` makes and keeps the connections to the workers, `limits` says who is too slow, `gate` watches what the
 //! client sends, `tunnel` joins connections that have switched to another protocol. `door` is what comes before the first
 //! request at addresses with TLS or the PROXY protocol, whose connections all pass here, and `transport` what their bytes
 //! go through.
@@ -15,6 +16,7 @@ mod exchange;
 mod gate;
 mod keys;
 mod limits;
+mod plain;
 mod seldom;
 mod transport;
 mod tunnel;
@@ -28,7 +30,7 @@ use super::Router;
 use super::record::Record;
 use super::table::WorkerId;
 use crate::config::router::Shared;
-use crate::system::stream;
+use crate::system::stream::{self, Stream};
 use crate::wire::engine::Opened;
 use crate::wire::head::Head;
 use crate::wire::sticky::Key;
@@ -50,7 +52,10 @@ const SWEEP: Duration = Duration::from_secs(2);
 /// What the router has for these connections.
 #[derive(Default)]
 pub(super) struct Proxy {
-    pool: upstream::Pool,
+    /// hyper's connections to workers, and those of plain requests.
+    pool: upstream::Pool<upstream::Sender>,
+    plain: upstream::Pool<Stream>,
+    bell: upstream::Bell,
     pairs: upstream::Pairs,
     /// Requests since the router started.
     requests: Cell<u64>,
@@ -124,6 +129,7 @@ impl Router {
     /// A worker is on its way out, or gone: its idle connections are closed, so that it need not wait for us.
     pub(super) fn leave_worker(&self, id: WorkerId) {
         self.proxy.pool.forget(id);
+        self.proxy.plain.forget(id);
     }
 
     /// Ends what is routed request by request: what is in flight gets a moment, nothing new is begun.
@@ -168,8 +174,12 @@ impl Router {
         let router = Rc::clone(self);
         tokio::task::spawn_local(async move {
             loop {
-                tokio::time::sleep(SWEEP).await;
-                router.proxy.pool.sweep();
+                let swept = tokio::time::Instant::now();
+                while tokio::time::timeout_at(swept + SWEEP, router.proxy.bell.rings()).await.is_ok() {
+                    router.proxy.plain.sweep(&router.proxy.bell);
+                }
+                router.proxy.pool.sweep(&router.proxy.bell);
+                router.proxy.plain.sweep(&router.proxy.bell);
                 router.forget_idle_keys();
                 let over = router.table.borrow_mut().forget_silent(router.now());
                 if !over.is_empty() {

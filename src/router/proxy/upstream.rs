@@ -4,6 +4,7 @@
 //! The former are real TCP over loopback, not Unix sockets: to the app the router is a reverse proxy at 127.0.0.1, which is
 //! what `trust proxy = loopback` and the like expect. At a Unix socket there is no address at all.
 
+use super::Proxy;
 use super::body::{Flight, Upload};
 use super::client::Conn;
 use crate::router::Router;
@@ -25,6 +26,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -44,35 +47,149 @@ const PAIR_TIME: Duration = Duration::from_secs(5);
 
 /// A connection to a worker, free for one request.
 #[derive(Debug)]
-pub(super) struct Upstream {
+pub(super) struct Upstream<L> {
     pub(super) id: WorkerId,
-    pub(super) sender: SendRequest<Upload>,
+    pub(super) line: L,
     pub(super) way: Way,
-    glance: Glance,
     /// How long the worker lets it be idle.
     pub(super) kept_for: Duration,
     /// Since when it is idle.
     since: Instant,
 }
 
-impl Upstream {
-    fn is_usable(&self) -> bool {
-        self.sender.is_ready() && self.since.elapsed() < self.kept_for && self.glance.is_quiet()
+/// What requests go over: hyper's hands or ours.
+pub(super) trait Line: Sized + 'static {
+    async fn over(stream: Stream, id: WorkerId) -> io::Result<Self>;
+    /// Whether a request may go over it. `surely`: the kernel is asked, too; else what it has told must do, and `waker` is
+    /// woken when that changes.
+    fn is_quiet(&self, surely: bool, waker: &Waker) -> bool;
+    fn pool(proxy: &Proxy) -> &Pool<Self>;
+    /// A request is over: its connection is kept for the next one, once the worker has all of it.
+    fn give_back(router: &Rc<Router>, upstream: Upstream<Self>);
+}
+
+/// hyper's.
+#[derive(Debug)]
+pub(super) struct Sender {
+    pub(super) requests: SendRequest<Upload>,
+    glance: Glance,
+}
+
+impl Line for Sender {
+    async fn over(stream: Stream, id: WorkerId) -> io::Result<Self> {
+        let glance = stream.glance();
+        let handshake = http1::Builder::new()
+            .preserve_header_case(true)
+            .max_buf_size(BUFFER)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        let (requests, connection) = handshake;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(id, %error, "a connection to a worker ended early");
+            }
+        });
+        Ok(Self { requests, glance })
+    }
+
+    fn is_quiet(&self, _surely: bool, _waker: &Waker) -> bool {
+        self.requests.is_ready() && self.glance.is_quiet()
+    }
+
+    fn pool(proxy: &Proxy) -> &Pool<Self> {
+        &proxy.pool
+    }
+
+    fn give_back(router: &Rc<Router>, mut upstream: Upstream<Self>) {
+        if upstream.line.requests.is_ready() {
+            return keep(router, upstream);
+        }
+        let router = Rc::clone(router);
+        tokio::task::spawn_local(async move {
+            if upstream.line.requests.ready().await.is_ok() {
+                keep(&router, upstream);
+            }
+        });
+    }
+}
+
+/// Ours.
+impl Line for Stream {
+    async fn over(stream: Stream, _id: WorkerId) -> io::Result<Self> {
+        Ok(stream)
+    }
+
+    fn is_quiet(&self, surely: bool, waker: &Waker) -> bool {
+        self.seems_quiet(&mut Context::from_waker(waker)) && (!surely || self.glance().is_quiet())
+    }
+
+    fn pool(proxy: &Proxy) -> &Pool<Self> {
+        &proxy.plain
+    }
+
+    fn give_back(router: &Rc<Router>, upstream: Upstream<Self>) {
+        keep(router, upstream);
+    }
+}
+
+impl<L: Line> Upstream<L> {
+    fn is_usable(&self, surely: bool, waker: &Waker) -> bool {
+        self.since.elapsed() < self.kept_for && self.line.is_quiet(surely, waker)
+    }
+}
+
+/// Rings when a worker has ended an idle connection of ours: it may be waiting for us to end it, too.
+#[derive(Debug)]
+pub(super) struct Bell {
+    rung: Arc<Rung>,
+    waker: Waker,
+}
+
+#[derive(Debug, Default)]
+struct Rung(Notify);
+
+impl Wake for Rung {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+impl Default for Bell {
+    fn default() -> Self {
+        let rung = Arc::<Rung>::default();
+        Self { waker: Waker::from(Arc::clone(&rung)), rung }
+    }
+}
+
+impl Bell {
+    pub(super) async fn rings(&self) {
+        self.rung.0.notified().await;
     }
 }
 
 /// Idle connections to workers.
-#[derive(Debug, Default)]
-pub(super) struct Pool(RefCell<HashMap<WorkerId, Vec<Upstream>>>);
+#[derive(Debug)]
+pub(super) struct Pool<L>(RefCell<HashMap<WorkerId, Vec<Upstream<L>>>>);
 
-impl Pool {
+impl<L> Default for Pool<L> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<L: Line> Pool<L> {
     /// The one that was used last.
-    fn take(&self, id: WorkerId, way: &Way) -> Option<Upstream> {
+    fn take(&self, id: WorkerId, way: &Way, surely: bool) -> Option<Upstream<L>> {
         let mut pool = self.0.borrow_mut();
         let kept = pool.get_mut(&id)?;
         while let Some(at) = kept.iter().rposition(|upstream| upstream.way == *way) {
             let upstream = kept.remove(at);
-            if upstream.is_usable() {
+            if upstream.is_usable(surely, Waker::noop()) {
                 return Some(upstream);
             }
         }
@@ -84,29 +201,18 @@ impl Pool {
         drop(forgotten);
     }
 
-    pub(super) fn sweep(&self) {
+    /// Closes those that are of no use any more. `bell` rings for the others.
+    pub(super) fn sweep(&self, bell: &Bell) {
         let mut pool = self.0.borrow_mut();
-        pool.values_mut().for_each(|kept| kept.retain(Upstream::is_usable));
+        pool.values_mut().for_each(|kept| kept.retain(|upstream| upstream.is_usable(false, &bell.waker)));
         pool.retain(|_, kept| !kept.is_empty());
     }
 }
 
-/// A request is over: its connection is kept for the next one, once the worker has all of it.
-pub(super) fn give_back(router: &Rc<Router>, mut upstream: Upstream) {
-    if upstream.sender.is_ready() {
-        return keep(router, upstream);
-    }
-    let router = Rc::clone(router);
-    tokio::task::spawn_local(async move {
-        if upstream.sender.ready().await.is_ok() {
-            keep(&router, upstream);
-        }
-    });
-}
-
-fn keep(router: &Router, mut upstream: Upstream) {
-    let ready = router.table.borrow().worker(upstream.id).is_some_and(|worker| worker.phase == Phase::Ready);
-    let mut pool = router.proxy.pool.0.borrow_mut();
+fn keep<L: Line>(router: &Router, mut upstream: Upstream<L>) {
+    let ready = router.table.borrow().worker(upstream.id).is_some_and(|worker| worker.phase == Phase::Ready)
+        && upstream.line.is_quiet(false, &router.proxy.bell.waker);
+    let mut pool = L::pool(&router.proxy).0.borrow_mut();
     let kept = pool.entry(upstream.id).or_default();
     if ready && kept.len() < KEPT && !upstream.kept_for.is_zero() {
         upstream.since = Instant::now();
@@ -114,13 +220,24 @@ fn keep(router: &Router, mut upstream: Upstream) {
     }
 }
 
-/// A connection to the worker that the search finds. `fresh`: not one that was used before. The request counts from the
-/// choice on: others are chosen for while a connection is made.
-pub(super) async fn reach(
+/// Which of a worker's connections a request may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// One that was used before and is not known to have ended: the request may be repeated.
+    Hopeful,
+    /// One that has not ended.
+    Sure,
+    /// Not one that was used before.
+    Fresh,
+}
+
+/// A connection to the worker that the search finds. The request counts from the choice on: others are chosen for while a
+/// connection is made.
+pub(super) async fn reach<L: Line>(
     conn: &Rc<Conn>,
     search: &mut Search<'_>,
-    fresh: bool,
-) -> Result<(Upstream, Flight), Refusal> {
+    wish: Wish,
+) -> Result<(Upstream<L>, Flight), Refusal> {
     let router = &conn.router;
     let _place = Place::take(router)?;
     let new = search.session.is_none();
@@ -131,7 +248,9 @@ pub(super) async fn reach(
             continue;
         };
         let flight = Flight::begin(conn, id, search.session.as_ref());
-        if !fresh && let Some(upstream) = router.proxy.pool.take(id, &way) {
+        if wish != Wish::Fresh
+            && let Some(upstream) = L::pool(&router.proxy).take(id, &way, wish == Wish::Sure)
+        {
             router.table.borrow_mut().asked(id, new, router.now());
             return Ok((upstream, flight));
         }
@@ -154,19 +273,19 @@ pub(super) async fn reach(
 }
 
 /// A new connection. `None`: the worker did not take it. A caller that goes away leaves it to the next one.
-async fn open(router: &Rc<Router>, id: WorkerId, way: Way, new: bool) -> io::Result<Option<Upstream>> {
+async fn open<L: Line>(router: &Rc<Router>, id: WorkerId, way: Way, new: bool) -> io::Result<Option<Upstream<L>>> {
     let (answer, answered) = oneshot::channel();
     let router = Rc::clone(router);
     tokio::task::spawn_local(async move {
         let made = make(&router, id, way, new).await;
         if let Err(Ok(Some(unclaimed))) = answer.send(made) {
-            give_back(&router, unclaimed);
+            L::give_back(&router, unclaimed);
         }
     });
     answered.await.unwrap_or(Ok(None))
 }
 
-async fn make(router: &Rc<Router>, id: WorkerId, way: Way, new: bool) -> io::Result<Option<Upstream>> {
+async fn make<L: Line>(router: &Rc<Router>, id: WorkerId, way: Way, new: bool) -> io::Result<Option<Upstream<L>>> {
     let ours = match &way {
         Way::Hand(manner) => hand(router, id, manner, new).await?,
         Way::Connect => outside::connect_to(router, id).await,
@@ -174,22 +293,9 @@ async fn make(router: &Rc<Router>, id: WorkerId, way: Way, new: bool) -> io::Res
     let Some(ours) = ours else {
         return Ok(None);
     };
-    let stream = Stream::new(ours)?;
-    let glance = stream.glance();
-    let handshake = http1::Builder::new()
-        .preserve_header_case(true)
-        .max_buf_size(BUFFER)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
-    let (sender, connection) = handshake;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(id, %error, "a connection to a worker ended early");
-        }
-    });
+    let line = L::over(Stream::new(ours)?, id).await?;
     let kept_for = if way == Way::Connect { KEPT_FOR_CONNECTED } else { KEPT_FOR };
-    Ok(Some(Upstream { id, sender, way, glance, kept_for, since: Instant::now() }))
+    Ok(Some(Upstream { id, line, way, kept_for, since: Instant::now() }))
 }
 
 /// A pair of sockets whose other end is handed to a worker. `None`: it did not take that.
