@@ -288,14 +288,15 @@ impl Connection {
     /// An answer of the router's own; the connection ends with it.
     async fn refuse(&mut self, refusal: Refusal, mut turn: Turn, head: bool) -> End {
         let Self { conn, writer, .. } = self;
-        conn.router.metrics.own.count(refusal.code().as_u16());
+        turn.answered = true;
+        conn.chosen.count(&conn.router, refusal.code().as_u16());
         conn.router.count_refusal(refusal);
         tracing::debug!(address = %conn.address, reason = refusal.reason(), "refused a request");
         let response = refusal.response();
         let body = response.find("\r\n\r\n").map_or(response.len(), |end| end + 4);
         let response = if head { &response[..body] } else { &response };
         if let Some(entry) = &mut turn.entry {
-            entry.answered(refusal.code(), None, Some(refusal.reason()));
+            entry.answered(refusal.code(), conn.chosen.slot(&conn.router), Some(refusal.reason()));
             entry.entry.bytes = (response.len() - body) as u64;
         }
         match writer.send(conn, response.as_bytes()).await {

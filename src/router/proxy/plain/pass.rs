@@ -120,6 +120,7 @@ impl Pass<'_> {
         }
         let router = &self.conn.router;
         self.flight.answered();
+        self.turn.answered = true;
         router.count_answer(upstream.id, head.status);
         if let Some(seconds) = head.kept_for {
             upstream.kept_for = upstream.kept_for.min(Duration::from_secs(seconds).saturating_sub(KEEP_ALIVE_MARGIN));
