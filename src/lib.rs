@@ -14,7 +14,7 @@
 //! | floor | rooms |
 //! | --- | --- |
 //! | top | `cli` |
-//! | loops | `foreground` and `rollout` → `router` → `relay`; `worker`; `watch`; `generator` |
+//! | loops | `foreground` and `rollout` → `router` → `relay`; `worker`; `watch`; `generator`; `site` |
 //! | units | `unit` → `config` |
 //! | foot | `config`, `wire` (pure), `system` (the kernel and systemd; the only unsafe code) |
 //!
@@ -33,6 +33,7 @@ pub mod generator;
 pub mod relay;
 pub mod rollout;
 pub mod router;
+pub mod site;
 pub mod system;
 pub mod unit;
 pub mod watch;

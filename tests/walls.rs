@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Room → the rooms that it may use.
-const FLOORS: [(&str, &[&str]); 12] = [
+const FLOORS: [(&str, &[&str]); 13] = [
     ("config", &[]),
     ("wire", &[]),
     ("system", &[]),
@@ -17,6 +17,7 @@ const FLOORS: [(&str, &[&str]); 12] = [
     ("foreground", &["config", "wire", "system", "router", "worker"]),
     ("rollout", &["config", "unit", "system", "router"]),
     ("watch", &["system"]),
+    ("site", &[]),
     (
         "cli",
         &[
@@ -31,6 +32,7 @@ const FLOORS: [(&str, &[&str]); 12] = [
             "foreground",
             "rollout",
             "watch",
+            "site",
         ],
     ),
 ];

@@ -147,21 +147,27 @@ impl Manager {
         Ok(())
     }
 
+    /// What [`Self::stop`] stops of one app.
+    pub(super) async fn to_stop(&self, app: &str) -> Result<Vec<(Verb, String)>, Failure> {
+        let names = names::units(self.scope, app);
+        let mut wanted: Vec<_> = names.companions().map(|companion| (Verb::Stop, companion.to_owned())).into();
+        // The sockets' jobs wait for the router's, and the router's hook for the workers'.
+        wanted.push((Verb::Stop, names.router.clone()));
+        wanted.extend(names::sockets(&names).map(|socket| (Verb::Stop, socket.to_owned())));
+        let running = self.workers(&names).await?;
+        let running = running.into_iter().filter(|(_, state)| !["inactive", "failed"].contains(&state.as_str()));
+        wanted.extend(running.map(|(unit, _)| (Verb::Stop, unit)));
+        Ok(wanted)
+    }
+
     /// Stops sockets, router, companions and workers of apps. What does not run is no failure.
     pub(super) async fn stop(&self, apps: &[&str], printer: &Printer) -> Result<Vec<Unfinished>, Failure> {
         let mut wanted = Vec::new();
         let mut paths = Vec::new();
         for app in apps {
-            let names = names::units(self.scope, app);
             let status = self.router_status(app).await;
             paths.extend(status.into_iter().flat_map(|status| status.listening.into_iter().chain(status.metrics)));
-            wanted.extend(names.companions().map(|companion| (Verb::Stop, companion.to_owned())));
-            // The sockets' jobs wait for the router's, and the router's hook for the workers'.
-            wanted.push((Verb::Stop, names.router.clone()));
-            wanted.extend(names::sockets(&names).map(|socket| (Verb::Stop, socket.to_owned())));
-            let running = self.workers(&names).await?;
-            let running = running.into_iter().filter(|(_, state)| !["inactive", "failed"].contains(&state.as_str()));
-            wanted.extend(running.map(|(unit, _)| (Verb::Stop, unit)));
+            wanted.extend(self.to_stop(app).await?);
         }
         let mut unfinished = self
             .run(&wanted, async |_, unit| {
@@ -227,7 +233,9 @@ impl Manager {
             for line in &lines {
                 printer.detail(&format!("  {} {line}", printer.paint_err("|", Colour::Dim)));
             }
-            if lines.is_empty() {
+            if let Some(remedy) = remedy(&happened) {
+                printer.detail(remedy);
+            } else if lines.is_empty() {
                 printer.detail(&format!("  journalctl{} -u {} tells more", user_flag(self.scope), units[0]));
             }
         }
@@ -245,6 +253,20 @@ fn remove_dead(addresses: &[String]) {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// What to do where systemd could not even begin.
+fn remedy(happened: &str) -> Option<&'static str> {
+    const REMEDIES: [(&str, &str); 4] = [
+        (
+            "200/CHDIR",
+            "`directory` in the app's file is not there, or its user may not enter it: make it, or name another.",
+        ),
+        ("203/EXEC", "The program cannot be run: install it, or write its whole path into `exec`."),
+        ("216/GROUP", "There is no such group: add it (groupadd --system), or change `group` in the app's file."),
+        ("217/USER", "There is no such user: add it (useradd --system), or change `user` in the app's file."),
+    ];
+    REMEDIES.iter().find(|(status, _)| happened.contains(status)).map(|(_, remedy)| *remedy)
 }
 
 /// Units that failed alike.

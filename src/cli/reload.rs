@@ -36,7 +36,7 @@ const AFTER_END: Duration = Duration::from_millis(150);
 pub(super) struct Arguments {
     /// Names of apps, or `all`
     #[arg(required = true)]
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// Stop the reload that is under way, and those that wait: what is replaced stays, the old workers that are left
     /// stay too
     #[arg(long)]
@@ -44,12 +44,15 @@ pub(super) struct Arguments {
     /// Read the certificates of TLS addresses again, and nothing else (a reload does that too)
     #[arg(long, conflicts_with = "abort")]
     certificates: bool,
+    /// Only print the calls to systemd that it would take
+    #[arg(long, conflicts_with_all = ["abort", "certificates"])]
+    pub(super) dry_run: bool,
 }
 
 impl Arguments {
     /// A plain reload.
     pub(super) fn of(names: Vec<String>) -> Self {
-        Self { names, abort: false, certificates: false }
+        Self { names, abort: false, certificates: false, dry_run: false }
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) async fn run(act: Act, arguments: &Arguments, asked: Asked, printer: 
 async fn one(act: Act, word: &str, env: Option<&String>, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let flags = Flags { env: env.cloned(), ..Flags::default() };
     let words = [word.to_owned()];
-    let start = start::Arguments { targets: words.to_vec(), script: flags.clone() };
+    let start = start::Arguments { targets: words.to_vec(), script: flags.clone(), dry_run: false };
     if Path::new(word).extension().is_some_and(|ending| ending == "toml") && Path::new(word).is_file() {
         let (scope, name, path, text) = start::from_file(word, &flags, asked)?;
         if !apps::exists(scope, &name) {
@@ -78,7 +78,7 @@ async fn act_on(act: Act, scope: Scope, target: &Target, printer: &Printer) -> R
     let asked = Asked(Some(scope));
     let manager = Manager::connect(scope).await?;
     if !manager.router_runs(&names::units(scope, target.app())).await? {
-        let start = start::Arguments { targets: words.to_vec(), script: Flags::default() };
+        let start = start::Arguments { targets: words.to_vec(), script: Flags::default(), dry_run: false };
         return start::run(&start, asked, printer).await;
     }
     match act {

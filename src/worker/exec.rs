@@ -47,7 +47,23 @@ pub fn exec(worker: &Worker, runtime: Runtime, program: &[OsString]) -> Result<I
     place_at(OwnedFd::from(stream), CHANNEL)
         .map_err(|error| WorkerError::Program(format!("cannot put the channel on descriptor {CHANNEL}: {error}")))?;
     let error = Command::new(executable).args(arguments).envs(variables(&identity)).exec();
-    Err(WorkerError::Program(format!("cannot run {}: {error}", executable.display())))
+    Err(cannot_run(executable, &error))
+}
+
+/// Why a program did not start, and what to do.
+pub(super) fn cannot_run(executable: &OsStr, error: &std::io::Error) -> WorkerError {
+    let name = executable.display();
+    let remedy = match error.kind() {
+        std::io::ErrorKind::NotFound if name.to_string().contains('/') => "is it installed there?",
+        std::io::ErrorKind::NotFound => {
+            "install it, or write its whole path into `exec`: PATH is not that of your shell"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "make it executable (chmod +x) by the app's user, or name its interpreter in `exec`"
+        }
+        _ => return WorkerError::Program(format!("cannot run {name}: {error}")),
+    };
+    WorkerError::Program(format!("cannot run {name}: {error}; {remedy}"))
 }
 
 /// The encoding that the program's runtime speaks best.
