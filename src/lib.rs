@@ -14,7 +14,7 @@
 //! | floor | rooms |
 //! | --- | --- |
 //! | top | `cli` |
-//! | loops | `foreground` and `rollout` → `router` → `relay`; `worker`; `watch`; `generator` |
+//! | loops | `foreground` and `rollout` → `router` → `relay`; `worker`; `watch`; `generator`; `site` |
 //! | units | `unit` → `config`; `pm2` → `config` |
 //! | foot | `config`, `wire` (pure), `system` (the kernel and systemd; the only unsafe code) |
 //!
@@ -34,6 +34,7 @@ pub mod pm2;
 pub mod relay;
 pub mod rollout;
 pub mod router;
+pub mod site;
 pub mod system;
 pub mod unit;
 pub mod watch;

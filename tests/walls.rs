@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Room → the rooms that it may use.
-const FLOORS: [(&str, &[&str]); 13] = [
+const FLOORS: [(&str, &[&str]); 14] = [
     ("config", &[]),
     ("wire", &[]),
     ("system", &[]),
@@ -18,6 +18,7 @@ const FLOORS: [(&str, &[&str]); 13] = [
     ("foreground", &["config", "wire", "system", "router", "worker"]),
     ("rollout", &["config", "unit", "system", "router"]),
     ("watch", &["system"]),
+    ("site", &[]),
     (
         "cli",
         &[
@@ -33,6 +34,7 @@ const FLOORS: [(&str, &[&str]); 13] = [
             "foreground",
             "rollout",
             "watch",
+            "site",
         ],
     ),
 ];

@@ -111,6 +111,14 @@ pub(super) const ALL: &[(&str, &[(&str, &str)])] = &[
     ("check", &[("appctl check", "all files"), ("appctl check ./app.toml", "one that is not installed yet")]),
     ("cat", &[("appctl cat app", "what systemd gets")]),
     (
+        "serve",
+        &[
+            ("appctl serve ./public 8080", "the files of a directory, as the app site-8080"),
+            ("appctl serve ./dist 3000 --spa --name front", "an application of one page"),
+            ("appctl serve . 9000 --basic-auth-username me --basic-auth-password secret", "with a password"),
+        ],
+    ),
+    (
         "run",
         &[
             ("appctl run worker.js -i 4 --listen 127.0.0.1:8080", "until Ctrl-C"),

@@ -11,6 +11,7 @@ pub mod counterparts;
 mod complete;
 mod conclude;
 mod delete;
+mod dry;
 mod ecosystem;
 mod env;
 mod errors;
@@ -23,6 +24,7 @@ mod inside;
 mod list;
 mod logs;
 mod look;
+mod machine;
 pub mod man;
 mod manage;
 mod memory;
@@ -42,6 +44,7 @@ mod scale;
 mod scheduled;
 pub mod script;
 mod selector;
+mod serve;
 mod signal;
 mod start;
 mod start_or;
@@ -178,6 +181,9 @@ enum Command {
     Check(Names),
     /// Print the units of apps
     Cat(Names),
+    /// Serve a directory of files as an app
+    #[command(visible_alias = "expose")]
+    Serve(serve::Arguments),
     /// Serve a script in the foreground, without systemd
     Run(run::Arguments),
     /// The manual page of a command
@@ -193,6 +199,9 @@ enum Command {
     /// What the unit of a worker calls
     #[command(hide = true, subcommand)]
     Worker(inside::Worker),
+    /// What the units of `appctl serve` run
+    #[command(hide = true)]
+    Site(serve::Worker),
     /// ExecStop= of the router: what its stop or restart means for the workers
     #[command(hide = true)]
     Stopping { name: String },
@@ -224,9 +233,12 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Targets {
-    /// NAME, NAME@SLOT or `all`
+    /// NAME, NAME@SLOT, `all` or /regex/
     #[arg(required = true)]
     targets: Vec<String>,
+    /// Only print the calls to systemd that it would take
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -266,6 +278,12 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Start(arguments) if arguments.script.no_daemon => {
             return run::run(&arguments.into_run()?, printer);
         }
+        Command::Start(arguments) if arguments.dry_run => block_on(dry::start(&arguments, asked, printer))?,
+        Command::Stop(arguments) if arguments.dry_run => block_on(dry::stop(&arguments.targets, asked, printer))?,
+        Command::Restart(arguments) if arguments.dry_run => block_on(dry::restart(&arguments.targets, asked, printer))?,
+        Command::Reload(arguments) if arguments.dry_run => block_on(dry::reload(&arguments.names, asked, printer))?,
+        Command::Delete(arguments) if arguments.dry_run => block_on(dry::delete(&arguments, asked, printer))?,
+        Command::Scale(arguments) if arguments.dry_run => block_on(dry::scale(&arguments, asked, printer))?,
         Command::Start(arguments) => block_on(start::run(&arguments, asked, printer))?,
         Command::Stop(targets) => block_on(stop::run(&targets.targets, asked, printer))?,
         Command::Restart(targets) => block_on(restart::run(&targets.targets, asked, printer))?,
@@ -299,6 +317,8 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Other(words) => counterparts::answer(words.first().map_or("", String::as_str), &commands(), printer)?,
         Command::Check(names) => check::run(&names.names, globals.scope_of(&names.names)),
         Command::Cat(names) => cat::run(&names.names, globals.scope_of(&names.names)),
+        Command::Serve(arguments) => block_on(serve::run(&arguments, asked, printer))?,
+        Command::Site(arguments) => block_on(serve::worker(&arguments))?,
         Command::Run(arguments) => return run::run(&arguments, printer),
         Command::Router(arguments) => return inside::router(&arguments, globals.scope()),
         Command::Worker(arguments) => inside::worker(&arguments, globals.user, printer),

@@ -254,9 +254,14 @@ pub fn describe(flags: &Flags, place: &Place, find: impl Fn(&str) -> Option<Path
             _ => Failure::Usage(problems.join("\n")),
         })?
         .draft;
-    let mark = WRITTEN_BY_START.trim_start_matches("# ");
-    draft.head = vec![format!("{mark} Change it as you like, then: appctl restart {}", draft.name)];
+    draft.head = head(&draft.name);
     Ok(draft)
+}
+
+/// How the file of an app begins that was started without one.
+pub(super) fn head(name: &str) -> Vec<String> {
+    let mark = WRITTEN_BY_START.trim_start_matches("# ");
+    vec![format!("{mark} Change it as you like, then: appctl restart {name}")]
 }
 
 fn text(path: &Path) -> Result<String, Failure> {

@@ -26,6 +26,9 @@ pub(super) struct Arguments {
     pub(super) targets: Vec<String>,
     #[command(flatten)]
     pub(super) script: Flags,
+    /// Only print the files and the calls to systemd that it would take
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 impl Arguments {
@@ -76,16 +79,20 @@ async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -
     if pm2::form::kind(word).is_some() || word == "-" {
         return start_ecosystem(word, flags, asked, printer).await;
     }
-    let (scope, name, path, text) =
-        if word.ends_with(".toml") { from_file(word, flags, asked)? } else { from_script(word, flags, asked)? };
+    let new = if word.ends_with(".toml") { from_file(word, flags, asked)? } else { from_script(word, flags, asked)? };
+    start_new(new, flags.force, printer).await
+}
+
+/// Writes an app's file, and starts it.
+pub(super) async fn start_new((scope, name, path, text): New, force: bool, printer: &Printer) -> Result<u8, Failure> {
     let manager = Manager::connect(scope).await?;
     let first = !path.exists();
-    let changed = install(scope, &name, &path, &text, flags.force, printer)?;
-    start_new(&manager, &name, changed, first, printer).await
+    let changed = install(scope, &name, &path, &text, force, printer)?;
+    start_written(&manager, &name, changed, first, printer).await
 }
 
 /// Starts an app whose file was just written, or restarts it when it runs with another. `first`: there was no file before.
-async fn start_new(
+async fn start_written(
     manager: &Manager,
     name: &str,
     changed: bool,
@@ -129,7 +136,7 @@ async fn start_ecosystem(word: &str, flags: &Flags, asked: Asked, printer: &Prin
             printer.note(&format!("{0} is not started (autostart: false): `appctl start {0}` does it", app.name));
             continue;
         }
-        let started = start_new(&manager, &app.name, changed, first, printer).await;
+        let started = start_written(&manager, &app.name, changed, first, printer).await;
         code = code.max(started.or_else(|failure| failure.of_one(printer))?);
     }
     Ok(code)
@@ -172,7 +179,7 @@ pub(super) fn from_file(word: &str, flags: &Flags, asked: Asked) -> Result<New, 
     Ok((scope, name.clone(), apps::path(scope, &name)?, text))
 }
 
-fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New, Failure> {
+pub(super) fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New, Failure> {
     let scope = asked.for_new_app();
     // For those who want to know what one app would become.
     if pm2::form::kind(word).is_some() {
@@ -217,7 +224,9 @@ fn check_account(draft: &Draft) -> Result<(), Failure> {
         && user.parse::<u32>().is_err()
         && matches!(User::from_name(user), Ok(None))
     {
-        return Err(Failure::failed(format!("there is no user {user}")));
+        return Err(Failure::failed(format!(
+            "there is no user {user}\nAdd it (useradd --system {user}), or name another by --uid."
+        )));
     }
     if let Some(group) = &draft.group
         && group.parse::<u32>().is_err()
@@ -226,6 +235,19 @@ fn check_account(draft: &Draft) -> Result<(), Failure> {
         return Err(Failure::failed(format!("there is no group {group}")));
     }
     Ok(())
+}
+
+/// Whether a file says something else by now; one that is there is only replaced by `force`.
+pub(super) fn is_news(name: &str, path: &Path, text: &str, force: bool) -> Result<bool, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(there) if there == text => Ok(false),
+        Ok(_) if !force => Err(Failure::failed(format!(
+            "{} is there already, and says something else\n\
+             `appctl start {name}` starts it as it is; --force overwrites it; --name OTHER makes another app.",
+            path.display()
+        ))),
+        _ => Ok(true),
+    }
 }
 
 /// Writes the file of a new app; says whether it is another than before. Its mistakes are printed, and then it is not
@@ -241,18 +263,10 @@ pub(super) fn install(
     if crate::config::parse(name, path, text, scope).app.is_none() {
         apps::check(scope, name, path, text, printer)?;
     }
-    let before = std::fs::read_to_string(path).ok();
-    match &before {
-        Some(there) if there == text => return Ok(false),
-        Some(_) if !force => {
-            return Err(Failure::failed(format!(
-                "{} is there already, and says something else\n\
-                 `appctl start {name}` starts it as it is; --force overwrites it; --name OTHER makes another app.",
-                path.display()
-            )));
-        }
-        _ => {}
+    if !is_news(name, path, text, force)? {
+        return Ok(false);
     }
+    let before = std::fs::read_to_string(path).ok();
     apps::write(path, text)?;
     // Whether it can live beside the other apps and units can be told only now.
     let app = match apps::read(scope, name) {
@@ -323,9 +337,55 @@ async fn start_known(scope: Scope, target: &Target, flags: &Flags, printer: &Pri
     Ok(bring_up(&manager, &loaded, true, printer).await?.code())
 }
 
+/// systemd would only say that a socket failed.
+fn check_accounts(loaded: &Loaded) -> Result<(), Failure> {
+    use nix::unistd::{Group, User};
+    let file = loaded.path.display();
+    if let Some(user) = &loaded.app.user
+        && user.parse::<u32>().is_err()
+        && matches!(User::from_name(user), Ok(None))
+    {
+        return Err(Failure::failed(format!(
+            "there is no user {user}, whom {file} names\nAdd it (useradd --system {user}), or change `user` there."
+        )));
+    }
+    if let Some(group) = &loaded.app.group
+        && group.parse::<u32>().is_err()
+        && matches!(Group::from_name(group), Ok(None))
+    {
+        return Err(Failure::failed(format!(
+            "there is no group {group}, which {file} names\nAdd it (groupadd --system {group}), or change `group` there."
+        )));
+    }
+    Ok(())
+}
+
+/// A job for each of several units.
+type Jobs = Vec<(Verb, String)>;
+
+/// What [`bring_up`] starts: the sockets, then router and workers.
+pub(super) async fn to_start(manager: &Manager, loaded: &Loaded) -> Result<(Jobs, Jobs), Failure> {
+    let names = names::units(manager.scope, &loaded.app.name);
+    let runs = manager.router_runs(&names).await?;
+    let sockets = names::sockets(&names)
+        .into_iter()
+        .filter(|socket| *socket != names.public || !loaded.app.listen.is_empty())
+        // A socket cannot be added to a router that runs.
+        .filter(|socket| *socket != names.metrics || (loaded.app.router.metrics.is_some() && !runs))
+        .map(|socket| (Verb::Start, socket.to_owned()))
+        .collect();
+    let mut services = vec![(Verb::Start, names.router.clone())];
+    let standing = manager.standing(&names).await?;
+    let missing = started::missing(&manager.systemd, &names, loaded.workers()).await;
+    let missing = missing.map_err(|error| manager.failure(error))?;
+    services.extend(standing.into_iter().chain(missing).map(|unit| (Verb::Start, unit)));
+    Ok((sockets, services))
+}
+
 /// Starts sockets, router and workers, and waits until all are ready. `tell`: say so when all were already.
 pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, printer: &Printer) -> Result<Up, Failure> {
     let began = SystemTime::now();
+    check_accounts(loaded)?;
     let name = &loaded.app.name;
     let names = names::units(manager.scope, name);
     let router = manager.properties(&names.router).await?;
@@ -342,18 +402,7 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
     if !runs && super::certificates::are_in_the_way(&loaded.app, printer) {
         return Ok(Up::Never);
     }
-    let sockets: Vec<(Verb, String)> = names::sockets(&names)
-        .into_iter()
-        .filter(|socket| *socket != names.public || !loaded.app.listen.is_empty())
-        // A socket cannot be added to a router that runs.
-        .filter(|socket| *socket != names.metrics || (loaded.app.router.metrics.is_some() && !runs))
-        .map(|socket| (Verb::Start, socket.to_owned()))
-        .collect();
-    let mut services = vec![(Verb::Start, names.router.clone())];
-    let standing = manager.standing(&names).await?;
-    let missing = started::missing(&manager.systemd, &names, loaded.workers()).await;
-    let missing = missing.map_err(|error| manager.failure(error))?;
-    services.extend(standing.into_iter().chain(missing).map(|unit| (Verb::Start, unit)));
+    let (sockets, services) = to_start(manager, loaded).await?;
     let mut already = true;
     let mut running = Vec::new();
     for (_, unit) in sockets.iter().chain(&services) {

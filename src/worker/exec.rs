@@ -55,7 +55,23 @@ pub fn exec(
     command.args(arguments);
     apply(&mut command, variables(&identity), numbering, index);
     let error = command.exec();
-    Err(WorkerError::Program(format!("cannot run {}: {error}", executable.display())))
+    Err(cannot_run(executable, &error))
+}
+
+/// Why a program did not start, and what to do.
+pub(super) fn cannot_run(executable: &OsStr, error: &std::io::Error) -> WorkerError {
+    let name = executable.display();
+    let remedy = match error.kind() {
+        std::io::ErrorKind::NotFound if name.to_string().contains('/') => "is it installed there?",
+        std::io::ErrorKind::NotFound => {
+            "install it, or write its whole path into `exec`: PATH is not that of your shell"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "make it executable (chmod +x) by the app's user, or name its interpreter in `exec`"
+        }
+        _ => return WorkerError::Program(format!("cannot run {name}: {error}")),
+    };
+    WorkerError::Program(format!("cannot run {name}: {error}; {remedy}"))
 }
 
 /// Gives a program what a worker finds in its environment.

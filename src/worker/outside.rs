@@ -1,7 +1,7 @@
 //! ExecStart= of a worker without a channel: tells the router where it will be reached, and becomes the program.
 
 use super::environment::{Identity, without_channel};
-use super::exec::apply;
+use super::exec::{apply, cannot_run};
 use super::{Worker, WorkerError, guard};
 use crate::config::{Numbering, Runtime};
 use crate::system::activation;
@@ -44,7 +44,7 @@ pub(super) fn exec(
     }
     activation::pass_on(sockets, true).map_err(|error| descriptors(&error))?;
     let error = command.exec();
-    Err(WorkerError::Program(format!("cannot run {}: {error}", executable.display())))
+    Err(cannot_run(executable, &error))
 }
 
 /// How many sockets systemd passed.
@@ -95,7 +95,7 @@ pub fn activated(program: &[OsString]) -> Result<Infallible, WorkerError> {
         return Err(WorkerError::Program("no program is given".into()));
     };
     let error = Command::new(executable).args(arguments).env("LISTEN_PID", std::process::id().to_string()).exec();
-    Err(WorkerError::Program(format!("cannot run {}: {error}", executable.display())))
+    Err(cannot_run(executable, &error))
 }
 
 /// A port that nobody has, on any address; the program is the next to take it.

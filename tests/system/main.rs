@@ -22,6 +22,7 @@ mod listing;
 #[path = "../secure.rs"]
 mod made;
 mod memory;
+mod messages;
 mod metrics;
 mod monit;
 #[path = "../patient.rs"]
@@ -31,6 +32,7 @@ mod proxied;
 mod reload;
 mod runtimes;
 mod secure;
+mod serve;
 mod sessions;
 mod sticky;
 mod strangers;
