@@ -292,7 +292,7 @@ fn reloads_of_one_app_queue_and_apps_do_not_wait_for_each_other() {
     assert_eq!(code(&machine.shell("appctl reload nobody")), 4);
     machine.ok("appctl stop other");
     let output = machine.shell("appctl reload other");
-    assert!(code(&output) == 1 && text(&output).contains("not running: appctl start other"), "{}", text(&output));
+    assert!(code(&output) == 3 && text(&output).contains("not running: appctl start other"), "{}", text(&output));
 }
 
 /// Index and slot of every worker, by the router's word.
