@@ -10,7 +10,7 @@ use super::apps;
 use super::manage::Manager;
 use super::names;
 use super::print;
-use crate::system::journal::{Levels, Match, Output, Query};
+use crate::system::journal::{Levels, Match, Of, Output, Query};
 
 /// Lines of priority err that are shown.
 const ERRORS: u32 = 5;
@@ -31,7 +31,7 @@ pub(super) struct Told {
 pub(super) async fn last(manager: &Manager, name: &str) -> Vec<Told> {
     let query = Query {
         manager: apps::manager(manager.scope),
-        matches: vec![Match { app: name.to_owned(), slot: None, units: Vec::new() }],
+        matches: vec![Match { of: Of::App(name.to_owned()), units: Vec::new() }],
         lines: Some(ERRORS),
         follow: false,
         since: None,

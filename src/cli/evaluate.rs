@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, Uid, User};
@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::exit::Failure;
 use super::print::Printer;
+use crate::system::process::{pidfd, readable_within};
 
 /// How long it may take. PM2's own limit is a second, for JSON alone.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -190,19 +191,18 @@ fn hear(mut child: Child) -> io::Result<Said> {
     };
     let output = read(child.stdout.take().map(|it| Box::new(it) as _));
     let error = read(child.stderr.take().map(|it| Box::new(it) as _));
-    let began = Instant::now();
-    let (status, late) = loop {
-        match child.try_wait()? {
-            Some(status) => break (status, false),
-            None if began.elapsed() > LIMIT => {
-                let _ = killpg(group, Signal::SIGKILL);
-                break (child.wait()?, true);
-            }
-            None => thread::sleep(Duration::from_millis(5)),
+    // It is our child, and stays there until it is waited for.
+    let late = match pidfd(group.as_raw()).and_then(|pidfd| readable_within(&pidfd, LIMIT)) {
+        Ok(ended) => !ended,
+        Err(error) => {
+            let _ = killpg(group, Signal::SIGKILL);
+            let _ = child.wait();
+            return Err(error);
         }
     };
-    // Whatever it left behind holds the pipes open.
+    // With whatever it left behind, which holds the pipes open.
     let _ = killpg(group, Signal::SIGKILL);
+    let status = child.wait()?;
     let heard = |take: mpsc::Receiver<io::Result<String>>| {
         take.recv_timeout(REST)
             .unwrap_or_else(|_| Err(io::Error::other("a process that it has started holds its output open")))

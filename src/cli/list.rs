@@ -234,12 +234,9 @@ fn row(line: &Line<'_>) -> Vec<Cell> {
 
 /// How often, and why the last time.
 fn restarts(unit: &UnitNow) -> Option<String> {
-    unit.restarts.map(|restarts| match &unit.last_end {
-        // A state of failure has the reason.
-        Some(end) if restarts > 0 && end.failed && !unit.state.starts_with("failed") => {
-            format!("{restarts} ({})", end.reason)
-        }
-        _ => restarts.to_string(),
+    unit.restarts.map(|restarts| match unit.failure_before() {
+        Some(end) => format!("{restarts} ({})", end.reason),
+        None => restarts.to_string(),
     })
 }
 

@@ -10,7 +10,7 @@ use super::exit::{DONE, FAILED, Failure};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use crate::config::Scope;
-use crate::system::journal::{Levels, Match, Output, Query};
+use crate::system::journal::{Levels, Match, Of, Output, Query};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -189,13 +189,13 @@ fn matches(scope: Scope, target: &Target) -> Match {
     let names = names::units(scope, target.app());
     match target {
         Target::Worker { app, slot } => {
-            Match { app: app.clone(), slot: Some(slot.clone()), units: vec![names.slot(slot)] }
+            Match { of: Of::Worker { app: app.clone(), slot: slot.clone() }, units: vec![names.slot(slot)] }
         }
         Target::App(app) => {
             let workers = apps::read(scope, app).map_or(1, |loaded| loaded.workers());
             let slots = (1..=workers + SPARE_SLOTS).map(|slot| names.slot(slot));
             let units = [names.router.clone()].into_iter().chain(slots).collect();
-            Match { app: app.clone(), slot: None, units }
+            Match { of: Of::App(app.clone()), units }
         }
     }
 }

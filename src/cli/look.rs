@@ -256,6 +256,12 @@ fn says(known: Option<&WorkerStatus>) -> Option<&str> {
 }
 
 impl UnitNow {
+    /// The failure after which systemd has started it again. A state of failure has the reason itself.
+    pub(super) fn failure_before(&self) -> Option<&End> {
+        let again = self.restarts.is_some_and(|restarts| restarts > 0) && !self.state.starts_with("failed");
+        self.last_end.as_ref().filter(|end| end.failed && again)
+    }
+
     /// What only the router knows.
     fn by_the_router(&mut self, known: &WorkerStatus) {
         self.index = Some(known.index);

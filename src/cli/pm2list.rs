@@ -16,6 +16,7 @@ use super::look::{AppNow, UnitNow, look};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use crate::config::{App, Runtime};
+use crate::unit::plan::digest;
 
 /// More than the greatest index, so that ids say which index they are of.
 const IDS_OF_AN_APP: u64 = 1000;
@@ -39,8 +40,8 @@ pub(super) struct Targets {
 
 /// The id of a worker, by its app and index.
 pub fn pm_id(app: &str, index: u32) -> u64 {
-    // FNV-1a, of which 20 bits: two of a machine's apps are unlikely to share them, and ids fit into 31 bits.
-    let hash = app.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    // 20 bits of it: two of a machine's apps are unlikely to share them, and ids fit into 31 bits.
+    let hash = digest(app);
     u64::from((hash >> 12) ^ (hash & 0xfff)) * IDS_OF_AN_APP + u64::from(index)
 }
 

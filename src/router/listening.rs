@@ -33,8 +33,7 @@ impl Router {
         let port = query.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
         let place = format!("{}:{port}:{:?}", query.address.as_deref().unwrap_or("null"), query.address_type);
         if let Some(errno) = errno {
-            let table = self.table.borrow();
-            let slot = table.worker(link.id).map_or("?", |worker| worker.slot.as_str());
+            let slot = self.slot_of(link.id).unwrap_or_else(|| "?".to_owned());
             let wanted = server::name(query);
             tracing::warn!(
                 APP = self.app,
@@ -68,8 +67,7 @@ impl Router {
         }
         self.remember(link.id);
         if self.public.is_empty() {
-            let table = self.table.borrow();
-            let slot = table.worker(link.id).map_or("?", |worker| worker.slot.as_str());
+            let slot = self.slot_of(link.id).unwrap_or_else(|| "?".to_owned());
             let wanted = server::name(query);
             tracing::warn!(
                 APP = self.app,

@@ -28,12 +28,20 @@ pub struct Query {
 /// it follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Match {
-    /// Value of the field `APP`, which the units of an app carry (`LogExtraFields=`).
-    pub app: String,
-    /// Value of the field `SLOT`, which its workers carry.
-    pub slot: Option<String>,
+    pub of: Of,
     /// Units of which the manager's own lines (started, exited with status …) are wanted.
     pub units: Vec<String>,
+}
+
+/// Whose own lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Of {
+    /// All units' of an app: they carry the field `APP` (`LogExtraFields=`).
+    App(String),
+    /// One worker's: it carries the field `SLOT` as well.
+    Worker { app: String, slot: String },
+    /// One unit's, by its name.
+    Unit(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +65,14 @@ pub enum Output {
     Raw,
     /// One JSON object a line.
     Json,
+}
+
+/// The field that journald itself puts to what a unit's processes write (systemd.journal-fields(7)).
+fn own_field(manager: Manager) -> &'static str {
+    match manager {
+        Manager::System => "_SYSTEMD_UNIT",
+        Manager::User => "_SYSTEMD_USER_UNIT",
+    }
 }
 
 impl Query {
@@ -106,8 +122,11 @@ impl Query {
             if at > 0 {
                 arguments.push("+".into());
             }
-            arguments.push(format!("APP={}", wanted.app));
-            arguments.extend(wanted.slot.iter().map(|slot| format!("SLOT={slot}")));
+            match &wanted.of {
+                Of::App(app) => arguments.push(format!("APP={app}")),
+                Of::Worker { app, slot } => arguments.extend([format!("APP={app}"), format!("SLOT={slot}")]),
+                Of::Unit(unit) => arguments.push(format!("{}={unit}", own_field(self.manager))),
+            }
             if wanted.units.is_empty() {
                 continue;
             }
@@ -168,11 +187,7 @@ impl Last<'_> {
                 return Ok(found);
             }
         }
-        let field = match self.manager {
-            Manager::System => "_SYSTEMD_UNIT",
-            Manager::User => "_SYSTEMD_USER_UNIT",
-        };
-        self.read(&[self.since(), format!("{field}={}", self.unit)])
+        self.read(&[self.since(), format!("{}={}", own_field(self.manager), self.unit)])
     }
 
     /// What the manager says about it, warnings and worse.
@@ -220,11 +235,7 @@ pub async fn of_a_run(manager: Manager, unit: &str, invocation: &str, lines: u32
     let mut journalctl = tokio::process::Command::new("journalctl");
     journalctl.args(["--no-pager", "--quiet", "--output=cat", &format!("--lines={lines}")]);
     // Without --user, which leaves out the system's files: a user's lines are there where users have none of their own.
-    let field = match manager {
-        Manager::System => "_SYSTEMD_UNIT",
-        Manager::User => "_SYSTEMD_USER_UNIT",
-    };
-    journalctl.args([format!("_SYSTEMD_INVOCATION_ID={invocation}"), format!("{field}={unit}")]);
+    journalctl.args([format!("_SYSTEMD_INVOCATION_ID={invocation}"), format!("{}={unit}", own_field(manager))]);
     let output = journalctl.stdin(Stdio::null()).kill_on_drop(true).output().await?;
     if !output.status.success() {
         return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
@@ -253,8 +264,8 @@ mod tests {
         Query {
             manager: Manager::System,
             matches: vec![
-                Match { app: "shop".into(), slot: None, units: vec!["shop.service".into(), "shop@1.service".into()] },
-                Match { app: "chat".into(), slot: Some("2".into()), units: vec!["chat@2.service".into()] },
+                Match { of: Of::App("shop".into()), units: vec!["shop.service".into(), "shop@1.service".into()] },
+                Match { of: Of::Worker { app: "chat".into(), slot: "2".into() }, units: vec!["chat@2.service".into()] },
             ],
             lines: Some(15),
             follow: true,
@@ -271,6 +282,14 @@ mod tests {
             "--no-pager --quiet --lines=15 --follow --output=short --no-hostname \
              APP=shop + _PID=1 UNIT=shop.service UNIT=shop@1.service + APP=chat SLOT=2 + _PID=1 UNIT=chat@2.service"
         );
+    }
+
+    #[test]
+    fn one_unit_by_its_name() {
+        let matches = vec![Match { of: Of::Unit("shop.service".into()), units: vec!["shop.service".into()] }];
+        let of = |manager| Query { manager, matches: matches.clone(), ..query() }.arguments().join(" ");
+        assert!(of(Manager::System).ends_with(" _SYSTEMD_UNIT=shop.service + _PID=1 UNIT=shop.service"));
+        assert!(of(Manager::User).ends_with(" _SYSTEMD_USER_UNIT=shop.service + USER_UNIT=shop.service"));
     }
 
     #[test]

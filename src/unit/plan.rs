@@ -533,9 +533,14 @@ fn user_name(name: &str, suffix: &str) -> String {
         return whole;
     }
     // Characters are replaced and the end is cut: a digest keeps such names apart.
-    let digest = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let digest = digest(name);
     let plain: String = name.chars().map(|c| if c == '.' { '_' } else { c }).take(14).collect();
     format!("_{plain}_{digest:08x}{suffix}")
+}
+
+/// FNV-1a of an app's name, 32 bits: the same for ever, for what is derived from names. Not for secrets.
+pub fn digest(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]

@@ -8,9 +8,8 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use super::model::Row;
 use crate::cli::apps;
-use crate::cli::names;
 use crate::config::Scope;
-use crate::system::journal::{Levels, Match, Output, Query};
+use crate::system::journal::{Levels, Match, Of, Output, Query};
 
 /// Lines of the past.
 const LINES: u32 = 200;
@@ -25,31 +24,28 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) fn of(row: Row<'_>) -> io::Result<Self> {
         let scope = if row.app.scope == "user" { Scope::User } else { Scope::System };
-        let slot = row.unit.slot.clone();
-        // The router's own lines carry no slot; what the workers wrote has rows of its own.
-        let matched = Match { app: row.app.name.clone(), slot: slot.clone(), units: vec![row.unit.unit.clone()] };
+        let unit = &row.unit.unit;
+        let of = match &row.unit.slot {
+            Some(slot) => Of::Worker { app: row.app.name.clone(), slot: slot.clone() },
+            // What the workers wrote has rows of its own.
+            None => Of::Unit(unit.clone()),
+        };
         let query = Query {
             manager: apps::manager(scope),
-            matches: vec![matched],
+            matches: vec![Match { of, units: vec![unit.clone()] }],
             lines: Some(LINES),
             follow: true,
             since: None,
             levels: Levels::All,
             output: Output::Short,
         };
-        let mut arguments = query.arguments();
-        if slot.is_none() {
-            // Of all that the app wrote, what this unit did.
-            let field = if scope == Scope::User { "_SYSTEMD_USER_UNIT" } else { "_SYSTEMD_UNIT" };
-            let own = format!("{field}={}", names::units(scope, &row.app.name).router);
-            for argument in &mut arguments {
-                if argument.starts_with("APP=") {
-                    argument.clone_from(&own);
-                }
-            }
-        }
         let mut command = Command::new("journalctl");
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        command
+            .args(query.arguments())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
         let mut journalctl = command.spawn()?;
         let stdout = journalctl.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
         Ok(Self { journalctl, lines: BufReader::new(stdout).lines() })

@@ -132,11 +132,7 @@ fn draw_table(frame: &mut Frame<'_>, model: &mut Model, paint: Paint, area: Rect
             (None, Some(_)) if unit.pid.is_none() => Span::styled("file has errors".to_owned(), paint.of(Colour::Red)),
             _ => Span::styled(unit.state.clone(), paint.of(unit.colour)),
         };
-        // Why it was started again; a state of failure has the reason.
-        let after = unit.last_end.as_ref().filter(|end| {
-            end.failed && unit.restarts.is_some_and(|restarts| restarts > 0) && !unit.state.starts_with("failed")
-        });
-        let after = after.map(|end| Span::styled(format!("  after: {}", end.reason), paint.dim()));
+        let after = unit.failure_before().map(|end| Span::styled(format!("  after: {}", end.reason), paint.dim()));
         let state = Line::from_iter([Some(state), after].into_iter().flatten());
         TableRow::new([
             Cell::from(row.app.name.clone()),
