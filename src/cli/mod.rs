@@ -10,11 +10,13 @@ pub mod counterparts;
 
 mod complete;
 mod conclude;
+mod dashboard;
 mod delete;
 mod env;
 mod errors;
 mod examples;
 pub mod exit;
+mod follow;
 mod inside;
 
 mod list;
@@ -141,6 +143,9 @@ enum Command {
     Status(status::Arguments),
     /// Apps and workers on the whole terminal: graphs, logs, and keys to reload, restart and scale
     Monit(monit::Arguments),
+    /// The same as monit as a page for a browser, read-only, on this machine alone
+    #[command(visible_alias = "dash")]
+    Dashboard(dashboard::Arguments),
     /// What apps wrote, from the journal
     Logs(logs::Arguments),
     /// What apps' routers count, in Prometheus' text format (or --json); without a name: all that run
@@ -266,6 +271,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::List(arguments) => block_on(list::run(&arguments, asked, printer))?,
         Command::Status(arguments) => block_on(status::run(&arguments, asked, printer))?,
         Command::Logs(arguments) => logs::run(&arguments, asked, printer)?,
+        Command::Dashboard(arguments) => block_on(dashboard::run(&arguments, asked, printer))?,
         Command::Monit(arguments) => block_on(monit::run(&arguments, asked, printer))?,
         Command::Metrics(arguments) => block_on(metrics::run(&arguments, asked, printer))?,
         Command::Scale(arguments) => block_on(scale::run(&arguments, asked, printer))?,

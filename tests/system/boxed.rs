@@ -173,6 +173,14 @@ impl Boxed {
         command
     }
 
+    /// A program of this machine's on the box's network.
+    pub(crate) fn neighbour(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.leader.to_string(), "-n", "--", "timeout", "--kill-after=5", "120", program]);
+        command.stdin(Stdio::null());
+        command
+    }
+
     /// What a line of shell gives.
     pub(crate) fn shell(&self, line: &str) -> Output {
         self.command("bash").args(["-c", line]).output().unwrap()

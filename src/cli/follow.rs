@@ -1,4 +1,4 @@
-//! The log of the chosen worker or router, as journald gets it.
+//! The log of one worker or router, as journald gets it.
 
 use std::io;
 use std::process::Stdio;
@@ -6,9 +6,8 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use super::model::Row;
-use crate::cli::apps;
-use crate::cli::names;
+use super::list::{AppNow, UnitNow};
+use super::{apps, names};
 use crate::config::Scope;
 use crate::system::journal::{Levels, Match, Output, Query};
 
@@ -23,11 +22,11 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) fn of(row: Row<'_>) -> io::Result<Self> {
-        let scope = if row.app.scope == "user" { Scope::User } else { Scope::System };
-        let slot = row.unit.slot.clone();
+    pub(super) fn of(app: &AppNow, unit: &UnitNow) -> io::Result<Self> {
+        let scope = if app.scope == "user" { Scope::User } else { Scope::System };
+        let slot = unit.slot.clone();
         // The router's own lines carry no slot; what the workers wrote has rows of its own.
-        let matched = Match { app: row.app.name.clone(), slot: slot.clone(), units: vec![row.unit.unit.clone()] };
+        let matched = Match { app: app.name.clone(), slot: slot.clone(), units: vec![unit.unit.clone()] };
         let query = Query {
             manager: apps::manager(scope),
             matches: vec![matched],
@@ -41,7 +40,7 @@ impl Follower {
         if slot.is_none() {
             // Of all that the app wrote, what this unit did.
             let field = if scope == Scope::User { "_SYSTEMD_USER_UNIT" } else { "_SYSTEMD_UNIT" };
-            let own = format!("{field}={}", names::units(scope, &row.app.name).router);
+            let own = format!("{field}={}", names::units(scope, &app.name).router);
             for argument in &mut arguments {
                 if argument.starts_with("APP=") {
                     argument.clone_from(&own);
@@ -66,4 +65,26 @@ impl Follower {
             Err(error) => Err(format!("cannot read journalctl: {error}")),
         }
     }
+}
+
+/// A line without what would move the cursor or change colours: ECMA-48's control sequences.
+pub(super) fn plain(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut rest = line.chars().peekable();
+    while let Some(character) = rest.next() {
+        match character {
+            '\u{1b}' if rest.next_if_eq(&'[').is_some() => {
+                // Parameters, then one final byte.
+                while rest.next().is_some_and(|it| !('\u{40}'..='\u{7e}').contains(&it)) {}
+            }
+            '\u{1b}' if rest.next_if_eq(&']').is_some() => {
+                // Operating system commands: to BEL, or to the escape of ST.
+                while rest.next_if(|it| !matches!(it, '\u{7}' | '\u{1b}')).is_some() {}
+            }
+            '\t' => plain.push_str("    "),
+            _ if character.is_control() => {}
+            _ => plain.push(character),
+        }
+    }
+    plain
 }
