@@ -7,14 +7,15 @@ mod outside;
 use crate::config::restart::GROWTH;
 use crate::config::router::{ReadyOn, RouterSettings};
 use crate::config::value::{Listen, write_span};
-use crate::config::{App, Runtime};
+use crate::config::{App, Numbering, Runtime};
+use crate::router::table::Place;
 use crate::router::{Listeners, Router, run};
 use crate::system::activation::Listener;
 use crate::system::ended::{Exit, How};
 use crate::system::process::{ended, leash, pass_at, take_turns};
 use crate::wire::Encoding;
 use crate::wire::hello::{Ended, Next};
-use crate::worker::environment::{CHANNEL, Identity, variables, without_channel};
+use crate::worker::environment::{CHANNEL, Identity, numbered, variables, without_channel};
 use crate::worker::exec::preferred;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -55,6 +56,7 @@ pub struct Options {
     pub runtime: Runtime,
     pub directory: Option<PathBuf>,
     pub environment: Vec<(String, String)>,
+    pub numbering: Numbering,
     pub listen: Vec<Listen>,
     /// `workers` in here is how many to run.
     pub settings: RouterSettings,
@@ -102,6 +104,7 @@ impl Options {
             runtime: app.runtime,
             directory: app.directory.clone(),
             environment,
+            numbering: app.numbering.clone(),
             listen: app.listen.clone(),
             settings,
             autorestart: app.restart.policy != "no",
@@ -303,14 +306,16 @@ impl House {
             let (ours, theirs) = UnixStream::pair()?;
             let id = self.router.attach(OwnedFd::from(ours), slot, 0, encoding, |_, _| Ok(Vec::new()))?;
             let mut command = std::process::Command::new(program);
-            command.args(arguments).envs(variables(&self.identity(slot, id, encoding)));
+            command.args(arguments).envs(self.numbered(id, variables(&self.identity(slot, id, encoding))));
             pass_at(&mut command, theirs.as_fd(), CHANNEL);
             (id, None, self.spawn(command, ear.as_ref()))
         } else {
             let mut seat = Seat::make(options.runtime)?;
             let id = self.router.attach_outside(slot, 0, seat.place.clone());
             let mut command = seat.command(program, arguments);
-            command.envs(without_channel(&self.identity(slot, id, Encoding::Json)));
+            let port = matches!(seat.place, Place::Port(_));
+            let variables = self.numbered(id, without_channel(&self.identity(slot, id, Encoding::Json)));
+            command.envs(variables.into_iter().filter(|(name, _)| !(port && name == "PORT")));
             let listener = seat.listener.take();
             if let Some(listener) = &listener {
                 pass_at(&mut command, listener.as_fd(), CHANNEL);
@@ -331,6 +336,14 @@ impl House {
             Ok(child) => Ok((child, id, pid, seat)),
             Err(source) => Err(ForegroundError::Spawn { program: program.display().to_string(), source }),
         }
+    }
+
+    fn numbered(&self, id: u32, variables: impl IntoIterator<Item = (&'static str, String)>) -> Vec<(String, String)> {
+        let own = |name: &str| {
+            let set = self.options.environment.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.clone());
+            set.or_else(|| std::env::var(name).ok())
+        };
+        numbered(variables, &self.options.numbering, self.router.index_of(id).unwrap_or(0), own)
     }
 
     fn identity<'a>(&'a self, slot: &'a str, id: u32, encoding: Encoding) -> Identity<'a> {

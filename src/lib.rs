@@ -14,13 +14,13 @@
 //! | floor | rooms |
 //! | --- | --- |
 //! | top | `cli` |
-//! | loops | `foreground` and `rollout` → `router` → `relay`; `worker`; `watch`; `generator` |
-//! | units | `unit` → `config` |
+//! | loops | `foreground` and `rollout` → `router` → `relay`; `worker`; `watch`; `generator`; `site` |
+//! | units | `unit` → `config`; `pm2` → `config` |
 //! | foot | `config`, `wire` (pure), `system` (the kernel and systemd; the only unsafe code) |
 //!
 //! # Invariants
 //!
-//! * `config`, `unit`, `wire`, `relay::hub`, `router::table`, `router::balance`, `router::tally` and `watch::debounce` know no clock, socket, file or
+//! * `config`, `unit`, `pm2`, `wire`, `relay::hub`, `router::table`, `router::balance`, `router::tally` and `watch::debounce` know no clock, socket, file or
 //!   environment: time and bytes come in as arguments, decisions go out as values.
 //! * No decoder allocates by a number that its peer chose, and none panics.
 //! * A byte of a client's request is never consumed by the router: it peeks, and the worker reads. The exceptions are
@@ -30,9 +30,11 @@ pub mod cli;
 pub mod config;
 pub mod foreground;
 pub mod generator;
+pub mod pm2;
 pub mod relay;
 pub mod rollout;
 pub mod router;
+pub mod site;
 pub mod system;
 pub mod unit;
 pub mod watch;

@@ -65,6 +65,7 @@ fn whose_place_the_router_answered_in() {
     let page = metrics.page();
     assert_eq!(page["appctl_requests_total{worker=1,code=504}"], 1.0, "{page:#?}");
     assert_eq!(page["appctl_requests_total{worker=1,code=502}"], 1.0, "{page:#?}");
+    assert!(!page.keys().any(|key| key.contains("code=499")), "nobody has left: {page:#?}");
     let cluster = cluster.until_ready(1);
     let mut client = Kept::new(&cluster);
     client.send(format!("GET /left HTTP/1.1\r\nHost: a\r\n{SHARED}\r\n\r\n"));
@@ -132,4 +133,14 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
     child.kill().unwrap();
     child.wait().unwrap();
     served.unwrap();
+}
+
+/// What `sticky` finds clients by is no more for a log's readers than a sid.
+#[test]
+fn sticky_parameters_are_hidden() {
+    let mut cluster =
+        Cluster::script(APP, 1, "sticky = [\"engine.io\", \"query:room\"]\n[router]\naccess_log = true").until_ready(1);
+    assert_eq!(Kept::new(&cluster).get("/200?a=b&room=secret&sid=x").status, 200);
+    cluster.until("\"GET /200?a=b&room=***&sid=*** HTTP/1.1\" 200 ");
+    assert!(!cluster.output.iter().any(|line| line.contains("secret")), "{:?}", cluster.output);
 }

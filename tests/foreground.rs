@@ -60,8 +60,7 @@ fn ctrl_c_stops_all_within_the_stop_timeout() {
     );
     cluster.until("is ready");
     cluster.until("is ready");
-    let pids: Vec<i32> = cluster.output.iter().filter_map(|line| line.split_once("| pid ")?.1.parse().ok()).collect();
-    assert_eq!(pids.len(), 2, "{:#?}", cluster.output);
+    let pids = [(); 2].map(|()| cluster.until("| pid ").rsplit(' ').next().unwrap().parse::<i32>().unwrap());
     let started = Instant::now();
     assert!(cluster.stop().success());
     assert!(started.elapsed() < PATIENCE / 2);

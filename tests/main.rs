@@ -16,6 +16,7 @@ mod limits;
 mod load;
 mod man;
 mod metrics;
+mod migrating;
 mod mixed;
 mod patient;
 mod plain;

@@ -199,6 +199,7 @@ fn the_page_is_for_prometheus_and_there_is_nothing_else() {
             .sum::<f64>()
     };
     assert_eq!((codes("code=200"), codes("code=404"), codes("code=500")), (1.0, 2.0, 1.0), "{page:#?}");
+    assert_eq!(codes("code="), 4.0, "and nothing else: {page:#?}");
     assert_eq!((page["appctl_workers{state=ready}"], page["appctl_workers_wanted"]), (2.0, 2.0));
     assert_eq!(
         (page["appctl_worker_starts_total{worker=1}"], page["appctl_worker_starts_total{worker=2}"]),

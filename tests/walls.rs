@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Room → the rooms that it may use.
-const FLOORS: [(&str, &[&str]); 12] = [
+const FLOORS: [(&str, &[&str]); 14] = [
     ("config", &[]),
     ("wire", &[]),
     ("system", &[]),
     ("unit", &["config"]),
+    ("pm2", &["config"]),
     ("relay", &["wire"]),
     ("worker", &["config", "wire", "system"]),
     ("router", &["config", "wire", "system", "relay"]),
@@ -17,11 +18,13 @@ const FLOORS: [(&str, &[&str]); 12] = [
     ("foreground", &["config", "wire", "system", "router", "worker"]),
     ("rollout", &["config", "unit", "system", "router"]),
     ("watch", &["system"]),
+    ("site", &[]),
     (
         "cli",
         &[
             "config",
             "unit",
+            "pm2",
             "wire",
             "system",
             "relay",
@@ -31,14 +34,16 @@ const FLOORS: [(&str, &[&str]); 12] = [
             "foreground",
             "rollout",
             "watch",
+            "site",
         ],
     ),
 ];
 
 /// Files that know no clock, socket, file or environment.
-const PURE: [&str; 12] = [
+const PURE: [&str; 13] = [
     "src/config/",
     "src/unit/",
+    "src/pm2/",
     "src/wire/",
     "src/relay/hub.rs",
     "src/router/table",

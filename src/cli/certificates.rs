@@ -1,7 +1,7 @@
 //! An app's certificates, seen by the operator: what is wrong with them, and new ones into the running router.
 
 use super::apps;
-use super::exit::{DONE, FAILED, Failure};
+use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
 use super::manage::user_flag;
 use super::print::Printer;
 use super::rollout::CONTROL_TIMEOUT;
@@ -143,7 +143,7 @@ pub(super) async fn renew(scope: Scope, name: &str, printer: &Printer) -> Result
         }
         Err(ControlError::Unreachable(error)) if error.kind() == ErrorKind::NotFound => {
             printer.error(&format!("{name} is not running: appctl{} start {name}", user_flag(scope)));
-            Ok(FAILED)
+            Ok(NOT_RUNNING)
         }
         Err(error) => {
             printer.error(&format!("{error}; what was served before is served on"));

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::certificates;
+use super::{certificates, machine};
 use crate::config::value::write_span;
 use crate::config::{Level, Listen, Problem, Report, Scope, Workers, nearest};
 use crate::generator::apps::{self, AppFile};
@@ -93,11 +93,15 @@ fn show(file: &AppFile, places: &Places, systemd: Option<u32>, text: &mut String
         text.push_str(&format!("{}\n", problem.render(file.source.display(), &file.text, true)));
     }
     let Report { app, problems } = &file.report;
-    let certificates = app.as_ref().map(|app| certificates::problems(app, places, &file.text)).unwrap_or_default();
-    for problem in &certificates {
+    let mut beside = app.as_ref().map(|app| certificates::problems(app, places, &file.text)).unwrap_or_default();
+    // Below another root is another machine.
+    if let Some(app) = app.as_ref().filter(|_| places.root == Path::new("/")) {
+        beside.extend(machine::missing(app, &file.text));
+    }
+    for problem in &beside {
         text.push_str(&format!("{}\n", problem.render(file.source.display(), &file.text, true)));
     }
-    let errors = problems.iter().chain(&certificates).filter(|problem| problem.level != Level::Warning).count();
+    let errors = problems.iter().chain(&beside).filter(|problem| problem.level != Level::Warning).count();
     match (app, errors) {
         (Some(app), 0) => {
             let workers = match app.workers {

@@ -7,10 +7,12 @@ use clap::Args;
 
 use super::apps;
 use super::exit::{DONE, FAILED, Failure};
+use super::import::WRITTEN_BY_IMPORT;
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::script::WRITTEN_BY_START;
+use super::serve;
 use crate::config::Scope;
 use crate::system::bus::Verb;
 use crate::system::place;
@@ -19,10 +21,13 @@ use crate::system::place;
 pub(super) struct Arguments {
     /// Names of apps; `all` spares files that were not written by `appctl start`
     #[arg(required = true)]
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// Stop, but leave the file where it is
     #[arg(long)]
-    keep_file: bool,
+    pub(super) keep_file: bool,
+    /// Only print the files and the calls to systemd that it would take
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// Removes what is known of an app until the next boot. What cannot be removed goes then.
@@ -44,6 +49,7 @@ pub(super) async fn remove(manager: &Manager, name: &str, path: &Path) -> Result
     // What held them all together; systemd keeps an empty slice.
     let _ = manager.systemd.enqueue(Verb::Stop, &names.slice).await;
     std::fs::remove_file(path).map_err(|error| Failure::of_write(&error, path))?;
+    serve::forget_password(path);
     manager.refresh(&names, true).await?;
     manager.forget_failures(&names).await?;
     forget(manager.scope == Scope::User, name);
@@ -71,7 +77,8 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         }
         let path = apps::path(scope, name)?;
         let by_hand = !arguments.names.contains(name)
-            && std::fs::read_to_string(&path).is_ok_and(|text| !text.starts_with(WRITTEN_BY_START));
+            && std::fs::read_to_string(&path)
+                .is_ok_and(|text| ![WRITTEN_BY_START, WRITTEN_BY_IMPORT].iter().any(|ours| text.starts_with(ours)));
         let kept = arguments.keep_file || by_hand;
         if kept {
             let _ = manager.systemd.enqueue(Verb::Stop, &names.slice).await;

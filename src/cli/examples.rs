@@ -8,6 +8,7 @@ pub(super) const ALL: &[(&str, &[(&str, &str)])] = &[
             ("appctl start worker.js -i max --name app", "a script, a worker for each processor"),
             ("appctl start app", "an app that has a file"),
             ("appctl start ./app.toml", "installs that file, and starts it"),
+            ("appctl start ecosystem.config.js --env production", "the apps of a file of PM2's"),
             ("appctl start server.py --runtime port -i 4 -- --verbose", "another language, with an argument"),
         ],
     ),
@@ -32,7 +33,28 @@ pub(super) const ALL: &[(&str, &[(&str, &str)])] = &[
         "startOrRestart",
         &[("appctl startOrRestart ./app.toml", "takes the file as it is now, whether the app runs or not")],
     ),
-    ("startOrReload", &[("appctl startOrReload ./app.toml", "for deployments: the first time and every other time")]),
+    (
+        "startOrReload",
+        &[
+            ("appctl startOrReload ./app.toml", "for deployments: the first time and every other time"),
+            ("appctl startOrReload ecosystem.config.js", "the same with a file of PM2's, which is imported again"),
+        ],
+    ),
+    (
+        "import",
+        &[
+            ("appctl import --dry-run ecosystem.config.js", "what each key becomes, and the files"),
+            ("appctl import ecosystem.config.js --only shop,api --env production", "writes the files of two apps"),
+            ("appctl import --from-pm2", "the apps of a PM2 that runs, after pm2 save"),
+        ],
+    ),
+    (
+        "ecosystem",
+        &[
+            ("appctl ecosystem", "ecosystem.config.js and app.toml, with comments"),
+            ("appctl init simple", "the same, short"),
+        ],
+    ),
     (
         "delete",
         &[
@@ -59,6 +81,10 @@ pub(super) const ALL: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     ("monit", &[("appctl monit", "all apps"), ("appctl monit app", "one app and its workers")]),
+    (
+        "dashboard",
+        &[("appctl dashboard", "prints an address for one visit"), ("appctl dashboard app --port 9000", "one app")],
+    ),
     ("metrics", &[("appctl metrics app", "what a Prometheus would read")]),
     (
         "scale",
@@ -88,6 +114,14 @@ pub(super) const ALL: &[(&str, &[(&str, &str)])] = &[
     ("report", &[("appctl report > report.txt", "look through it, and add it to your report")]),
     ("check", &[("appctl check", "all files"), ("appctl check ./app.toml", "one that is not installed yet")]),
     ("cat", &[("appctl cat app", "what systemd gets")]),
+    (
+        "serve",
+        &[
+            ("appctl serve ./public 8080", "the files of a directory, as the app site-8080"),
+            ("appctl serve ./dist 3000 --spa --name front", "an application of one page"),
+            ("appctl serve . 9000 --basic-auth-username me --basic-auth-password secret", "with a password"),
+        ],
+    ),
     (
         "run",
         &[

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::apps;
 use super::exit::{DONE, FAILED, Failure};
 use super::print::Printer;
-use crate::config::{RouterSettings, Runtime, Scope, value};
+use crate::config::{Numbering, RouterSettings, Runtime, Scope, value};
 use crate::system::version;
 use crate::wire::hello::UP_TO;
 use crate::worker::{self, ended::Policy};
@@ -33,6 +33,12 @@ pub(super) enum Worker {
     Exec {
         #[arg(long, value_parser = runtime, default_value = "node")]
         runtime: Runtime,
+        /// What `NODE_APP_INSTANCE` is called
+        #[arg(long)]
+        index_variable: Option<String>,
+        /// A variable to which the index is added
+        #[arg(long)]
+        increment_variable: Option<String>,
         #[command(flatten)]
         worker: WorkerName,
         #[arg(last = true, required = true)]
@@ -118,8 +124,9 @@ pub(super) fn router(arguments: &Router, scope: Scope) -> Result<ExitCode, Failu
 pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {
     let named = |worker: &WorkerName| worker::Worker { app: worker.name.clone(), slot: worker.slot.clone(), user };
     let done = match arguments {
-        Worker::Exec { runtime, worker, program } => {
-            worker::exec::exec(&named(worker), *runtime, program).map(|never| match never {})
+        Worker::Exec { runtime, index_variable, increment_variable, worker, program } => {
+            let numbering = Numbering { index: index_variable.clone(), increment: increment_variable.clone() };
+            worker::exec::exec(&named(worker), *runtime, &numbering, program).map(|never| match never {})
         }
         Worker::Activated { program } => worker::outside::activated(program).map(|never| match never {}),
         Worker::Ready { notified, explain_after, worker } => {

@@ -1,5 +1,9 @@
 //! What the commands that change something have in common: connecting, waiting for jobs, and saying why one failed.
 
+use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::apps::{self, Loaded};
@@ -47,6 +51,24 @@ impl Manager {
         };
         if stale {
             self.systemd.daemon_reload().await.map_err(|error| self.failure(error))?;
+            self.end_forgotten(names).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops companions that the file has no more: a timer without what it triggers fails when its time has come.
+    async fn end_forgotten(&self, names: &Names) -> Result<(), Failure> {
+        let mut forgotten = Vec::new();
+        for companion in names.companions() {
+            let properties = self.properties(companion).await?;
+            let runs = properties.text("ActiveState").is_some_and(|state| state != "inactive");
+            if properties.text("LoadState") == Some("not-found") && runs {
+                forgotten.push((Verb::Stop, companion.to_owned()));
+            }
+        }
+        self.run(&forgotten, async |_, _| {}).await?;
+        for (_, companion) in &forgotten {
+            let _ = self.systemd.reset_failed(companion).await;
         }
         Ok(())
     }
@@ -125,18 +147,27 @@ impl Manager {
         Ok(())
     }
 
+    /// What [`Self::stop`] stops of one app.
+    pub(super) async fn to_stop(&self, app: &str) -> Result<Vec<(Verb, String)>, Failure> {
+        let names = names::units(self.scope, app);
+        let mut wanted: Vec<_> = names.companions().map(|companion| (Verb::Stop, companion.to_owned())).into();
+        // The sockets' jobs wait for the router's, and the router's hook for the workers'.
+        wanted.push((Verb::Stop, names.router.clone()));
+        wanted.extend(names::sockets(&names).map(|socket| (Verb::Stop, socket.to_owned())));
+        let running = self.workers(&names).await?;
+        let running = running.into_iter().filter(|(_, state)| !["inactive", "failed"].contains(&state.as_str()));
+        wanted.extend(running.map(|(unit, _)| (Verb::Stop, unit)));
+        Ok(wanted)
+    }
+
     /// Stops sockets, router, companions and workers of apps. What does not run is no failure.
     pub(super) async fn stop(&self, apps: &[&str], printer: &Printer) -> Result<Vec<Unfinished>, Failure> {
         let mut wanted = Vec::new();
+        let mut paths = Vec::new();
         for app in apps {
-            let names = names::units(self.scope, app);
-            wanted.extend(names.companions().map(|companion| (Verb::Stop, companion.to_owned())));
-            // The sockets' jobs wait for the router's, and the router's hook for the workers'.
-            wanted.push((Verb::Stop, names.router.clone()));
-            wanted.extend(names::sockets(&names).map(|socket| (Verb::Stop, socket.to_owned())));
-            let running = self.workers(&names).await?;
-            let running = running.into_iter().filter(|(_, state)| !["inactive", "failed"].contains(&state.as_str()));
-            wanted.extend(running.map(|(unit, _)| (Verb::Stop, unit)));
+            let status = self.router_status(app).await;
+            paths.extend(status.into_iter().flat_map(|status| status.listening.into_iter().chain(status.metrics)));
+            wanted.extend(self.to_stop(app).await?);
         }
         let mut unfinished = self
             .run(&wanted, async |_, unit| {
@@ -148,6 +179,9 @@ impl Manager {
         if unfinished.iter().any(|job| job.result == "canceled") {
             // A worker that was just connecting has started the router by its socket. Now no worker is left.
             unfinished = self.run(&wanted, async |_, _| {}).await?;
+        }
+        if unfinished.is_empty() {
+            remove_dead(&paths);
         }
         Ok(unfinished)
     }
@@ -199,11 +233,40 @@ impl Manager {
             for line in &lines {
                 printer.detail(&format!("  {} {line}", printer.paint_err("|", Colour::Dim)));
             }
-            if lines.is_empty() {
+            if let Some(remedy) = remedy(&happened) {
+                printer.detail(remedy);
+            } else if lines.is_empty() {
                 printer.detail(&format!("  journalctl{} -u {} tells more", user_flag(self.scope), units[0]));
             }
         }
     }
+}
+
+/// Removes the files of sockets at which nobody listens any more. systemd does so for those that a unit still names when
+/// it stops, and does not know the others: addresses that were taken out of the app's file meanwhile. Dead sockets alone, since these are the router's words.
+fn remove_dead(addresses: &[String]) {
+    for path in addresses.iter().map(Path::new).filter(|path| path.is_absolute()) {
+        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+        let is_dead = || UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        if is_socket && is_dead() {
+            // Not ours to remove, perhaps; then somebody else's to be told of.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// What to do where systemd could not even begin.
+fn remedy(happened: &str) -> Option<&'static str> {
+    const REMEDIES: [(&str, &str); 4] = [
+        (
+            "200/CHDIR",
+            "`directory` in the app's file is not there, or its user may not enter it: make it, or name another.",
+        ),
+        ("203/EXEC", "The program cannot be run: install it, or write its whole path into `exec`."),
+        ("216/GROUP", "There is no such group: add it (groupadd --system), or change `group` in the app's file."),
+        ("217/USER", "There is no such user: add it (useradd --system), or change `user` in the app's file."),
+    ];
+    REMEDIES.iter().find(|(status, _)| happened.contains(status)).map(|(_, remedy)| *remedy)
 }
 
 /// Units that failed alike.

@@ -12,16 +12,21 @@ mod complete;
 mod conclude;
 mod dashboard;
 mod delete;
+mod dry;
+mod ecosystem;
 mod env;
 mod errors;
+mod evaluate;
 mod examples;
 pub mod exit;
 mod follow;
+mod import;
 mod inside;
 
 mod list;
 mod logs;
 mod look;
+mod machine;
 pub mod man;
 mod manage;
 mod memory;
@@ -41,6 +46,7 @@ mod scale;
 mod scheduled;
 pub mod script;
 mod selector;
+mod serve;
 mod signal;
 mod start;
 mod start_or;
@@ -150,6 +156,11 @@ enum Command {
     Logs(logs::Arguments),
     /// What apps' routers count, in Prometheus' text format (or --json); without a name: all that run
     Metrics(metrics::Arguments),
+    /// Turn PM2's ecosystem file, or the apps of a running PM2, into files of appctl, and tell what became of each key
+    Import(import::Arguments),
+    /// Write a commented sample, in PM2's form and in appctl's
+    #[command(visible_alias = "init")]
+    Ecosystem(ecosystem::Arguments),
     /// Change an app's number of workers, in its file and at once
     Scale(scale::Arguments),
     /// The workers as PM2's jlist has them: one line of JSON
@@ -175,6 +186,9 @@ enum Command {
     Check(Names),
     /// Print the units of apps
     Cat(Names),
+    /// Serve a directory of files as an app
+    #[command(visible_alias = "expose")]
+    Serve(serve::Arguments),
     /// Serve a script in the foreground, without systemd
     Run(run::Arguments),
     /// The manual page of a command
@@ -190,6 +204,9 @@ enum Command {
     /// What the unit of a worker calls
     #[command(hide = true, subcommand)]
     Worker(inside::Worker),
+    /// What the units of `appctl serve` run
+    #[command(hide = true)]
+    Site(serve::Worker),
     /// ExecStop= of the router: what its stop or restart means for the workers
     #[command(hide = true)]
     Stopping { name: String },
@@ -221,9 +238,12 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Targets {
-    /// NAME, NAME@SLOT or `all`
+    /// NAME, NAME@SLOT, `all` or /regex/
     #[arg(required = true)]
     targets: Vec<String>,
+    /// Only print the calls to systemd that it would take
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -263,6 +283,12 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Start(arguments) if arguments.script.no_daemon => {
             return run::run(&arguments.into_run()?, printer);
         }
+        Command::Start(arguments) if arguments.dry_run => block_on(dry::start(&arguments, asked, printer))?,
+        Command::Stop(arguments) if arguments.dry_run => block_on(dry::stop(&arguments.targets, asked, printer))?,
+        Command::Restart(arguments) if arguments.dry_run => block_on(dry::restart(&arguments.targets, asked, printer))?,
+        Command::Reload(arguments) if arguments.dry_run => block_on(dry::reload(&arguments.names, asked, printer))?,
+        Command::Delete(arguments) if arguments.dry_run => block_on(dry::delete(&arguments, asked, printer))?,
+        Command::Scale(arguments) if arguments.dry_run => block_on(dry::scale(&arguments, asked, printer))?,
         Command::Start(arguments) => block_on(start::run(&arguments, asked, printer))?,
         Command::Stop(targets) => block_on(stop::run(&targets.targets, asked, printer))?,
         Command::Restart(targets) => block_on(restart::run(&targets.targets, asked, printer))?,
@@ -274,6 +300,8 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Dashboard(arguments) => block_on(dashboard::run(&arguments, asked, printer))?,
         Command::Monit(arguments) => block_on(monit::run(&arguments, asked, printer))?,
         Command::Metrics(arguments) => block_on(metrics::run(&arguments, asked, printer))?,
+        Command::Import(arguments) => import::run(&arguments, asked, printer)?,
+        Command::Ecosystem(arguments) => ecosystem::run(&arguments, printer)?,
         Command::Scale(arguments) => block_on(scale::run(&arguments, asked, printer))?,
         Command::StartOrRestart(arguments) => {
             block_on(start_or::run(start_or::Act::Restart, &arguments, asked, printer))?
@@ -295,6 +323,8 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Other(words) => counterparts::answer(words.first().map_or("", String::as_str), &commands(), printer)?,
         Command::Check(names) => check::run(&names.names, globals.scope_of(&names.names)),
         Command::Cat(names) => cat::run(&names.names, globals.scope_of(&names.names)),
+        Command::Serve(arguments) => block_on(serve::run(&arguments, asked, printer))?,
+        Command::Site(arguments) => block_on(serve::worker(&arguments))?,
         Command::Run(arguments) => return run::run(&arguments, printer),
         Command::Router(arguments) => return inside::router(&arguments, globals.scope()),
         Command::Worker(arguments) => inside::worker(&arguments, globals.user, printer),
@@ -389,7 +419,7 @@ mod tests {
     fn what_units_call() {
         let line = parse("appctl --user worker exec --runtime=bun shop 2 -- bun run -- --x");
         assert!(line.globals.user);
-        let Command::Worker(inside::Worker::Exec { runtime, worker, program }) = line.command else { panic!() };
+        let Command::Worker(inside::Worker::Exec { runtime, worker, program, .. }) = line.command else { panic!() };
         assert_eq!((runtime, worker.name.as_str(), worker.slot.as_str()), (crate::config::Runtime::Bun, "shop", "2"));
         assert_eq!(program, ["bun", "run", "--", "--x"]);
 

@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use super::apps;
 use super::certificates;
 use super::conclude::on_hold;
-use super::exit::{DONE, FAILED, Failure};
+use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
 use super::manage::{Manager, user_flag};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
@@ -36,7 +36,7 @@ const AFTER_END: Duration = Duration::from_millis(150);
 pub(super) struct Arguments {
     /// Names of apps, or `all`
     #[arg(required = true)]
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// Stop the reload that is under way, and those that wait: what is replaced stays, the old workers that are left
     /// stay too
     #[arg(long)]
@@ -44,12 +44,15 @@ pub(super) struct Arguments {
     /// Read the certificates of TLS addresses again, and nothing else (a reload does that too)
     #[arg(long, conflicts_with = "abort")]
     certificates: bool,
+    /// Only print the calls to systemd that it would take
+    #[arg(long, conflicts_with_all = ["abort", "certificates"])]
+    pub(super) dry_run: bool,
 }
 
 impl Arguments {
     /// A plain reload.
     pub(super) fn of(names: Vec<String>) -> Self {
-        Self { names, abort: false, certificates: false }
+        Self { names, abort: false, certificates: false, dry_run: false }
     }
 }
 
@@ -114,7 +117,7 @@ async fn one(scope: Scope, name: &str, several: bool, printer: &Printer) -> Resu
     let state = manager.properties(&names.router).await?;
     if !["active", "reloading", "activating"].contains(&state.text("ActiveState").unwrap_or_default()) {
         printer.error(&format!("{name} is not running: appctl{} start {name}", user_flag(scope)));
-        return Ok(FAILED);
+        return Ok(NOT_RUNNING);
     }
     if state.text("ActiveState") == Some("reloading") {
         printer.note(&format!("{name}: another reload is under way, this one comes after it"));

@@ -21,7 +21,7 @@ pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Re
 }
 
 /// Whether the router serves other addresses than the file says.
-async fn listens_elsewhere(manager: &Manager, loaded: &Loaded) -> bool {
+pub(super) async fn listens_elsewhere(manager: &Manager, loaded: &Loaded) -> bool {
     let Some(status) = manager.router_status(&loaded.app.name).await else {
         return false;
     };

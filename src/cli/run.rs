@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::apps;
 use super::exit::Failure;
+use super::import::{self, Choice};
 use super::print::Printer;
 use super::script::{self, Flags};
 use crate::config::{App, Listen, Scope};
@@ -15,7 +16,7 @@ use crate::generator::processors;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// A script, a program, a TOML file or the name of an app
+    /// A script, a program, a TOML file, a file of PM2's or the name of an app
     pub(super) target: String,
     /// Serve metrics for Prometheus at an address, such as 127.0.0.1:9100
     #[arg(long, value_name = "ADDRESS", value_parser = |text: &str| Listen::read(text).map_err(|wrong| wrong.reason))]
@@ -55,6 +56,19 @@ fn app(arguments: &Arguments, printer: &Printer) -> Result<App, Failure> {
             app.workers = script::instances(typed)?;
         }
         return Ok(app);
+    }
+    if import::is_file(target) {
+        let choice = Choice { only: flags.only.clone(), env: flags.env.clone(), listen: flags.listen.clone() };
+        let (mut apps, _) = import::read(target, &choice, Scope::User, printer)?;
+        let names: Vec<String> = apps.iter().map(|app| app.name.clone()).collect();
+        let (Some(app), true) = (apps.pop(), apps.is_empty()) else {
+            return Err(Failure::Usage(format!(
+                "in the foreground there is one app, say --only NAME: {}",
+                names.join(", ")
+            )));
+        };
+        import::warn(&app, printer);
+        return apps::check(Scope::User, &app.name, Path::new(target), &app.text, printer);
     }
     let known = [Scope::User, Scope::System].into_iter().find(|scope| apps::exists(*scope, target));
     if let Some(scope) = known.filter(|_| !target.contains('/')) {

@@ -19,10 +19,13 @@ use crate::generator::held;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    name: String,
+    pub(super) name: String,
     /// A number, +N, -N, `max` (one a processor) or `max-N`
     #[arg(allow_hyphen_values = true)]
     pub(super) number: String,
+    /// Only print the files and the calls to systemd that it would take
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
@@ -95,7 +98,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
 }
 
 /// What a number as typed means for an app that has `now` workers.
-fn resolve(typed: &str, now: u32) -> Result<Workers, String> {
+pub(super) fn resolve(typed: &str, now: u32) -> Result<Workers, String> {
     let wrong = || format!("`{typed}` is no number of workers: write 4, +1, -1, max or max-1");
     let changed = |number: i64| match u32::try_from(number) {
         Ok(number @ 1..=WORKERS_MAX) => Ok(Workers::Count(number)),
@@ -120,7 +123,7 @@ fn resolve(typed: &str, now: u32) -> Result<Workers, String> {
 }
 
 /// The file with another number of workers, and every comment where it was.
-fn edited(text: &str, workers: Workers) -> Result<String, toml_edit::TomlError> {
+pub(super) fn edited(text: &str, workers: Workers) -> Result<String, toml_edit::TomlError> {
     let mut document: toml_edit::DocumentMut = text.parse()?;
     let mut value = match workers {
         Workers::Count(number) => toml_edit::Value::from(i64::from(number)),

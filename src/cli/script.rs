@@ -1,13 +1,16 @@
 //! A script with PM2's flags, turned into an app's file.
 
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
+use serde_json::{Map, Value};
 
 use super::exit::Failure;
-use crate::config::{Restart, Scope, Workers, value};
+use crate::config::{Scope, Workers};
+use crate::pm2::app::Circumstances;
+use crate::pm2::{self, Draft, Machine};
 
 /// How a file begins that `appctl start` wrote.
 pub const WRITTEN_BY_START: &str = "# Written by `appctl start`.";
@@ -30,8 +33,8 @@ pub struct Flags {
     /// The program that runs the script, `none` for the script itself; default: by its ending
     #[arg(long, value_name = "PROGRAM")]
     pub interpreter: Option<String>,
-    /// How the router reaches the workers: node, bun, deno, socket (LISTEN_FDS) or port (PORT); default: by the program
-    #[arg(long, value_name = "RUNTIME", value_parser = ["node", "bun", "deno", "socket", "port"])]
+    /// How the router reaches the workers: node, bun, deno, socket (LISTEN_FDS), port (PORT), none (not at all); default: by the program
+    #[arg(long, value_name = "RUNTIME", value_parser = ["node", "bun", "deno", "socket", "port", "none"])]
     pub runtime: Option<String>,
     /// Arguments of the interpreter, before the script
     #[arg(long, visible_alias = "interpreter-args", value_name = "ARGS", allow_hyphen_values = true)]
@@ -42,9 +45,12 @@ pub struct Flags {
     /// The group that the workers run as
     #[arg(long, value_name = "GROUP")]
     pub gid: Option<String>,
-    /// The profile of a TOML file, `[profile.NAME.environment]`, that is to be active
+    /// The profile that is to be active: `[profile.NAME.environment]` of a TOML file, `env_NAME` of PM2's
     #[arg(long, value_name = "NAME")]
     pub env: Option<String>,
+    /// Only these apps of a file of PM2's
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub only: Vec<String>,
     /// Pause before a worker is started again, milliseconds
     #[arg(long, value_name = "MS")]
     pub restart_delay: Option<u64>,
@@ -146,167 +152,116 @@ pub struct Place {
     pub owner: Option<String>,
 }
 
-/// One app's file before it is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Draft {
-    pub name: String,
-    pub exec: Vec<String>,
-    pub directory: PathBuf,
-    pub user: Option<String>,
-    pub group: Option<String>,
-    pub workers: Workers,
-    pub runtime: Option<String>,
-    pub listen: Vec<String>,
-    /// An empty one is the directory itself.
-    pub watch: Vec<String>,
-    pub ignore: Vec<String>,
-    /// Lines of tables such as `[restart]`.
-    pub tables: Vec<(&'static str, Vec<String>)>,
-}
-
 /// `--instances` as PM2 reads it.
 pub fn instances(typed: &str) -> Result<Workers, Failure> {
-    let wrong = || Failure::Usage(format!("--instances {typed}: write a number, max, 0 (as max) or -1 (all less one)"));
-    match typed {
-        "max" | "0" => Ok(Workers::MaxMinus(0)),
-        _ => match typed.strip_prefix("max-").or_else(|| typed.strip_prefix('-')) {
-            Some(less) => less.parse().map(Workers::MaxMinus).map_err(|_| wrong()),
-            None => typed.parse().map(Workers::Count).map_err(|_| wrong()),
-        },
+    pm2::app::instances(&typed.into()).map_err(|wanted| Failure::Usage(format!("--instances {typed}: write {wanted}")))
+}
+
+impl Flags {
+    /// The same as an entry of PM2's files: what the keys mean there they mean here.
+    fn entry(&self, script: &str) -> Map<String, Value> {
+        let words = |words: &[String]| words.iter().map(|word| Value::from(word.as_str())).collect::<Vec<_>>();
+        let node_args = self.node_args.iter().flat_map(|line| line.split_whitespace()).map(Value::from);
+        let cwd = self.cwd.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let watch = match self.watch.as_slice() {
+            [] => Value::Null,
+            paths if paths.iter().any(String::is_empty) => true.into(),
+            paths => words(paths).into(),
+        };
+        let yes = |given: bool| if given { Value::from(true) } else { Value::Null };
+        let entry = [
+            ("script", script.into()),
+            ("name", self.name.clone().into()),
+            ("cwd", cwd.into()),
+            ("args", words(&self.arguments).into()),
+            ("exec_interpreter", self.interpreter.clone().into()),
+            ("node_args", node_args.collect::<Vec<_>>().into()),
+            ("instances", self.instances.clone().into()),
+            ("uid", self.uid.clone().into()),
+            ("gid", self.gid.clone().into()),
+            ("autorestart", if self.no_autorestart { false.into() } else { Value::Null }),
+            ("stop_exit_codes", self.stop_exit_codes.clone().into()),
+            ("restart_delay", self.restart_delay.into()),
+            ("exp_backoff_restart_delay", self.exp_backoff_restart_delay.into()),
+            ("max_restarts", self.max_restarts.into()),
+            ("min_uptime", self.min_uptime.into()),
+            ("max_memory_restart", self.max_memory_restart.clone().into()),
+            ("cron_restart", self.cron_restart.clone().into()),
+            ("watch", watch),
+            ("ignore_watch", words(&self.ignore_watch).into()),
+            ("wait_ready", yes(self.wait_ready)),
+            ("listen_timeout", self.listen_timeout.into()),
+            ("kill_timeout", self.kill_timeout.into()),
+            ("shutdown_with_message", yes(self.shutdown_with_message)),
+        ];
+        entry.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 }
 
-/// The program for a script, by its ending.
-fn interpreter(script: &Path) -> Option<&'static str> {
-    Some(match script.extension()?.to_str()? {
-        "js" | "mjs" | "cjs" => "node",
-        "ts" | "mts" | "tsx" => "bun",
-        "py" => "python3",
-        "rb" => "ruby",
-        "php" => "php",
-        "sh" => "bash",
-        "pl" => "perl",
-        _ => return None,
-    })
+/// A script that is known, for [`describe`].
+struct Known<'a, F> {
+    place: &'a Place,
+    find: F,
+}
+
+impl<F: Fn(&str) -> Option<PathBuf>> Machine for Known<'_, F> {
+    fn find(&self, program: &str) -> Option<PathBuf> {
+        (self.find)(program)
+    }
+
+    fn is_file(&self, path: &Path) -> bool {
+        path == self.place.script
+    }
+
+    fn read(&self, _: &Path) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn owner(&self, _: &Path) -> Option<String> {
+        self.place.owner.clone()
+    }
+
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn processors(&self) -> u32 {
+        1
+    }
 }
 
 /// The app that the flags mean. `find`: where a program is, by the caller's PATH.
 pub fn describe(flags: &Flags, place: &Place, find: impl Fn(&str) -> Option<PathBuf>) -> Result<Draft, Failure> {
-    let name = match &flags.name {
-        Some(name) => name.clone(),
-        None => place.script.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-    };
-    value::check_name(&name).map_err(|wrong| Failure::Usage(format!("{}; choose another by --name", wrong.reason)))?;
     let script = text(&place.script)?;
-    let runner = match flags.interpreter.as_deref() {
-        Some("none") => None,
-        Some(given) => Some(given),
-        None => interpreter(&place.script),
+    let circumstances = Circumstances {
+        scope: place.scope,
+        directory: &place.directory,
+        beside: None,
+        profile: None,
+        deploy: None,
+        listen: &flags.listen,
+        runtime: flags.runtime.as_deref(),
+        typed: true,
     };
-    let mut exec = Vec::new();
-    if let Some(runner) = runner {
-        let found = if runner.starts_with('/') { Some(PathBuf::from(runner)) } else { find(runner) };
-        let found = found.ok_or_else(|| {
-            Failure::failed(format!("{runner} is not in your PATH: install it, or name another by --interpreter"))
-        })?;
-        exec.push(text(&found)?);
-        exec.extend(flags.node_args.iter().flat_map(|words| words.split_whitespace()).map(str::to_owned));
-    }
-    exec.push(script);
-    exec.extend(flags.arguments.iter().cloned());
-
-    if place.scope == Scope::User && (flags.uid.is_some() || flags.gid.is_some()) {
-        return Err(Failure::Usage(
-            "your own manager cannot run an app as somebody else: leave out --uid and --gid, or add --system".into(),
-        ));
-    }
-    let user = match place.scope {
-        Scope::User => None,
-        Scope::System => flags.uid.clone().or_else(|| place.owner.clone()),
-    };
-    let directory = match &flags.cwd {
-        Some(directory) => place.directory.join(directory),
-        None => place.directory.clone(),
-    };
-    Ok(Draft {
-        name,
-        exec,
-        directory,
-        user,
-        group: flags.gid.clone(),
-        workers: instances(flags.instances.as_deref().unwrap_or("1"))?,
-        runtime: flags.runtime.clone(),
-        listen: if flags.listen.is_empty() { vec!["8080".to_owned()] } else { flags.listen.clone() },
-        watch: flags.watch.clone(),
-        ignore: flags.ignore_watch.clone(),
-        tables: [
-            ("restart", restart(flags)),
-            ("limits", limits(flags)?),
-            ("schedule", schedule(flags)),
-            ("ready", ready(flags)),
-            ("stop", stop(flags)),
-        ]
-        .into_iter()
-        .filter(|(_, lines)| !lines.is_empty())
-        .collect(),
-    })
+    let read = pm2::app::read(&flags.entry(&script), &circumstances, &Known { place, find });
+    let mut draft = read
+        .map_err(|mut problems| match problems.len() {
+            1 => {
+                let problem = problems.remove(0);
+                // The machine lacks something; the line itself is sound.
+                if problem.contains("is not in your PATH") { Failure::failed(problem) } else { Failure::Usage(problem) }
+            }
+            _ => Failure::Usage(problems.join("\n")),
+        })?
+        .draft;
+    draft.head = head(&draft.name);
+    Ok(draft)
 }
 
-/// Where PM2's growing pause ends.
-const LONGEST_PAUSE: &str = "15s";
-/// PM2's, when only the other of the two is given.
-const MAX_RESTARTS: u32 = 16;
-const MIN_UPTIME: u64 = 1000;
-/// systemd's timers may be late by that, milliseconds.
-const LATE: u64 = 300;
-
-fn restart(flags: &Flags) -> Vec<String> {
-    let mut lines = Vec::new();
-    if flags.no_autorestart {
-        lines.push("policy = \"no\"".to_owned());
-    }
-    let delay = flags.restart_delay.or(flags.exp_backoff_restart_delay);
-    lines.extend(delay.map(|delay| format!("delay = \"{delay}ms\"")));
-    lines.extend(flags.exp_backoff_restart_delay.map(|_| format!("backoff = \"{LONGEST_PAUSE}\"")));
-    if !flags.stop_exit_codes.is_empty() {
-        lines.push(format!("stop_exit_codes = {:?}", flags.stop_exit_codes));
-    }
-    if flags.max_restarts.is_some() || flags.min_uptime.is_some() {
-        let limit = flags.max_restarts.unwrap_or(MAX_RESTARTS);
-        // So many lives that are too short, and the pauses after them, fit into the interval.
-        let life = flags.min_uptime.unwrap_or(MIN_UPTIME).saturating_add(LATE);
-        let pauses = Restart {
-            delay: Duration::from_millis(delay.unwrap_or(100)),
-            backoff: flags.exp_backoff_restart_delay.map(|_| Duration::from_secs(15)),
-            ..Restart::default()
-        };
-        let interval = pauses.pauses(limit).as_millis().saturating_add(u128::from(life) * u128::from(limit));
-        lines.push(format!("limit = {limit}"));
-        lines.push(format!("interval = \"{}s\"", interval.div_ceil(1000)));
-    }
-    lines
-}
-
-fn ready(flags: &Flags) -> Vec<String> {
-    let word = flags.wait_ready.then(|| "on = \"message\"".to_owned());
-    word.into_iter().chain(flags.listen_timeout.map(|timeout| format!("timeout = \"{timeout}ms\""))).collect()
-}
-
-fn stop(flags: &Flags) -> Vec<String> {
-    let message = flags.shutdown_with_message.then(|| "message = \"shutdown\"".to_owned());
-    message.into_iter().chain(flags.kill_timeout.map(|timeout| format!("timeout = \"{timeout}ms\""))).collect()
-}
-
-fn limits(flags: &Flags) -> Result<Vec<String>, Failure> {
-    let Some(typed) = &flags.max_memory_restart else { return Ok(Vec::new()) };
-    let bytes = value::read_size(typed)
-        .map_err(|wrong| Failure::Usage(format!("--max-memory-restart: {}: {}", wrong.reason, wrong.remedy)))?;
-    Ok(vec![format!("memory_reload = \"{}\"", value::write_size(bytes))])
-}
-
-fn schedule(flags: &Flags) -> Vec<String> {
-    let time = flags.cron_restart.iter().filter(|time| !["0", "off", "false"].contains(&time.as_str()));
-    time.map(|time| format!("restart = {}", toml_edit::Value::from(time))).collect()
+/// How the file of an app begins that was started without one.
+pub(super) fn head(name: &str) -> Vec<String> {
+    let mark = WRITTEN_BY_START.trim_start_matches("# ");
+    vec![format!("{mark} Change it as you like, then: appctl restart {name}")]
 }
 
 fn text(path: &Path) -> Result<String, Failure> {
@@ -315,43 +270,44 @@ fn text(path: &Path) -> Result<String, Failure> {
         .ok_or_else(|| Failure::failed(format!("{}: its path is not UTF-8", path.display())))
 }
 
-impl Draft {
-    /// The file, the same for the same app.
-    pub fn toml(&self) -> String {
-        let quote = |text: &str| toml_edit::Value::from(text).to_string();
-        let array =
-            |words: &[String]| format!("[{}]", words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(", "));
-        let mut text = format!(
-            "{WRITTEN_BY_START} Change it as you like, then: appctl restart {}\n\
-             exec = {}\ndirectory = {}\n",
-            self.name,
-            array(&self.exec),
-            quote(&self.directory.to_string_lossy())
-        );
-        for (key, value) in [("user", &self.user), ("group", &self.group), ("runtime", &self.runtime)] {
-            if let Some(value) = value {
-                text.push_str(&format!("{key} = {}\n", quote(value)));
-            }
-        }
-        text.push_str(&match self.workers {
-            Workers::Count(number) => format!("workers = {number}\n"),
-            Workers::MaxMinus(0) => "workers = \"max\"\n".to_owned(),
-            Workers::MaxMinus(less) => format!("workers = \"max-{less}\"\n"),
-        });
-        text.push_str(&format!("listen = {}\n", array(&self.listen)));
-        match self.watch.as_slice() {
-            [] => {}
-            paths if paths.iter().any(String::is_empty) => text.push_str("watch = true\n"),
-            paths => text.push_str(&format!("watch = {}\n", array(paths))),
-        }
-        if !self.ignore.is_empty() {
-            text.push_str(&format!("ignore = {}\n", array(&self.ignore)));
-        }
-        for (table, lines) in &self.tables {
-            text.push_str(&format!("\n[{table}]\n{}\n", lines.join("\n")));
-        }
-        text
+/// This machine, and the caller's shell.
+pub(super) struct Here;
+
+/// The most that is read of a file that is only looked into, bytes.
+const LOOK: u64 = 1 << 20;
+
+impl Machine for Here {
+    fn find(&self, program: &str) -> Option<PathBuf> {
+        find_program(program)
     }
+
+    fn is_file(&self, path: &Path) -> bool {
+        path.is_file()
+    }
+
+    fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path).ok()?.take(LOOK).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    fn owner(&self, path: &Path) -> Option<String> {
+        owner(path)
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn processors(&self) -> u32 {
+        crate::generator::processors()
+    }
+}
+
+/// A file's owner by name; `None`: root, or nobody with a name.
+fn owner(path: &Path) -> Option<String> {
+    let uid = std::fs::metadata(path).ok().map(|metadata| metadata.uid()).filter(|uid| *uid != 0)?;
+    Some(nix::unistd::User::from_uid(uid.into()).ok().flatten()?.name)
 }
 
 /// Asks the machine about a script. `None`: there is no such file or program.
@@ -375,9 +331,8 @@ pub fn look(script: &str, scope: Scope) -> Result<Option<Place>, Failure> {
     } else {
         script.components().collect()
     };
-    let owner = std::fs::metadata(&script).ok().map(|metadata| metadata.uid()).filter(|uid| *uid != 0);
-    let owner = owner.and_then(|uid| nix::unistd::User::from_uid(uid.into()).ok().flatten());
-    Ok(Some(Place { scope, script, directory, owner: owner.map(|user| user.name) }))
+    let owner = owner(&script);
+    Ok(Some(Place { scope, script, directory, owner }))
 }
 
 /// An executable of that name in the caller's PATH.

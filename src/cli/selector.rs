@@ -6,6 +6,7 @@ use regex::RegexBuilder;
 
 use super::apps;
 use super::exit::Failure;
+use super::import;
 use super::names::{Asked, is_root};
 use crate::config::Scope;
 
@@ -17,7 +18,8 @@ pub(super) fn read(word: &str, asked: Asked) -> Result<Option<Vec<(Scope, String
     if let Some((pattern, flags)) = pattern(word) {
         return matching(pattern, flags, asked).map(Some);
     }
-    let Some(names) = of_file(word) else { return Ok(None) };
+    let names = if import::is_file(word) { Some(import::names(word)?) } else { of_file(word) };
+    let Some(names) = names else { return Ok(None) };
     names
         .into_iter()
         .map(|name| {

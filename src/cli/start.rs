@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::apps::{self, Loaded};
 use super::exit::{DONE, FAILED, Failure};
+use super::import::{self, Choice, Installed};
 use super::manage::{Manager, addresses, count};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
@@ -15,6 +16,7 @@ use super::script::{self, Flags};
 use super::selector;
 use super::started;
 use crate::config::Scope;
+use crate::pm2::{self, Draft};
 use crate::system::bus::Verb;
 
 #[derive(Debug, Args)]
@@ -24,6 +26,9 @@ pub(super) struct Arguments {
     pub(super) targets: Vec<String>,
     #[command(flatten)]
     pub(super) script: Flags,
+    /// Only print the files and the calls to systemd that it would take
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 impl Arguments {
@@ -71,30 +76,70 @@ async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -
         }
         return Ok(code);
     }
-    let (scope, name, path, text) =
-        if word.ends_with(".toml") { from_file(word, flags, asked)? } else { from_script(word, flags, asked)? };
+    if pm2::form::kind(word).is_some() || word == "-" {
+        return start_ecosystem(word, flags, asked, printer).await;
+    }
+    let new = if word.ends_with(".toml") { from_file(word, flags, asked)? } else { from_script(word, flags, asked)? };
+    start_new(new, flags.force, printer).await
+}
+
+/// Writes an app's file, and starts it.
+pub(super) async fn start_new((scope, name, path, text): New, force: bool, printer: &Printer) -> Result<u8, Failure> {
     let manager = Manager::connect(scope).await?;
     let first = !path.exists();
-    let changed = install(scope, &name, &path, &text, flags.force, printer)?;
-    let loaded = apps::load(scope, &name, printer)?;
-    let names = names::units(scope, &name);
+    let changed = install(scope, &name, &path, &text, force, printer)?;
+    start_written(&manager, &name, changed, first, printer).await
+}
+
+/// Starts an app whose file was just written, or restarts it when it runs with another. `first`: there was no file before.
+async fn start_written(
+    manager: &Manager,
+    name: &str,
+    changed: bool,
+    first: bool,
+    printer: &Printer,
+) -> Result<u8, Failure> {
+    let scope = manager.scope;
+    let loaded = apps::load(scope, name, printer)?;
+    let names = names::units(scope, name);
     let running = manager.router_runs(&names).await?;
-    let lifted = !running && apps::lift(scope, &name)?;
+    let lifted = !running && apps::lift(scope, name)?;
     manager.refresh(&names, changed || lifted).await?;
     if running && changed {
         printer.note(&format!("{name} runs, and its file is another now: restarting it"));
-        return super::restart::run(&[name], Asked(Some(scope)), printer).await;
+        return super::restart::run(&[name.to_owned()], Asked(Some(scope)), printer).await;
     }
     linger(scope, printer);
-    let outcome = bring_up(&manager, &loaded, true, printer).await?;
+    let outcome = bring_up(manager, &loaded, true, printer).await?;
+    let path = apps::path(scope, name)?;
     if first && outcome == Up::Never {
-        super::delete::remove(&manager, &name, &path).await?;
+        super::delete::remove(manager, name, &path).await?;
         printer.detail(&format!("nothing was started; {} is removed again", path.display()));
     } else if first && outcome == Up::Failed {
         let user = super::manage::user_flag(scope);
         printer.detail(&format!("{} stays; `appctl{user} delete {name}` removes the app and its file", path.display()));
     }
     Ok(outcome.code())
+}
+
+/// The apps of a file of PM2's.
+async fn start_ecosystem(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    if let Some(flag) = flags.of_a_script().filter(|flag| *flag != "--listen") {
+        return Err(Failure::Usage(format!("{flag} is for a script; write it into {word}")));
+    }
+    let scope = asked.for_new_app();
+    let choice = Choice { only: flags.only.clone(), env: flags.env.clone(), listen: flags.listen.clone() };
+    let manager = Manager::connect(scope).await?;
+    let mut code = DONE;
+    for Installed { app, changed, first } in import::apps(word, &choice, scope, flags.force, printer)? {
+        if !app.imported.draft.at_boot {
+            printer.note(&format!("{0} is not started (autostart: false): `appctl start {0}` does it", app.name));
+            continue;
+        }
+        let started = start_written(&manager, &app.name, changed, first, printer).await;
+        code = code.max(started.or_else(|failure| failure.of_one(printer))?);
+    }
+    Ok(code)
 }
 
 /// What came of bringing an app up.
@@ -134,20 +179,20 @@ pub(super) fn from_file(word: &str, flags: &Flags, asked: Asked) -> Result<New, 
     Ok((scope, name.clone(), apps::path(scope, &name)?, text))
 }
 
-fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New, Failure> {
+pub(super) fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New, Failure> {
     let scope = asked.for_new_app();
+    // For those who want to know what one app would become.
+    if pm2::form::kind(word).is_some() {
+        return Err(Failure::Usage(format!(
+            "{word} is a file of PM2's: `appctl import --dry-run {word}` tells what becomes of its apps"
+        )));
+    }
     let Some(place) = script::look(word, scope)? else {
         if word.contains('/') || Path::new(word).extension().is_some() {
             return Err(Failure::failed(format!("there is no file {word}")));
         }
         return Err(apps::unknown(asked.for_app(word), word));
     };
-    let ecosystem = [".config.js", ".config.cjs", ".config.mjs", ".json", ".yml", ".yaml"];
-    if ecosystem.iter().any(|ending| word.ends_with(ending)) {
-        return Err(Failure::Usage(format!(
-            "{word} looks like a file of PM2's; those are not read. Write a TOML file, or give the script and its flags"
-        )));
-    }
     if flags.env.is_some() {
         return Err(Failure::Usage("--env chooses a profile of a TOML file; a script has none".into()));
     }
@@ -173,13 +218,15 @@ fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New, Failure> 
     Ok((scope, draft.name.clone(), path, draft.toml()))
 }
 
-fn check_account(draft: &script::Draft) -> Result<(), Failure> {
+fn check_account(draft: &Draft) -> Result<(), Failure> {
     use nix::unistd::{Group, User};
     if let Some(user) = &draft.user
         && user.parse::<u32>().is_err()
         && matches!(User::from_name(user), Ok(None))
     {
-        return Err(Failure::failed(format!("there is no user {user}")));
+        return Err(Failure::failed(format!(
+            "there is no user {user}\nAdd it (useradd --system {user}), or name another by --uid."
+        )));
     }
     if let Some(group) = &draft.group
         && group.parse::<u32>().is_err()
@@ -188,6 +235,19 @@ fn check_account(draft: &script::Draft) -> Result<(), Failure> {
         return Err(Failure::failed(format!("there is no group {group}")));
     }
     Ok(())
+}
+
+/// Whether a file says something else by now; one that is there is only replaced by `force`.
+pub(super) fn is_news(name: &str, path: &Path, text: &str, force: bool) -> Result<bool, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(there) if there == text => Ok(false),
+        Ok(_) if !force => Err(Failure::failed(format!(
+            "{} is there already, and says something else\n\
+             `appctl start {name}` starts it as it is; --force overwrites it; --name OTHER makes another app.",
+            path.display()
+        ))),
+        _ => Ok(true),
+    }
 }
 
 /// Writes the file of a new app; says whether it is another than before. Its mistakes are printed, and then it is not
@@ -203,18 +263,10 @@ pub(super) fn install(
     if crate::config::parse(name, path, text, scope).app.is_none() {
         apps::check(scope, name, path, text, printer)?;
     }
-    let before = std::fs::read_to_string(path).ok();
-    match &before {
-        Some(there) if there == text => return Ok(false),
-        Some(_) if !force => {
-            return Err(Failure::failed(format!(
-                "{} is there already, and says something else\n\
-                 `appctl start {name}` starts it as it is; --force overwrites it; --name OTHER makes another app.",
-                path.display()
-            )));
-        }
-        _ => {}
+    if !is_news(name, path, text, force)? {
+        return Ok(false);
     }
+    let before = std::fs::read_to_string(path).ok();
     apps::write(path, text)?;
     // Whether it can live beside the other apps and units can be told only now.
     let app = match apps::read(scope, name) {
@@ -285,9 +337,55 @@ async fn start_known(scope: Scope, target: &Target, flags: &Flags, printer: &Pri
     Ok(bring_up(&manager, &loaded, true, printer).await?.code())
 }
 
+/// systemd would only say that a socket failed.
+fn check_accounts(loaded: &Loaded) -> Result<(), Failure> {
+    use nix::unistd::{Group, User};
+    let file = loaded.path.display();
+    if let Some(user) = &loaded.app.user
+        && user.parse::<u32>().is_err()
+        && matches!(User::from_name(user), Ok(None))
+    {
+        return Err(Failure::failed(format!(
+            "there is no user {user}, whom {file} names\nAdd it (useradd --system {user}), or change `user` there."
+        )));
+    }
+    if let Some(group) = &loaded.app.group
+        && group.parse::<u32>().is_err()
+        && matches!(Group::from_name(group), Ok(None))
+    {
+        return Err(Failure::failed(format!(
+            "there is no group {group}, which {file} names\nAdd it (groupadd --system {group}), or change `group` there."
+        )));
+    }
+    Ok(())
+}
+
+/// A job for each of several units.
+type Jobs = Vec<(Verb, String)>;
+
+/// What [`bring_up`] starts: the sockets, then router and workers.
+pub(super) async fn to_start(manager: &Manager, loaded: &Loaded) -> Result<(Jobs, Jobs), Failure> {
+    let names = names::units(manager.scope, &loaded.app.name);
+    let runs = manager.router_runs(&names).await?;
+    let sockets = names::sockets(&names)
+        .into_iter()
+        .filter(|socket| *socket != names.public || !loaded.app.listen.is_empty())
+        // A socket cannot be added to a router that runs.
+        .filter(|socket| *socket != names.metrics || (loaded.app.router.metrics.is_some() && !runs))
+        .map(|socket| (Verb::Start, socket.to_owned()))
+        .collect();
+    let mut services = vec![(Verb::Start, names.router.clone())];
+    let standing = manager.standing(&names).await?;
+    let missing = started::missing(&manager.systemd, &names, loaded.workers()).await;
+    let missing = missing.map_err(|error| manager.failure(error))?;
+    services.extend(standing.into_iter().chain(missing).map(|unit| (Verb::Start, unit)));
+    Ok((sockets, services))
+}
+
 /// Starts sockets, router and workers, and waits until all are ready. `tell`: say so when all were already.
 pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, printer: &Printer) -> Result<Up, Failure> {
     let began = SystemTime::now();
+    check_accounts(loaded)?;
     let name = &loaded.app.name;
     let names = names::units(manager.scope, name);
     let router = manager.properties(&names.router).await?;
@@ -304,18 +402,7 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
     if !runs && super::certificates::are_in_the_way(&loaded.app, printer) {
         return Ok(Up::Never);
     }
-    let sockets: Vec<(Verb, String)> = names::sockets(&names)
-        .into_iter()
-        .filter(|socket| *socket != names.public || !loaded.app.listen.is_empty())
-        // A socket cannot be added to a router that runs.
-        .filter(|socket| *socket != names.metrics || (loaded.app.router.metrics.is_some() && !runs))
-        .map(|socket| (Verb::Start, socket.to_owned()))
-        .collect();
-    let mut services = vec![(Verb::Start, names.router.clone())];
-    let standing = manager.standing(&names).await?;
-    let missing = started::missing(&manager.systemd, &names, loaded.workers()).await;
-    let missing = missing.map_err(|error| manager.failure(error))?;
-    services.extend(standing.into_iter().chain(missing).map(|unit| (Verb::Start, unit)));
+    let (sockets, services) = to_start(manager, loaded).await?;
     let mut already = true;
     let mut running = Vec::new();
     for (_, unit) in sockets.iter().chain(&services) {

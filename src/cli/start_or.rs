@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::exit::{DONE, Failure};
+use super::import::{self, Choice, Installed};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
@@ -15,10 +16,10 @@ use crate::config::Scope;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// NAME, a TOML file, `all` or /regex/
+    /// NAME, a TOML file, an ecosystem file of PM2's, `all` or /regex/
     #[arg(required = true, value_name = "NAME|FILE")]
     targets: Vec<String>,
-    /// The profile of a TOML file, `[profile.NAME.environment]`, that is to be active
+    /// The profile that is to be active: `[profile.NAME.environment]` of a TOML file, `env_NAME` of PM2's
     #[arg(long, value_name = "NAME")]
     env: Option<String>,
 }
@@ -40,9 +41,12 @@ pub(super) async fn run(act: Act, arguments: &Arguments, asked: Asked, printer: 
 }
 
 async fn one(act: Act, word: &str, env: Option<&String>, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    if import::is_file(word) {
+        return of_ecosystem(act, word, env, asked, printer).await;
+    }
     let flags = Flags { env: env.cloned(), ..Flags::default() };
     let words = [word.to_owned()];
-    let start = start::Arguments { targets: words.to_vec(), script: flags.clone() };
+    let start = start::Arguments { targets: words.to_vec(), script: flags.clone(), dry_run: false };
     if Path::new(word).extension().is_some_and(|ending| ending == "toml") && Path::new(word).is_file() {
         let (scope, name, path, text) = start::from_file(word, &flags, asked)?;
         if !apps::exists(scope, &name) {
@@ -70,6 +74,24 @@ async fn one(act: Act, word: &str, env: Option<&String>, asked: Asked, printer: 
     Ok(code)
 }
 
+/// The apps of a file of PM2's, as it is now.
+async fn of_ecosystem(
+    act: Act,
+    word: &str,
+    env: Option<&String>,
+    asked: Asked,
+    printer: &Printer,
+) -> Result<u8, Failure> {
+    let scope = asked.for_new_app();
+    let choice = Choice { env: env.cloned(), ..Choice::default() };
+    let mut code = DONE;
+    for Installed { app, .. } in import::apps(word, &choice, scope, false, printer)? {
+        let done = act_on(act, scope, &Target::App(app.name), printer).await;
+        code = code.max(done.or_else(|failure| failure.of_one(printer))?);
+    }
+    Ok(code)
+}
+
 async fn act_on(act: Act, scope: Scope, target: &Target, printer: &Printer) -> Result<u8, Failure> {
     let words = match target {
         Target::App(name) => [name.clone()],
@@ -78,7 +100,7 @@ async fn act_on(act: Act, scope: Scope, target: &Target, printer: &Printer) -> R
     let asked = Asked(Some(scope));
     let manager = Manager::connect(scope).await?;
     if !manager.router_runs(&names::units(scope, target.app())).await? {
-        let start = start::Arguments { targets: words.to_vec(), script: Flags::default() };
+        let start = start::Arguments { targets: words.to_vec(), script: Flags::default(), dry_run: false };
         return start::run(&start, asked, printer).await;
     }
     match act {

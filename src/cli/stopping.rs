@@ -68,7 +68,7 @@ async fn stop_workers(
         }
     }
     // One that was taken out of the file is tied to the router no more.
-    for companion in names.companions() {
+    for companion in names.companions().into_iter().chain([names.metrics.as_str()]) {
         if systemd.properties(companion).await?.text("LoadState") == Some("not-found") {
             let _ = systemd.enqueue(Verb::Stop, companion).await;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::effect::{Places, check_effect};
-use super::environment::{read_environment, read_environment_files};
+use super::environment::{read_environment, read_environment_files, read_numbering};
 use super::exec::read_exec;
 use super::file::{Item, Table};
 use super::limits::read_limits;
@@ -74,6 +74,7 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
     let environment_files =
         top.take("environment_files").map(|item| read_environment_files(&item, directory.as_deref(), problems));
     let (environment, profile, profiles) = read_environment(&mut top, problems);
+    let numbering = read_numbering(&mut top, problems);
     let drain = top.take("drain").and_then(|item| item.read(problems, value::read_span));
     let (mut settings, ready_timeout) = read_router(&mut top, &listen, problems);
     if let (Protocol::Tcp, false, Some(item)) = (settings.protocol, options.0.is_empty(), &listen_item) {
@@ -119,6 +120,7 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
         settings: &settings,
         stop: &stop,
         environment: &environment,
+        listens: !listen.is_empty(),
         profile: profile.as_deref(),
         places: &places,
     };
@@ -146,6 +148,7 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
         profiles,
         environment,
         environment_files: environment_files.unwrap_or_default(),
+        numbering,
         runtime,
         start,
         stop,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::Numbering;
 use super::file::{Item, Table, nearest};
 use super::report::Problems;
 use super::value::{self, Wrong};
@@ -79,6 +80,24 @@ pub(super) fn is_variable(key: &str) -> bool {
     let mut bytes = key.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// `index_variable` and `increment_variable`.
+pub(super) fn read_numbering(top: &mut Table<'_>, problems: &mut Problems) -> Numbering {
+    let mut name = |key| {
+        let item = top.take(key)?;
+        item.read(problems, |text| {
+            if is_variable(text) && !OWN_VARIABLES.contains(&text) {
+                return Ok(text.to_owned());
+            }
+            Err(Wrong::new(
+                format!("`{text}` cannot be the name of a variable"),
+                "write a name of ASCII letters, digits and `_`, a letter first, that is not one of Node's channel",
+            ))
+        })
+    };
+    let index = name("index_variable").filter(|name| name != "NODE_APP_INSTANCE");
+    Numbering { index, increment: name("increment_variable") }
 }
 
 fn read_variables(item: &Item<'_>, problems: &mut Problems) -> Environment {

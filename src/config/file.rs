@@ -309,6 +309,8 @@ fn explain(table: &str, key: &str) -> Option<String> {
         "exp_backoff_restart_delay" => "write delay = \"100ms\" and backoff = \"15s\" in [restart]",
         "stop_exit_codes" => "write stop_exit_codes = [0] in [restart]",
         "restart_delay" => "write delay = \"1s\" in [restart]",
+        "instance_var" => "write index_variable = \"MY_INDEX\"",
+        "increment_var" => "write increment_variable = \"PORT\"",
         "autorestart" => "write policy = \"no\" in [restart]",
         "max_restarts" => "write limit = 16 in [restart]",
         "min_uptime" => "write interval = \"1min\" in [restart]",

@@ -71,6 +71,8 @@ pub struct App {
     pub environment: BTreeMap<String, String>,
     /// `EnvironmentFile=` values, a leading `-` kept.
     pub environment_files: Vec<String>,
+    /// What a worker's own variables are called.
+    pub numbering: Numbering,
     pub runtime: Runtime,
     pub start: Start,
     pub stop: Stop,
@@ -115,6 +117,15 @@ impl Workers {
     }
 }
 
+/// Variables by which a worker knows which one it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Numbering {
+    /// Its index, 0…N−1; `None`: `NODE_APP_INSTANCE`.
+    pub index: Option<String>,
+    /// One that has its own value plus the index.
+    pub increment: Option<String>,
+}
+
 /// What runs the program, which decides how the router talks to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Runtime {
@@ -125,14 +136,16 @@ pub enum Runtime {
     Socket,
     /// Anything that listens on the port that `PORT` says.
     Port,
+    /// Anything that takes no connections of the router's.
+    None,
 }
 
 impl Runtime {
-    pub const ALL: [Self; 5] = [Self::Node, Self::Bun, Self::Deno, Self::Socket, Self::Port];
+    pub const ALL: [Self; 6] = [Self::Node, Self::Bun, Self::Deno, Self::Socket, Self::Port, Self::None];
 
-    /// Whether it speaks Node's channel. Without one the router connects to the worker, as a proxy does.
+    /// Whether it speaks Node's channel. Without one the router connects to the worker, as a proxy does, or not at all.
     pub fn has_channel(self) -> bool {
-        !matches!(self, Self::Socket | Self::Port)
+        !matches!(self, Self::Socket | Self::Port | Self::None)
     }
 }
 
@@ -144,6 +157,7 @@ impl fmt::Display for Runtime {
             Self::Deno => "deno",
             Self::Socket => "socket",
             Self::Port => "port",
+            Self::None => "none",
         })
     }
 }

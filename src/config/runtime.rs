@@ -29,6 +29,8 @@ pub(super) struct Beside<'a> {
     pub(super) settings: &'a RouterSettings,
     pub(super) stop: &'a Stop,
     pub(super) environment: &'a BTreeMap<String, String>,
+    /// There is an address where clients connect.
+    pub(super) listens: bool,
     /// The active one.
     pub(super) profile: Option<&'a str>,
     pub(super) places: &'a Places,
@@ -48,7 +50,7 @@ pub(super) fn check_runtime(
                     beside.exec_span.clone(),
                     format!("`{program}` does not speak Node's channel, so the router must know where it listens"),
                     "write runtime = \"port\" if it listens on the port in PORT, runtime = \"socket\" if it takes its socket \
-                     from systemd (appctl start: --runtime)",
+                     from systemd, runtime = \"none\" if it takes no connections (appctl start: --runtime)",
                 );
             }
             (guess_runtime(beside.exec), beside.exec_span.clone())
@@ -75,6 +77,19 @@ pub(super) fn check_runtime(
             "without Node's channel a worker cannot say that it is ready in that way",
             "remove ready.on, write ready.on = \"notify\" (sd_notify), or ready.http = \"/health\"",
         );
+    }
+    if runtime == Runtime::None {
+        if beside.listens {
+            error(
+                "listen",
+                "nobody would serve the clients of listen",
+                "remove listen; or write runtime = \"port\" if it listens on the port in PORT, \"socket\" if it takes its \
+                 socket from systemd",
+            );
+        }
+        if !settings.ready_http.is_empty() {
+            error("ready.http", "such a worker cannot be asked", "remove ready.http");
+        }
     }
     if settings.ready_on == ReadyOn::Notify && !settings.ready_http.is_empty() {
         error(
@@ -145,6 +160,8 @@ mod tests {
             ("port", "[stop]\nmessage = 'x'", Level::Error, "stop.message"),
             ("port", "[environment]\nPORT = 80", Level::Warning, "replaced"),
             ("node", "[ready]\nhttp = '/health'", Level::Error, "ready.http"),
+            ("none", "listen = '80'", Level::Error, "nobody would serve"),
+            ("none", "[ready]\nhttp = '/health'", Level::Error, "cannot be asked"),
         ] {
             let (_, problems) = told(&format!("exec = '/srv/serve'\nruntime = '{runtime}'\n{more}"));
             assert!(

@@ -30,7 +30,8 @@ impl Seat {
             let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
             return Ok(Self { place: Place::Path(path.into()), listener: Some(listener), _path: Some(handle) });
         }
-        Ok(Self { place: Place::Port(free_port()?), listener: None, _path: None })
+        let place = if runtime == Runtime::None { Place::Nowhere } else { Place::Port(free_port()?) };
+        Ok(Self { place, listener: None, _path: None })
     }
 
     /// The command that becomes this program with its socket or port.
@@ -39,6 +40,11 @@ impl Seat {
             Place::Port(port) => {
                 let mut command = Command::new(program);
                 command.args(arguments).env("PORT", port.to_string());
+                command
+            }
+            Place::Nowhere => {
+                let mut command = Command::new(program);
+                command.args(arguments);
                 command
             }
             // Only the child itself can say LISTEN_PID.

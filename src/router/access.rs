@@ -5,6 +5,7 @@ use super::Router;
 use super::proxy::Peer;
 use super::refuse::Refusal;
 use super::table::WorkerId;
+use crate::config::sticky::Kind;
 use crate::system::sink::Sink;
 use crate::system::stream;
 use crate::wire::access::{Entry, Outcome};
@@ -20,9 +21,9 @@ use tokio::time::Instant;
 const LINE: usize = 4096;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Where the lines go; nowhere until it is opened.
+/// Where the lines go; nowhere until it is opened. Beside it, the parameters of targets whose values are keys of sessions.
 #[derive(Debug, Default)]
-pub(super) struct Log(OnceCell<Sink>);
+pub(super) struct Log(OnceCell<(Sink, Vec<String>)>);
 
 /// A line that is being collected, and since when.
 #[derive(Debug)]
@@ -45,16 +46,23 @@ impl Router {
         }
         match Sink::open() {
             // Once a router.
-            Ok(sink) => drop(self.access.0.set(sink)),
+            Ok(sink) => {
+                let kinds = self.settings.sticky.kinds().iter();
+                let keys = kinds.filter_map(|kind| match kind {
+                    Kind::Query(name) => Some(name.clone()),
+                    _ => None,
+                });
+                drop(self.access.0.set((sink, keys.collect())));
+            }
             Err(error) => tracing::error!(APP = self.app, %error, "cannot write the access log: {error}"),
         }
     }
 
     pub(super) fn log(&self, entry: &Entry) {
-        let Some(sink) = self.access.0.get() else { return };
-        let mut fields = entry.fields();
+        let Some((sink, keys)) = self.access.0.get() else { return };
+        let mut fields = entry.fields(keys);
         fields.push(("APP", self.app.clone()));
-        if sink.write(&self.app, &entry.line(), &fields).is_err() {
+        if sink.write(&self.app, &entry.line(keys), &fields).is_err() {
             self.metrics.log_lost.count();
         }
     }

@@ -67,6 +67,18 @@ impl Router {
             worker.servers.push(Server { key: key.clone(), query: query.clone() });
         }
         self.remember(link.id);
+        if self.public.is_empty() {
+            let table = self.table.borrow();
+            let slot = table.worker(link.id).map_or("?", |worker| worker.slot.as_str());
+            let wanted = server::name(query);
+            tracing::warn!(
+                APP = self.app,
+                WORKER = slot,
+                "worker {slot} listens on {wanted}, where nobody reaches it: the app has no address. Write one into its \
+                 file, such as listen = [\"{}\"]",
+                if port == 0 { 8080 } else { port }
+            );
+        }
         let six = query.address_type == AddressType::Tcp6 || query.address.is_none();
         let sockname = match query.address_type {
             AddressType::Path => Sockname::Path,

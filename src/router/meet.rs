@@ -184,6 +184,7 @@ fn attach_outside(router: &Rc<Router>, stream: &UnixStream, slot: &str, reach: R
     let pid = peer::credentials(stream)?.pid;
     let place = match reach {
         Reach::Port(port) => Place::Port(port),
+        Reach::Nowhere => Place::Nowhere,
         Reach::Socket => {
             let channel = stream.local_addr()?;
             let house = channel.as_pathname().and_then(Path::parent);

@@ -91,7 +91,10 @@ impl Router {
     /// Asks whether it is ready, then whether it still answers.
     async fn look_after(&self, id: WorkerId, place: &Place) {
         if self.settings.ready_on != ReadyOn::Notify {
-            self.ask_ready(id, place).await;
+            // That it runs is all that can be known of one that takes no connections.
+            if *place != Place::Nowhere {
+                self.ask_ready(id, place).await;
+            }
             self.sign(id, Sign::Answer);
         }
         if !self.settings.ready_http.is_empty() {
@@ -211,6 +214,7 @@ async fn connect(place: &Place) -> io::Result<OwnedFd> {
         Ok(match place {
             Place::Path(path) => UnixStream::connect(path).await?.into_std()?.into(),
             Place::Port(port) => TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await?.into_std()?.into(),
+            Place::Nowhere => return Err(io::ErrorKind::Unsupported.into()),
         })
     };
     tokio::time::timeout(CONNECT_TIME, connecting).await?
@@ -221,6 +225,7 @@ fn name(place: &Place) -> String {
     match place {
         Place::Port(port) => format!("127.0.0.1:{port}"),
         Place::Path(_) => "its socket".to_owned(),
+        Place::Nowhere => "no place".to_owned(),
     }
 }
 

@@ -58,6 +58,8 @@ pub enum Place {
     Path(PathBuf),
     /// Of 127.0.0.1.
     Port(u16),
+    /// It takes no connections.
+    Nowhere,
 }
 
 #[derive(Debug)]

@@ -43,6 +43,10 @@ impl Stream {
     /// Whether the socket is open and its peer has neither said anything nor left, as far as the kernel has told already:
     /// cheaper than [`Glance::is_quiet`]. Who waits for that to change is woken then, and nobody else who waited.
     pub fn seems_quiet(&self, cx: &mut Context<'_>) -> bool {
+        // A task that has had its turn is told nothing by tokio.
+        if !tokio::task::coop::has_budget_remaining() {
+            return self.glance().is_quiet();
+        }
         loop {
             match self.0.poll_read_ready(cx) {
                 Poll::Pending => return true,

@@ -390,7 +390,13 @@ fn worker(app: &App, names: &Names) -> UnitFile {
     unit.fill("Unit", "StartLimitBurst", app.restart.limit.map(|limit| limit.to_string()));
 
     let runtime = format!("--runtime={}", app.runtime);
-    let start = command(app.scope, &["worker", "exec", &runtime, &app.name]);
+    let named = [("index", &app.numbering.index), ("increment", &app.numbering.increment)];
+    let named = named.into_iter().filter_map(|(kind, name)| Some(format!("--{kind}-variable={}", name.as_ref()?)));
+    let named: Vec<String> = named.collect();
+    let mut words = vec!["worker", "exec", &runtime];
+    words.extend(named.iter().map(String::as_str));
+    words.push(&app.name);
+    let start = command(app.scope, &words);
     let program: Vec<String> = app.exec.iter().map(|it| argument(it)).collect();
     unit.set("Service", "ExecStart", format!("{start} %i -- {}", program.join(" ")));
     let notifies = app.router.ready_on == ReadyOn::Notify;

@@ -47,10 +47,11 @@ pub enum Outcome {
 
 impl Entry {
     /// `203.0.113.9 "GET /x HTTP/1.1" 200 512 0.012 2 "curl/8"`: client, request, status, bytes, seconds, worker, agent.
-    pub fn line(&self) -> String {
+    /// `keys`: parameters whose values are hidden as that of `sid` is.
+    pub fn line(&self, keys: &[String]) -> String {
         let client = if self.client.is_empty() { "unix" } else { &self.client };
         let mut line = format!("{} ", text(client));
-        match self.request() {
+        match self.request(keys) {
             Some(request) => line.extend(["\"", request.as_str(), "\" "]),
             None => line.push_str("\"-\" "),
         }
@@ -69,11 +70,11 @@ impl Entry {
     }
 
     /// What the journal has beside the line.
-    pub fn fields(&self) -> Vec<(&'static str, String)> {
+    pub fn fields(&self, keys: &[String]) -> Vec<(&'static str, String)> {
         let mut fields = vec![
             ("CLIENT", text(&self.client).into_owned()),
             ("REQUEST_METHOD", text(&self.method).into_owned()),
-            ("REQUEST_TARGET", self.target().into_owned()),
+            ("REQUEST_TARGET", self.target(keys).into_owned()),
             ("REQUEST_VERSION", text(&self.version).into_owned()),
             ("USER_AGENT", text(self.user_agent.as_deref().unwrap_or_default()).into_owned()),
             ("RESPONSE_STATUS", self.status()),
@@ -97,17 +98,17 @@ impl Entry {
         }
     }
 
-    fn request(&self) -> Option<String> {
+    fn request(&self, keys: &[String]) -> Option<String> {
         if self.method.is_empty() {
             return None;
         }
-        Some(format!("{} {} {}", text(&self.method), self.target(), text(&self.version)))
+        Some(format!("{} {} {}", text(&self.method), self.target(keys), text(&self.version)))
     }
 
-    fn target(&self) -> Cow<'_, str> {
+    fn target(&self, keys: &[String]) -> Cow<'_, str> {
         match text(&self.target) {
-            Cow::Borrowed(plain) => hide(plain),
-            Cow::Owned(escaped) => Cow::Owned(hide(&escaped).into_owned()),
+            Cow::Borrowed(plain) => hide(plain, keys),
+            Cow::Owned(escaped) => Cow::Owned(hide(&escaped, keys).into_owned()),
         }
     }
 }
@@ -133,18 +134,23 @@ pub fn text(raw: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// A target without the id of the session that it names.
-fn hide(target: &str) -> Cow<'_, str> {
+/// The name of a parameter whose value is a key.
+fn key_of<'p>(pair: &'p str, keys: &[String]) -> Option<Cow<'p, str>> {
+    let name = decode(pair.split_once('=')?.0);
+    (name == SESSION || keys.iter().any(|key| *key == name)).then_some(name)
+}
+
+/// A target without the id of the session that it names, and the other keys.
+fn hide<'t>(target: &'t str, keys: &[String]) -> Cow<'t, str> {
     let Some((path, query)) = target.split_once('?') else { return Cow::Borrowed(target) };
-    let names = |pair: &str| pair.split_once('=').is_some_and(|(name, _)| decode(name) == SESSION);
-    if !query.split('&').any(names) {
+    if !query.split('&').any(|pair| key_of(pair, keys).is_some()) {
         return Cow::Borrowed(target);
     }
-    let pairs: Vec<String> = query
-        .split('&')
-        .map(|pair| if names(pair) { format!("{SESSION}={HIDDEN}") } else { pair.to_owned() })
-        .collect();
-    Cow::Owned(format!("{path}?{}", pairs.join("&")))
+    let pairs = query.split('&').map(|pair| match key_of(pair, keys) {
+        Some(name) => Cow::Owned(format!("{name}={HIDDEN}")),
+        None => Cow::Borrowed(pair),
+    });
+    Cow::Owned(format!("{path}?{}", pairs.collect::<Vec<_>>().join("&")))
 }
 
 #[cfg(test)]
@@ -171,22 +177,22 @@ mod tests {
     fn lines() {
         let line =
             "203.0.113.9 \"GET /socket.io/?EIO=4&sid=***&t=1 HTTP/1.1\" 200 512 0.012 2 \"curl/8 \\x22x\\x22\\x0a\"";
-        assert_eq!(entry().line(), line);
+        assert_eq!(entry().line(&[]), line);
         let handed = Entry { outcome: Outcome::HandedOver, user_agent: None, target: "/x".into(), ..entry() };
-        assert_eq!(handed.line(), "203.0.113.9 \"GET /x HTTP/1.1\" handed-over - 0.012 2 \"-\"");
+        assert_eq!(handed.line(&[]), "203.0.113.9 \"GET /x HTTP/1.1\" handed-over - 0.012 2 \"-\"");
         let refused = Entry {
             client: "::1".into(),
             outcome: Outcome::Status(400),
             reason: Some("a NUL byte"),
             ..Entry::default()
         };
-        assert_eq!(refused.line(), "::1 \"-\" 400 0 0.000 - \"-\" (a NUL byte)");
-        assert_eq!(Entry::default().line(), "unix \"-\" 499 0 0.000 - \"-\"");
+        assert_eq!(refused.line(&[]), "::1 \"-\" 400 0 0.000 - \"-\" (a NUL byte)");
+        assert_eq!(Entry::default().line(&[]), "unix \"-\" 499 0 0.000 - \"-\"");
     }
 
     #[test]
     fn fields() {
-        let fields = entry().fields();
+        let fields = entry().fields(&[]);
         let of = |name: &str| fields.iter().find(|it| it.0 == name).map(|it| it.1.as_str());
         assert_eq!(of("REQUEST_TARGET"), Some("/socket.io/?EIO=4&sid=***&t=1"));
         assert_eq!((of("RESPONSE_STATUS"), of("RESPONSE_BYTES"), of("WORKER")), (Some("200"), Some("512"), Some("2")));
@@ -203,8 +209,10 @@ mod tests {
             ("/?xsid=a", "/?xsid=a"),
             ("/sid=a", "/sid=a"),
         ] {
-            assert_eq!(hide(target), hidden);
+            assert_eq!(hide(target, &[]), hidden);
         }
+        let keys = ["user".to_owned(), "room".to_owned()];
+        assert_eq!(hide("/?a=1&us%65r=ann&sid=x&room=7&users=2", &keys), "/?a=1&user=***&sid=***&room=***&users=2");
     }
 
     #[test]
@@ -216,7 +224,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_line_is_a_line(target in ".{0,60}", agent in ".{0,60}", method in ".{0,9}") {
-            let line = Entry { target, method, user_agent: Some(agent), ..entry() }.line();
+            let line = Entry { target, method, user_agent: Some(agent), ..entry() }.line(&[]);
             prop_assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line:?}");
             // Quotes and what is between them are told apart.
             prop_assert_eq!(line.matches('"').count(), 4, "{:?}", line);

@@ -56,6 +56,8 @@ pub enum Reach {
     Socket,
     /// A TCP port of this machine.
     Port(u16),
+    /// Nowhere: it takes no connections.
+    Nowhere,
 }
 
 /// How a worker ended, by systemd's word.

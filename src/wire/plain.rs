@@ -144,7 +144,7 @@ impl Name {
             9 => or(is("forwarded"), Self::Scheme),
             10 if is("connection") => Self::Connection,
             10 => or(is("keep-alive"), Self::Hop),
-            14 => or(is("content-length"), Self::ContentLength),
+            14 if is("content-length") => Self::ContentLength,
             16 if is("proxy-connection") => Self::Hop,
             17 if is("transfer-encoding") => Self::Unusual,
             17 if is("x-forwarded-proto") => Self::Scheme,
@@ -406,7 +406,7 @@ mod tests {
     }
 
     const NAMES: &str = "(a|Connection|keep-alive|Proxy-Connection|content-length|Host|Forwarded|Via|Cookie|X-Real-IP|te|upgrade|\
-                         Expect|Transfer-Encoding|x-forwarded-(for|proto|host|port)|X-Forwarded|X-Forwarded-)";
+                         Expect|Transfer-Encoding|x-forwarded-(by|for|proto|host|port|server|proxy-x)|X-Forwarded|X-Forwarded-)";
     const VALUES: &str =
         "(a|1|2|close|keep-alive|chunked|https|http|proto=https|for=1;proto=http|websocket|trailers| |,|:|\t){0,3}";
 

@@ -1,9 +1,9 @@
 //! ExecStart= of a worker: opens the channel and becomes the program, so that the unit's main process is the program.
 //! [`outside`] does it for programs that speak no channel.
 
-use super::environment::{CHANNEL, Identity, node_encoding, variables};
+use super::environment::{CHANNEL, Identity, node_encoding, numbered, variables};
 use super::{Worker, WorkerError, guard, outside};
-use crate::config::Runtime;
+use crate::config::{Numbering, Runtime};
 use crate::system::process::place_at;
 use crate::wire::Encoding;
 use crate::wire::hello::{Answer, Hello};
@@ -15,7 +15,12 @@ use std::path::Path;
 use std::process::Command;
 
 /// Becomes `program`. Comes back only when it cannot.
-pub fn exec(worker: &Worker, runtime: Runtime, program: &[OsString]) -> Result<Infallible, WorkerError> {
+pub fn exec(
+    worker: &Worker,
+    runtime: Runtime,
+    numbering: &Numbering,
+    program: &[OsString],
+) -> Result<Infallible, WorkerError> {
     let Some((executable, arguments)) = program.split_first() else {
         return Err(WorkerError::Program("no program is given".into()));
     };
@@ -23,7 +28,7 @@ pub fn exec(worker: &Worker, runtime: Runtime, program: &[OsString]) -> Result<I
         return Err(WorkerError::Program(problem));
     }
     if !runtime.has_channel() {
-        return outside::exec(worker, runtime, (executable, arguments));
+        return outside::exec(worker, runtime, numbering, (executable, arguments));
     }
     let encoding = preferred(runtime, executable);
     let hello = Hello::Attach { slot: worker.slot.clone(), encoding: encoding.into(), reach: None };
@@ -46,15 +51,51 @@ pub fn exec(worker: &Worker, runtime: Runtime, program: &[OsString]) -> Result<I
     }
     place_at(OwnedFd::from(stream), CHANNEL)
         .map_err(|error| WorkerError::Program(format!("cannot put the channel on descriptor {CHANNEL}: {error}")))?;
-    let error = Command::new(executable).args(arguments).envs(variables(&identity)).exec();
-    Err(WorkerError::Program(format!("cannot run {}: {error}", executable.display())))
+    let mut command = Command::new(executable);
+    command.args(arguments);
+    apply(&mut command, variables(&identity), numbering, index);
+    let error = command.exec();
+    Err(cannot_run(executable, &error))
+}
+
+/// Why a program did not start, and what to do.
+pub(super) fn cannot_run(executable: &OsStr, error: &std::io::Error) -> WorkerError {
+    let name = executable.display();
+    let remedy = match error.kind() {
+        std::io::ErrorKind::NotFound if name.to_string().contains('/') => "is it installed there?",
+        std::io::ErrorKind::NotFound => {
+            "install it, or write its whole path into `exec`: PATH is not that of your shell"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "make it executable (chmod +x) by the app's user, or name its interpreter in `exec`"
+        }
+        _ => return WorkerError::Program(format!("cannot run {name}: {error}")),
+    };
+    WorkerError::Program(format!("cannot run {name}: {error}; {remedy}"))
+}
+
+/// Gives a program what a worker finds in its environment.
+pub(super) fn apply(
+    command: &mut Command,
+    variables: impl IntoIterator<Item = (&'static str, String)>,
+    numbering: &Numbering,
+    index: u32,
+) {
+    let own = |name: &str| std::env::var(name).ok();
+    if numbering.index.is_some() {
+        command.env_remove("NODE_APP_INSTANCE");
+    }
+    command.envs(numbered(variables, numbering, index, own));
+    if let Ok(directory) = std::env::current_dir() {
+        command.env("pm_cwd", directory);
+    }
 }
 
 /// The encoding that the program's runtime speaks best.
 pub fn preferred(runtime: Runtime, executable: &OsStr) -> Encoding {
     match runtime {
         Runtime::Bun => Encoding::Bun,
-        Runtime::Deno | Runtime::Socket | Runtime::Port => Encoding::Json,
+        Runtime::Deno | Runtime::Socket | Runtime::Port | Runtime::None => Encoding::Json,
         Runtime::Node => {
             // Anything but node itself is a launcher that will find node by PATH.
             let node = if is_named(executable, &["node", "nodejs"]) { executable } else { OsStr::new("node") };

@@ -1,8 +1,9 @@
 //! ExecStart= of a worker without a channel: tells the router where it will be reached, and becomes the program.
 
 use super::environment::{Identity, without_channel};
+use super::exec::{apply, cannot_run};
 use super::{Worker, WorkerError, guard};
-use crate::config::Runtime;
+use crate::config::{Numbering, Runtime};
 use crate::system::activation;
 use crate::wire::Encoding;
 use crate::wire::hello::{Answer, Hello, Reach, WireEncoding};
@@ -20,6 +21,7 @@ const TRIES: usize = 20;
 pub(super) fn exec(
     worker: &Worker,
     runtime: Runtime,
+    numbering: &Numbering,
     (executable, arguments): (&OsString, &[OsString]),
 ) -> Result<Infallible, WorkerError> {
     let sockets = if runtime == Runtime::Socket { passed(worker)? } else { 0 };
@@ -35,13 +37,14 @@ pub(super) fn exec(
         eprintln!("<4>cannot start the guard of this worker: {error}");
     }
     let mut command = Command::new(executable);
-    command.args(arguments).envs(without_channel(&identity));
+    command.args(arguments);
+    apply(&mut command, without_channel(&identity), numbering, index);
     if let Reach::Port(port) = reach {
         command.env("PORT", port.to_string());
     }
     activation::pass_on(sockets, true).map_err(|error| descriptors(&error))?;
     let error = command.exec();
-    Err(WorkerError::Program(format!("cannot run {}: {error}", executable.display())))
+    Err(cannot_run(executable, &error))
 }
 
 /// How many sockets systemd passed.
@@ -65,6 +68,7 @@ fn attach(worker: &Worker, runtime: Runtime) -> Result<(Answer, Reach), WorkerEr
             Runtime::Port => Reach::Port(
                 free_port().map_err(|error| WorkerError::Program(format!("there is no free port: {error}")))?,
             ),
+            Runtime::None => Reach::Nowhere,
             _ => Reach::Socket,
         };
         let hello = Hello::Attach { slot: worker.slot.clone(), encoding: WireEncoding::Json, reach: Some(reach) };
@@ -91,7 +95,7 @@ pub fn activated(program: &[OsString]) -> Result<Infallible, WorkerError> {
         return Err(WorkerError::Program("no program is given".into()));
     };
     let error = Command::new(executable).args(arguments).env("LISTEN_PID", std::process::id().to_string()).exec();
-    Err(WorkerError::Program(format!("cannot run {}: {error}", executable.display())))
+    Err(cannot_run(executable, &error))
 }
 
 /// A port that nobody has, on any address; the program is the next to take it.

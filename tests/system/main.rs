@@ -8,6 +8,7 @@ mod boxed;
 mod commands;
 mod dashboard;
 mod death;
+mod ecosystem;
 mod ends;
 mod farewell;
 mod harness;
@@ -22,6 +23,7 @@ mod listing;
 #[path = "../secure.rs"]
 mod made;
 mod memory;
+mod messages;
 mod metrics;
 mod monit;
 #[path = "../patient.rs"]
@@ -31,6 +33,7 @@ mod proxied;
 mod reload;
 mod runtimes;
 mod secure;
+mod serve;
 mod sessions;
 mod sticky;
 mod strangers;

@@ -107,10 +107,19 @@ fn the_metrics_have_an_address_of_their_own() {
     machine.ok("appctl restart app");
     assert!(page(&machine, "127.0.0.1:9100").is_none());
     assert!(machine.ok("curl -sf --unix-socket /run/metrics http://a/metrics").contains(connections));
+    // None, by systemctl alone.
+    machine.write(FILE, &file(""));
+    machine.ok("systemctl daemon-reload && systemctl restart app.service");
+    machine.until("that socket is closed", || {
+        (machine.property("app-metrics.socket", "ActiveState") == "inactive").then_some(())
+    });
+    machine.write(FILE, &file("metrics = \"/run/metrics\""));
+    machine.ok("appctl restart app");
+    assert!(machine.ok("curl -sf --unix-socket /run/metrics http://a/metrics").contains(connections));
     // None.
     machine.write(FILE, &file(""));
     machine.ok("appctl restart app");
-    assert!(!machine.shell("curl -sf --unix-socket /run/metrics http://a/metrics").status.success());
+    assert!(!machine.path("/run/metrics").exists());
     assert_eq!(machine.property("app-metrics.socket", "ActiveState"), "inactive");
     // And one again, beside a router that runs.
     machine.write(FILE, &file("metrics = \"127.0.0.1:9101\""));

@@ -104,7 +104,14 @@ fn a_timer_lives_with_its_app() {
     machine.write(FILE, &file("1", &format!("reload = \"{NEVER}\"\n")));
     machine.ok("appctl reload app");
     assert!(machine.is_active("app-reload.timer"));
+    // Nor does one stay that a start of what runs has taken away.
+    machine.write(FILE, &file("1", ""));
+    machine.ok("appctl start app");
+    assert_eq!(machine.property("app-reload.timer", "ActiveState"), "inactive", "it is no failure that it is gone");
+    machine.write(FILE, &file("1", &format!("reload = \"{NEVER}\"\n")));
+    machine.ok("appctl reload app");
     machine.ok("appctl stop app");
+    assert_eq!(machine.shell("appctl reload app").status.code(), Some(3), "not running");
     assert!(!machine.is_active("app-reload.timer"), "a stopped app is not reloaded");
     machine.ok("appctl start app");
     assert!(machine.is_active("app-reload.timer"));

@@ -308,3 +308,64 @@ fn logs_hold_one_line_at_a_time() {
     assert!(text.len() > 100_000_000 && text.contains("that is all"), "{}", text.len());
     assert!(peak > 1000 && peak < 60_000, "{peak} KiB for {} bytes", text.len());
 }
+
+#[test]
+fn a_dry_run_tells_all_and_does_nothing() {
+    let Some(machine) = boot() else { return };
+    let said = |arguments: &str, lines: &[&str]| {
+        let before = state(&machine);
+        let out = done(&machine, arguments);
+        assert_eq!(state(&machine), before, "{arguments}");
+        for line in lines {
+            assert!(out.lines().any(|told| told == *line), "{arguments}: {line}\n{out}");
+        }
+        out
+    };
+    let start = [
+        "would write /etc/appctl/shop.toml",
+        "  | workers = 2",
+        "would call Reload()",
+        "would call StartUnit(shop.socket)",
+        "would call StartUnit(shop-channel.socket)",
+        "would call StartUnit(shop.service)",
+        "would call StartUnit(shop@2.service)",
+    ];
+    said("start worker.js -i 2 --name shop --dry-run", &start);
+    done(&machine, "start worker.js -i 2 --name shop");
+    assert_eq!(said("start shop --dry-run", &[]), "", "all of it runs");
+    let stop = [
+        "would call StopUnit(shop.service)",
+        "would call StopUnit(shop.socket)",
+        "would call StopUnit(shop@1.service)",
+    ];
+    let out = said("stop shop --dry-run", &stop);
+    assert!(!out.contains("metrics"), "what it has not is not stopped: {out}");
+    said("stop shop@2 --dry-run", &["would call StopUnit(shop@2.service)"]);
+    said("restart shop --dry-run", &["would call RestartUnit(shop.service)"]);
+    said("restart shop@1 --dry-run", &["would call RestartUnit(shop@1.service)"]);
+    said("reload shop --dry-run", &["would call ReloadUnit(shop.service)"]);
+    said(
+        "scale shop 3 --dry-run",
+        &["would write /etc/appctl/shop.toml", "  | workers = 3", "would call StartUnit(shop@3.service)"],
+    );
+    said("scale shop 1 --dry-run", &["would call StopUnit(shop@2.service)"]);
+    said("delete shop --dry-run", &["would remove /etc/appctl/shop.toml", "would call StopUnit(shop.slice)"]);
+    let steps: Value = serde_json::from_str(&said("stop shop --dry-run --json", &[])).unwrap();
+    assert_eq!(steps[0]["step"], "call");
+    let (code, _, err) = appctl(&machine, "start worker.js -i 7 --name shop --dry-run");
+    assert!(code == 1 && err.contains("--force"), "{err}");
+    said("start worker.js -i 3 --name shop --force --dry-run", &["would call RestartUnit(shop.service)"]);
+    // What was told is what is done.
+    done(&machine, "stop shop");
+    for unit in ["shop.service", "shop.socket", "shop@1.service"] {
+        assert!(!machine.is_active(unit), "{unit}");
+    }
+    assert_eq!(appctl(&machine, "reload shop --dry-run").0, 1);
+    assert_eq!(appctl(&machine, "stop shpo --dry-run").0, 4);
+}
+
+/// Everything that a command could have changed.
+fn state(machine: &Boxed) -> String {
+    machine.ok("ls /etc/appctl 2>/dev/null; cat /etc/appctl/*.toml 2>/dev/null; \
+                systemctl list-units --all --no-legend --plain 'shop*'; systemctl show -p MainPID 'shop*.service'; true")
+}

@@ -2,6 +2,7 @@
 //! answer of its own.
 
 use crate::router::Router;
+use crate::router::refuse::Refusal;
 use crate::router::table::WorkerId;
 use crate::router::tally::Tally;
 use std::cell::RefCell;
@@ -31,8 +32,15 @@ impl Chosen {
         slot.map(|(slot, _)| slot.to_owned())
     }
 
-    /// The router has answered in its place.
-    pub(super) fn count(&self, router: &Router, status: u16) {
+    /// The router answers in its place.
+    pub(super) fn refused(&self, router: &Router, refusal: Refusal) {
+        if refusal == Refusal::NoWorker {
+            self.clear();
+        }
+        self.count(router, refusal.code().as_u16());
+    }
+
+    fn count(&self, router: &Router, status: u16) {
         match &*self.0.borrow() {
             Some(tally) => tally.codes.count(status),
             None => router.metrics.own.count(status),

@@ -54,10 +54,7 @@ pub(super) async fn answer(conn: Rc<Conn>, request: Request<Incoming>) -> Result
         }
         Err(refusal) => {
             conn.gate.decide(false);
-            if refusal == Refusal::NoWorker {
-                conn.chosen.clear();
-            }
-            conn.chosen.count(&conn.router, refusal.code().as_u16());
+            conn.chosen.refused(&conn.router, refusal);
             if !conn.is_told(refusal) {
                 conn.router.count_refusal(refusal);
             }

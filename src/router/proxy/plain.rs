@@ -46,7 +46,7 @@ pub(super) async fn serve(conn: &Rc<Conn>, transport: &Transport) -> io::Result<
         conn: Rc::clone(conn),
         address: conn.peer.address.map(|address| address.to_canonical().to_string()),
         reader: Reader { stream: transport.clone(), buffer: Buffer::default() },
-        writer: Writer(transport.clone()),
+        writer: Writer::new(transport.clone()),
         came: Buffer::default(),
         ask: Vec::new(),
         out: Vec::new(),
@@ -289,7 +289,7 @@ impl Connection {
     async fn refuse(&mut self, refusal: Refusal, mut turn: Turn, head: bool) -> End {
         let Self { conn, writer, .. } = self;
         turn.answered = true;
-        conn.chosen.count(&conn.router, refusal.code().as_u16());
+        conn.chosen.refused(&conn.router, refusal);
         conn.router.count_refusal(refusal);
         tracing::debug!(address = %conn.address, reason = refusal.reason(), "refused a request");
         let response = refusal.response();
@@ -298,6 +298,10 @@ impl Connection {
         if let Some(entry) = &mut turn.entry {
             entry.answered(refusal.code(), conn.chosen.slot(&conn.router), Some(refusal.reason()));
             entry.entry.bytes = (response.len() - body) as u64;
+        }
+        if writer.is_amid() {
+            // It would get into an interim answer.
+            return End::Breaks;
         }
         match writer.send(conn, response.as_bytes()).await {
             Ok(()) => End::Lingers,

@@ -18,11 +18,13 @@ pub(super) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// It grows when more comes than it takes.
+    grows: bool,
 }
 
 impl Default for Buffer {
     fn default() -> Self {
-        Self { bytes: vec![0; SMALL], start: 0, end: 0 }
+        Self { bytes: vec![0; SMALL], start: 0, end: 0, grows: false }
     }
 }
 
@@ -46,11 +48,9 @@ impl Buffer {
         (self.start, self.end) = (0, 0);
     }
 
-    /// So much is to come.
+    /// So much is to come. (It may never: only what comes makes the buffer larger.)
     pub(super) fn expect(&mut self, count: u64) {
-        if count > self.bytes.len() as u64 && self.bytes.len() < LARGE {
-            self.bytes.resize(LARGE, 0);
-        }
+        self.grows = count > self.bytes.len() as u64;
     }
 
     /// Nothing is in it, and nothing much will come.
@@ -78,6 +78,9 @@ impl Buffer {
         ready!(Pin::new(stream).poll_read(cx, &mut room))?;
         let count = room.filled().len();
         self.end += count;
+        if self.grows && self.end == self.bytes.len() && self.bytes.len() < LARGE {
+            self.bytes.resize(LARGE, 0);
+        }
         Poll::Ready(Ok(count))
     }
 
@@ -88,9 +91,22 @@ impl Buffer {
 
 /// The client's side, for what is sent to it.
 #[derive(Debug)]
-pub(super) struct Writer(pub(super) Transport);
+pub(super) struct Writer {
+    stream: Transport,
+    /// Some of what is being sent has gone out, and not all.
+    amid: bool,
+}
 
 impl Writer {
+    pub(super) fn new(stream: Transport) -> Self {
+        Self { stream, amid: false }
+    }
+
+    /// What was sent last was given up in the middle.
+    pub(super) fn is_amid(&self) -> bool {
+        self.amid
+    }
+
     /// Sends all of it; the connection knows meanwhile whether the client leaves no room.
     pub(super) async fn send(&mut self, conn: &Conn, bytes: &[u8]) -> io::Result<()> {
         let mut sent = 0;
@@ -108,19 +124,20 @@ impl Writer {
 
     fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8], sent: &mut usize) -> Poll<io::Result<()>> {
         while *sent < bytes.len() {
-            match ready!(Pin::new(&mut self.0).poll_write(cx, &bytes[*sent..]))? {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &bytes[*sent..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => *sent += count,
             }
+            self.amid = *sent < bytes.len();
         }
         // Inside of TLS what is written may not have gone out.
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     /// Nothing more will be sent.
     pub(super) async fn end(&mut self, conn: &Conn) -> io::Result<()> {
         poll_fn(|cx| {
-            let ended = Pin::new(&mut self.0).poll_shutdown(cx);
+            let ended = Pin::new(&mut self.stream).poll_shutdown(cx);
             conn.gate.stall(ended.is_pending());
             ended
         })

@@ -1,0 +1,282 @@
+//! `--dry-run`: what a command would write, remove and ask systemd for, and nothing of it done.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::apps::{self, Loaded};
+use super::exit::{DONE, FAILED, Failure, USAGE};
+use super::manage::Manager;
+use super::names::{self, Asked, Target};
+use super::print::Printer;
+use super::{delete, restart as restarting, scale as scaling, script, selector, start as starting, started};
+use crate::config::Scope;
+use crate::system::bus::Verb;
+
+/// One thing that would be done.
+#[derive(Debug, Serialize)]
+#[serde(tag = "step", rename_all = "lowercase")]
+enum Step {
+    Write {
+        path: PathBuf,
+        text: String,
+    },
+    Remove {
+        path: PathBuf,
+    },
+    /// A method of org.freedesktop.systemd1.Manager.
+    Call {
+        method: &'static str,
+        unit: Option<String>,
+    },
+    /// What follows from a call by itself.
+    Follows {
+        what: String,
+    },
+}
+
+impl Step {
+    fn unit(verb: Verb, unit: String) -> Self {
+        let method = match verb {
+            Verb::Start => "StartUnit",
+            Verb::Stop => "StopUnit",
+            Verb::Restart => "RestartUnit",
+            Verb::Reload => "ReloadUnit",
+        };
+        Self::Call { method, unit: Some(unit) }
+    }
+
+    /// `systemctl daemon-reload`.
+    fn daemon_reload() -> Self {
+        Self::Call { method: "Reload", unit: None }
+    }
+
+    fn line(&self) -> String {
+        match self {
+            Self::Write { path, text } => {
+                let text: String = text.lines().map(|line| format!("\n  | {line}")).collect();
+                format!("would write {}{text}", path.display())
+            }
+            Self::Remove { path } => format!("would remove {}", path.display()),
+            Self::Call { method, unit: Some(unit) } => format!("would call {method}({unit})"),
+            Self::Call { method, unit: None } => format!("would call {method}()"),
+            Self::Follows { what } => format!("  {what}"),
+        }
+    }
+}
+
+fn tell(steps: &[Step], printer: &Printer) -> u8 {
+    if printer.json {
+        printer.json(&steps);
+    } else if steps.is_empty() {
+        printer.note("nothing would be done");
+    } else {
+        steps.iter().for_each(|step| printer.data(&step.line()));
+    }
+    DONE
+}
+
+/// Those jobs that would change something.
+async fn of_those_that_are(
+    up: bool,
+    manager: &Manager,
+    jobs: impl IntoIterator<Item = (Verb, String)>,
+) -> Result<Vec<Step>, Failure> {
+    let mut steps = Vec::new();
+    for (verb, unit) in jobs {
+        let properties = manager.properties(&unit).await?;
+        let is_up = !matches!(properties.text("ActiveState"), Some("inactive" | "failed") | None);
+        if is_up == up {
+            steps.push(Step::unit(verb, unit));
+        }
+    }
+    Ok(steps)
+}
+
+pub(super) async fn stop(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let mut steps = Vec::new();
+    for (scope, target) in names::targets(words, asked)? {
+        steps.extend(stopping(&Manager::connect(scope).await?, &target).await?);
+    }
+    Ok(tell(&steps, printer))
+}
+
+async fn stopping(manager: &Manager, target: &Target) -> Result<Vec<Step>, Failure> {
+    let names = names::units(manager.scope, target.app());
+    let jobs = match target {
+        Target::Worker { slot, .. } => vec![(Verb::Stop, names.slot(slot))],
+        Target::App(app) => {
+            let actions = names.actions().map(|action| (Verb::Stop, action.to_owned()));
+            actions.into_iter().chain(manager.to_stop(app).await?).collect()
+        }
+    };
+    of_those_that_are(true, manager, jobs).await
+}
+
+/// Everything of an app that does not run yet.
+async fn rising(manager: &Manager, loaded: &Loaded) -> Result<Vec<Step>, Failure> {
+    let (sockets, services) = starting::to_start(manager, loaded).await?;
+    of_those_that_are(false, manager, sockets.into_iter().chain(services)).await
+}
+
+pub(super) async fn start(arguments: &starting::Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let flags = &arguments.script;
+    let mut steps = Vec::new();
+    for word in &arguments.targets {
+        let target = Target::read(word);
+        let there = !word.contains('/') && apps::exists(asked.for_app(target.app()), target.app());
+        if there || selector::is_of_several(word) {
+            for (scope, target) in names::targets(std::slice::from_ref(word), asked)? {
+                steps.extend(starting_known(scope, &target, flags, printer).await?);
+            }
+            continue;
+        }
+        let new = if word.ends_with(".toml") { starting::from_file } else { starting::from_script };
+        let (scope, name, path, text) = new(word, flags, asked)?;
+        let app = apps::check(scope, &name, &path, &text, printer)?;
+        let manager = Manager::connect(scope).await?;
+        let news = starting::is_news(&name, &path, &text, flags.force)?;
+        let loaded = Loaded { app, path: path.clone(), text: text.clone() };
+        if news {
+            steps.push(Step::Write { path, text });
+            steps.push(Step::daemon_reload());
+        }
+        let running = manager.router_runs(&names::units(scope, &name)).await?;
+        steps.extend(if news && running {
+            restarting_one(&manager, &loaded).await?
+        } else {
+            rising(&manager, &loaded).await?
+        });
+    }
+    Ok(tell(&steps, printer))
+}
+
+async fn starting_known(
+    scope: Scope,
+    target: &Target,
+    flags: &script::Flags,
+    printer: &Printer,
+) -> Result<Vec<Step>, Failure> {
+    if let Some(flag) = flags.of_a_script() {
+        return Err(Failure::Usage(format!("{} is an app already: {flag} has no meaning here", target.app())));
+    }
+    let loaded = apps::load(scope, target.app(), printer)?;
+    let manager = Manager::connect(scope).await?;
+    if let Target::Worker { slot, .. } = target {
+        let unit = names::units(scope, target.app()).slot(slot);
+        return of_those_that_are(false, &manager, [(Verb::Start, unit)]).await;
+    }
+    rising(&manager, &loaded.in_force(scope)?).await
+}
+
+pub(super) async fn restart(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let mut steps = Vec::new();
+    for (scope, target) in names::targets(words, asked)? {
+        let loaded = apps::load(scope, target.app(), printer)?;
+        let manager = Manager::connect(scope).await?;
+        if let Target::Worker { app, slot } = &target {
+            steps.push(Step::unit(Verb::Restart, names::units(scope, app).slot(slot)));
+            continue;
+        }
+        steps.extend(restarting_one(&manager, &loaded).await?);
+    }
+    Ok(tell(&steps, printer))
+}
+
+async fn restarting_one(manager: &Manager, loaded: &Loaded) -> Result<Vec<Step>, Failure> {
+    let name = &loaded.app.name;
+    let names = names::units(manager.scope, name);
+    if !manager.router_runs(&names).await? {
+        return rising(manager, loaded).await;
+    }
+    let surplus = manager.surplus(name, loaded.workers()).await?;
+    let mut steps: Vec<Step> = surplus.into_iter().map(|(verb, unit)| Step::unit(verb, unit)).collect();
+    if restarting::listens_elsewhere(manager, loaded).await {
+        // A socket keeps its addresses until it is stopped.
+        let stops = stopping(manager, &Target::App(name.clone())).await?;
+        let (sockets, services) = starting::to_start(manager, loaded).await?;
+        let starts = sockets.into_iter().chain(services).map(|(verb, unit)| Step::unit(verb, unit));
+        return Ok(stops.into_iter().chain(starts).collect());
+    }
+    steps.push(Step::unit(Verb::Restart, names.router.clone()));
+    steps.push(Step::Follows { what: format!("it stops the workers of {name}, and starts {}", loaded.workers()) });
+    Ok(steps)
+}
+
+pub(super) async fn reload(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let mut steps = Vec::new();
+    let mut code = DONE;
+    for (scope, target) in names::targets(words, asked)? {
+        let Target::App(name) = &target else {
+            printer.error("a reload is of a whole app");
+            return Ok(USAGE);
+        };
+        let loaded = apps::load(scope, name, printer)?;
+        let manager = Manager::connect(scope).await?;
+        let names = names::units(scope, name);
+        if !manager.router_runs(&names).await? {
+            printer.error(&format!("{name} is not running"));
+            code = FAILED;
+            continue;
+        }
+        steps.push(Step::unit(Verb::Reload, names.router.clone()));
+        let old = manager.standing(&names).await?;
+        let what = format!(
+            "it starts {} new workers in free slots, {} at a time, and drains and stops {}",
+            loaded.workers(),
+            loaded.app.reload.surge,
+            old.join(", ")
+        );
+        steps.push(Step::Follows { what });
+    }
+    tell(&steps, printer);
+    Ok(code)
+}
+
+pub(super) async fn delete(arguments: &delete::Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let mut steps = Vec::new();
+    for (scope, target) in names::targets(&arguments.names, asked)? {
+        let Target::App(name) = &target else {
+            printer.error(&format!("{} is a worker, not an app", arguments.names.join(" ")));
+            return Ok(USAGE);
+        };
+        let manager = Manager::connect(scope).await?;
+        steps.extend(stopping(&manager, &target).await?);
+        steps.extend(of_those_that_are(true, &manager, [(Verb::Stop, names::units(scope, name).slice)]).await?);
+        let path = apps::path(scope, name)?;
+        let by_start = std::fs::read_to_string(&path).is_ok_and(|text| text.starts_with(script::WRITTEN_BY_START));
+        if !arguments.keep_file && (by_start || arguments.names.contains(name)) {
+            steps.push(Step::Remove { path });
+            steps.push(Step::daemon_reload());
+        }
+    }
+    Ok(tell(&steps, printer))
+}
+
+pub(super) async fn scale(arguments: &scaling::Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let Target::App(name) = Target::read(&arguments.name) else {
+        return Err(Failure::Usage(format!("{} is a worker; name the app", arguments.name)));
+    };
+    let scope = asked.for_app(&name);
+    let loaded = apps::load(scope, &name, printer)?;
+    let (path, said) = (loaded.path.clone(), loaded.text.clone());
+    let running = loaded.in_force(scope)?;
+    let workers = scaling::resolve(&arguments.number, running.workers()).map_err(Failure::Usage)?;
+    let text = scaling::edited(&said, workers)
+        .map_err(|error| Failure::failed(format!("cannot change {}: {error}", path.display())))?;
+    let mut steps = Vec::new();
+    if text != said {
+        steps.push(Step::Write { path, text });
+        steps.push(Step::daemon_reload());
+    }
+    let manager = Manager::connect(scope).await?;
+    let names = names::units(scope, &name);
+    if manager.router_runs(&names).await? {
+        let after = workers.resolve(crate::generator::processors());
+        let surplus = manager.surplus(&name, after).await?;
+        let missing = started::missing(&manager.systemd, &names, after).await;
+        let missing = missing.map_err(|error| manager.failure(error))?.into_iter().map(|unit| (Verb::Start, unit));
+        steps.extend(surplus.into_iter().chain(missing).map(|(verb, unit)| Step::unit(verb, unit)));
+    }
+    Ok(tell(&steps, printer))
+}

@@ -1,0 +1,192 @@
+//! `appctl serve [PATH] [PORT]`: a directory of files as an app, and the worker of such an app.
+
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::exit::{DONE, Failure};
+use super::names::Asked;
+use super::print::Printer;
+use super::script;
+use super::{apps, restart, rollout, start};
+use crate::config::{Scope, value};
+use crate::pm2::Draft;
+use crate::site;
+use crate::unit::plan::PROGRAM;
+
+/// What the worker finds its password in: `user:password`.
+const PASSWORD: &str = "APPCTL_SITE_AUTH";
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The directory; default: this one
+    path: Option<PathBuf>,
+    /// Where clients connect: a port, ADDRESS:PORT or /a/socket [default: 8080]
+    port: Option<String>,
+    /// The app's name; default: `site-` and the port
+    #[arg(short, long)]
+    name: Option<String>,
+    /// Answer with index.html where there is no file: an application of one page
+    #[arg(long)]
+    spa: bool,
+    /// Number of workers, as for start
+    #[arg(short, long, value_name = "N", default_value = "1", allow_hyphen_values = true)]
+    instances: String,
+    /// Ask for a password: whose
+    #[arg(long, value_name = "USER", requires = "basic_auth_password")]
+    basic_auth_username: Option<String>,
+    /// Ask for a password: this one
+    #[arg(long, value_name = "PASSWORD", requires = "basic_auth_username")]
+    basic_auth_password: Option<String>,
+    /// The user that the workers run as; default: the directory's owner, or for root's one of their own
+    #[arg(long, value_name = "USER")]
+    uid: Option<String>,
+    /// Overwrite a file of that name that says something else
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// The worker: `appctl site DIRECTORY`.
+#[derive(Debug, Args)]
+pub(super) struct Worker {
+    #[arg(long)]
+    spa: bool,
+    directory: PathBuf,
+}
+
+pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let scope = asked.for_new_app();
+    let typed = arguments.path.as_deref().unwrap_or(Path::new("."));
+    let directory = absolute(typed)?;
+    let port = arguments.port.as_deref().unwrap_or("8080");
+    let name = match &arguments.name {
+        Some(name) => name.clone(),
+        None => format!("site-{}", port.rsplit([':', '/']).next().unwrap_or(port).trim_end_matches(".sock")),
+    };
+    value::check_name(&name).map_err(|wrong| Failure::Usage(format!("{}; choose another by --name", wrong.reason)))?;
+    let owner = std::fs::metadata(&directory).ok().map(|metadata| metadata.uid()).filter(|uid| *uid != 0);
+    let owner = owner.and_then(|uid| nix::unistd::User::from_uid(uid.into()).ok().flatten()).map(|user| user.name);
+    let user = arguments.uid.clone().or(owner).filter(|_| scope == Scope::System);
+    if scope == Scope::System
+        && user.is_none()
+        && let Some(closed) = script::closed_to_others(&directory)
+    {
+        return Err(Failure::failed(format!(
+            "the workers would run as a user of their own, who cannot read {}: {closed}\n\
+             Move it to a place such as /srv; or give it to a user (chown), whom they then run as; or add --uid USER.",
+            directory.display()
+        )));
+    }
+    let mut exec = vec![PROGRAM.to_owned(), "site".to_owned()];
+    exec.extend(arguments.spa.then(|| "--spa".to_owned()));
+    exec.push(directory.to_string_lossy().into_owned());
+    let draft = Draft {
+        head: script::head(&name),
+        name: name.clone(),
+        exec,
+        directory,
+        user,
+        group: None,
+        workers: script::instances(&arguments.instances)?,
+        runtime: Some("socket".to_owned()),
+        listen: vec![port.to_owned()],
+        watch: Vec::new(),
+        ignore: Vec::new(),
+        at_boot: true,
+        index_variable: None,
+        increment_variable: None,
+        environment: Vec::new(),
+        active_profile: None,
+        profiles: Vec::new(),
+        tables: Vec::new(),
+    };
+    let path = apps::path(scope, &name)?;
+    let mut text = draft.toml();
+    let mut renewed = false;
+    if let (Some(user), Some(password)) = (&arguments.basic_auth_username, &arguments.basic_auth_password) {
+        let file = secret(&path);
+        if user.contains(':') {
+            return Err(Failure::Usage("the name of a user has no colon (RFC 7617)".into()));
+        }
+        let line = format!("environment_files = [{}]\n", toml_edit::Value::from(file.to_string_lossy().as_ref()));
+        text = text.replacen("\nlisten = ", &format!("\n{line}listen = "), 1);
+        let news = start::is_news(&name, &path, &text, arguments.force)?;
+        renewed = write_secret(&file, &format!("{user}:{password}"))? && !news;
+    }
+    let code = start::start_new((scope, name.clone(), path, text), arguments.force, printer).await?;
+    if renewed && code == DONE {
+        // The file says the same, and what it names says something else.
+        printer.note(&format!("{name} has another password: restarting it"));
+        return restart::run(&[name], Asked(Some(scope)), printer).await;
+    }
+    Ok(code)
+}
+
+/// As it was typed, links and all: a release is often one.
+fn absolute(typed: &Path) -> Result<PathBuf, Failure> {
+    let directory = std::path::absolute(typed).unwrap_or_else(|_| typed.to_owned());
+    match std::fs::metadata(&directory) {
+        Ok(metadata) if metadata.is_dir() => Ok(directory.components().collect()),
+        Ok(_) => Err(Failure::failed(format!("{} is no directory: name the one that it is in", typed.display()))),
+        Err(error) => Err(Failure::failed(format!(
+            "there is no directory {} ({error})\nName the one that has the files: `appctl serve ./public 8080`.",
+            typed.display()
+        ))),
+    }
+}
+
+/// Beside the app's file, for nobody but root, or the user whose app it is: systemd reads it.
+fn secret(app: &Path) -> PathBuf {
+    app.with_extension("auth")
+}
+
+/// Removes the password of an app whose file is gone.
+pub(super) fn forget_password(app: &Path) {
+    let file = secret(app);
+    if std::fs::read_to_string(&file).is_ok_and(|text| text.starts_with(PASSWORD)) {
+        // Of no use any more, and to nobody but root.
+        let _ = std::fs::remove_file(file);
+    }
+}
+
+/// Says whether it is another than before.
+fn write_secret(path: &Path, secret: &str) -> Result<bool, Failure> {
+    use std::io::Write;
+    if secret.chars().any(char::is_control) {
+        return Err(Failure::Usage("a password has no control characters (RFC 7617)".into()));
+    }
+    let quoted = secret.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$").replace('`', "\\`");
+    let line = format!("{PASSWORD}=\"{quoted}\"\n");
+    let failed = |error: std::io::Error| Failure::of_write(&error, path);
+    if std::fs::read_to_string(path).is_ok_and(|there| there == line) {
+        return Ok(false);
+    }
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(failed)?;
+    }
+    // A file that was there may be open to others.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(line.as_bytes()).map_err(failed)?;
+    Ok(true)
+}
+
+/// Serves on the socket that systemd passed, until SIGTERM.
+pub(super) async fn worker(arguments: &Worker) -> Result<u8, Failure> {
+    let stop = rollout::until_told()?;
+    let listener = listenfd::ListenFd::from_env().take_unix_listener(0).ok().flatten().ok_or_else(|| {
+        Failure::failed("no socket was passed (LISTEN_FDS): this is what the units of `appctl serve` run")
+    })?;
+    let failed =
+        |error: std::io::Error| Failure::failed(format!("cannot serve {}: {error}", arguments.directory.display()));
+    listener.set_nonblocking(true).map_err(failed)?;
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(failed)?;
+    let password = std::env::var(PASSWORD).ok();
+    let options = site::Options { directory: arguments.directory.clone(), one_page: arguments.spa, password };
+    site::serve(listener, &options, stop).await.map_err(failed)?;
+    Ok(DONE)
+}

@@ -1,0 +1,35 @@
+//! What PM2's files and flags mean here (pure): [`form`] reads an ecosystem file, [`keys`] is the one table of its keys,
+//! [`app`] makes an app's file of one entry and tells what became of each key, [`dump`] reads what a running PM2 saved,
+//! [`guide`] is the migration guide.
+//!
+//! Facts about PM2 are of 7.0.4.
+
+pub mod app;
+pub mod draft;
+pub mod dump;
+pub mod form;
+pub mod guide;
+pub mod keys;
+mod program;
+pub mod sample;
+mod serves;
+mod values;
+pub mod verbs;
+
+pub use draft::Draft;
+
+use std::path::{Path, PathBuf};
+
+/// What is asked of the machine, and of its caller's shell.
+pub trait Machine {
+    /// Where a program is, by the caller's PATH.
+    fn find(&self, program: &str) -> Option<PathBuf>;
+    fn is_file(&self, path: &Path) -> bool;
+    /// The beginning of a file, as much as is worth looking at.
+    fn read(&self, path: &Path) -> Option<Vec<u8>>;
+    /// A file's owner by name; `None`: root, or nobody with a name.
+    fn owner(&self, path: &Path) -> Option<String>;
+    /// A variable of the caller's shell.
+    fn variable(&self, name: &str) -> Option<String>;
+    fn processors(&self) -> u32;
+}

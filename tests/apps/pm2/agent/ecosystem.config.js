@@ -1,0 +1,22 @@
+// Everything that is for PM2's own agent, its daemon or its modules.
+module.exports = [{
+  name: "agent",
+  script: "witness.js",
+  pmx: false,
+  automation: false,
+  vizion: false,
+  trace: false,
+  disable_trace: true,
+  v8: false,
+  event_loop_inspector: false,
+  deep_monitoring: false,
+  io: { conf: false },
+  treekill: true,
+  force: true,
+  post_update: ["npm install"],
+  execute_command: false,
+  install_url: "x",
+  windowsHide: true,
+  name_prefix: "old",
+  write: false,
+}];

@@ -1,0 +1,145 @@
+//! Every message that a user can cause says what is wrong and what to do: issue 5, line 5. Where each is shown:
+//!
+//! | message | test |
+//! | --- | --- |
+//! | wrong flag, wrong value, wrong command | [`what_is_typed_wrong_is_exit_2`] |
+//! | what PM2 has and is not here | [`what_is_typed_wrong_is_exit_2`] |
+//! | unknown app, or none that matches | `commands::names_and_rights_that_are_missing_are_exit_4`, `verbs::selectors_choose_apps_and_workers` |
+//! | no right to manage units, to write, to see an environment | `commands::names_and_rights_that_are_missing_are_exit_4`, `verbs::an_environment_without_its_secrets` |
+//! | no right to read the journal | [`a_machine_that_lacks_something`] |
+//! | systemd absent, D-Bus absent, no user manager | [`a_machine_that_lacks_something`] |
+//! | router down, or deaf | [`an_app_that_is_down`], `verbs::an_environment_without_its_secrets` |
+//! | broken file | `commands::a_broken_file_holds_up_no_other_app`, `commands::start_of_a_file_installs_it` |
+//! | a name that systemd has | `commands::start_of_a_file_installs_it` |
+//! | port taken | `commands::a_start_that_fails_says_why` |
+//! | a program that ends at once | `commands::a_start_that_fails_says_why` |
+//! | program, directory, user, group or script missing | [`what_an_app_lacks_is_named`] |
+//! | Node missing | [`a_machine_that_lacks_something`] |
+//! | another reload under way, nothing to abort | `reload` |
+
+use crate::boxed::Boxed;
+use crate::commands::{appctl, boot, done};
+
+/// What `appctl` says, all of it.
+#[track_caller]
+fn fails(machine: &Boxed, arguments: &str, code: i32, said: &[&str]) {
+    let (found, out, err) = appctl(machine, arguments);
+    assert_eq!(found, code, "appctl {arguments}\n{out}{err}");
+    for words in said {
+        assert!(err.contains(words), "appctl {arguments}: {words}\n{err}");
+    }
+    assert!(!err.contains("panicked"), "{err}");
+}
+
+#[test]
+fn what_is_typed_wrong_is_exit_2() {
+    let Some(machine) = boot() else { return };
+    done(&machine, "start worker.js --name shop");
+    for (arguments, said) in [
+        ("start --nmae x worker.js", &["unexpected argument '--nmae'", "'--name'"][..]),
+        ("start", &["required arguments"]),
+        ("strat worker.js", &["there is no command strat", "`appctl start`"]),
+        ("lst", &["there is no command lst", "Did you mean `appctl l"]),
+        ("xyzzy", &["there is no command xyzzy", "`appctl --help`"]),
+        ("scale shop many", &["`many` is no number of workers", "write 4, +1"]),
+        ("list --sort size", &["there is no field size", "memory"]),
+        ("sendSignal SIGNONE shop", &["there is no signal SIGNONE", "SIGUSR2"]),
+        ("start shop -i 3", &["shop is an app already", "/etc/appctl/shop.toml"]),
+        ("deploy production", &["no command deploy here", "`appctl reload NAME`"]),
+        ("kill", &["no command kill here", "`appctl stop all`"]),
+        ("flush shop", &["no command flush here", "journalctl --vacuum-time"]),
+        ("module:install pm2-logrotate", &["There are no modules"]),
+    ] {
+        fails(&machine, arguments, 2, said);
+    }
+    for (arguments, said) in [
+        ("save --force", "Nothing to save"),
+        ("startup systemd -u deploy", "at boot by itself"),
+        ("resurrect", "at boot by itself"),
+        ("update", "no daemon"),
+        ("reloadLogs", "journal"),
+        ("logrotate", "rotates by itself"),
+    ] {
+        fails(&machine, arguments, 0, &[said]);
+    }
+    assert!(machine.is_active("shop@1.service"), "none of them has touched it");
+}
+
+#[test]
+fn what_an_app_lacks_is_named() {
+    let Some(machine) = boot() else { return };
+    let mut port = 8090;
+    for (name, file, said) in [
+        ("program", "exec = 'nonesuch --x'\n", &["cannot run nonesuch", "install it, or write its whole path"][..]),
+        ("path", "exec = '/srv/nonesuch'\nruntime = 'port'\n", &["cannot run /srv/nonesuch", "is it installed there?"]),
+        ("plain-file", "exec = '/srv/own/worker.js'\n", &["cannot run /srv/own/worker.js", "chmod +x"]),
+        ("place", "exec = 'node worker.js'\ndirectory = '/srv/none'\n", &["200/CHDIR", "`directory`"]),
+        (
+            "stranger",
+            "exec = 'node /srv/own/worker.js'\nuser = 'nobodyhere'\n",
+            &["there is no user nobodyhere", "/etc/appctl/stranger.toml", "useradd"],
+        ),
+        (
+            "crowd",
+            "exec = 'node /srv/own/worker.js'\nuser = 'root'\ngroup = 'nobodyhere'\n",
+            &["there is no group nobodyhere", "groupadd"],
+        ),
+        ("script", "exec = 'node /srv/own/none.js'\n", &["Cannot find module '/srv/own/none.js'"]),
+    ] {
+        port += 1;
+        machine.write(&format!("/etc/appctl/{name}.toml"), &format!("{file}listen = {port}\n"));
+        fails(&machine, &format!("start {name}"), 1, said);
+        done(&machine, &format!("delete {name}"));
+    }
+    fails(&machine, "start worker.js --uid nobodyhere", 1, &["there is no user nobodyhere"]);
+    fails(&machine, "start worker.js --gid nobodyhere", 1, &["there is no group nobodyhere"]);
+    fails(&machine, "start none.js", 1, &["none.js"]);
+    fails(&machine, "start ./none.toml", 1, &["cannot read ./none.toml"]);
+    assert_eq!(machine.ok("ls /etc/appctl"), "", "what cannot be started is not written");
+}
+
+#[test]
+fn a_machine_that_lacks_something() {
+    let Some(machine) = boot() else { return };
+    done(&machine, "start worker.js --name shop");
+    let fails = |line: &str, code: i32, said: &[&str]| {
+        let output = machine.shell(&format!("cd /srv/own; {line}"));
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{line}: {err}");
+        for words in said {
+            assert!(err.contains(words), "{line}: {words}\n{err}");
+        }
+    };
+    let node = ["node is not in your PATH", "--interpreter"];
+    fails("mkdir /srv/empty; PATH=/srv/empty /usr/bin/appctl start worker.js --name other", 1, &node);
+    for command in ["list", "start worker.js", "stop shop", "status shop", "ping", "reload shop", "reset shop", "pid"] {
+        let line = format!("unshare -m sh -c 'mount -t tmpfs none /run && exec appctl {command}'");
+        fails(&line, 1, &["cannot reach systemd", "Does systemd run this machine?", "`appctl run SCRIPT`"]);
+        let line = format!("DBUS_SYSTEM_BUS_ADDRESS=unix:path=/none appctl {command}");
+        fails(&line, 1, &["systemd runs, but cannot be reached by D-Bus", "Install or start dbus"]);
+    }
+    // A report is for such a machine.
+    let report = machine.ok("unshare -m sh -c 'mount -t tmpfs none /run && exec appctl report'");
+    assert!(report.contains("cannot reach systemd"), "{report}");
+    let manager = ["cannot reach your systemd user manager", "enable-linger"];
+    fails("runuser -u nobody -- appctl --user start worker.js", 1, &manager);
+    fails("runuser -u nobody -- appctl logs shop", 1, &["systemd-journal"]);
+}
+
+#[test]
+fn an_app_that_is_down() {
+    let Some(machine) = boot() else { return };
+    done(&machine, "start worker.js --name shop");
+    done(&machine, "stop shop");
+    let start = "appctl start shop";
+    fails(&machine, "metrics shop", 3, &["does not run", start]);
+    fails(&machine, "env shop", 3, &["does not run", start]);
+    fails(&machine, "reload shop", 1, &["is not running", start]);
+    fails(&machine, "sendSignal USR2 shop", 3, &["does not run"]);
+    let (code, out, _) = appctl(&machine, "status shop");
+    assert!(code == 3 && out.contains("stopped"), "{out}");
+    assert!(done(&machine, "ping").contains("shop: does not run"));
+    // Asking does not start it.
+    done(&machine, "list");
+    assert!(!machine.is_active("shop.service"));
+}
