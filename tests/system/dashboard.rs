@@ -1,8 +1,9 @@
 //! `appctl dashboard`, and a real browser in front of it.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Stdio};
+
+use serde_json::Value;
 
 use crate::boxed::{Boxed, Options, skipped};
 
@@ -77,27 +78,62 @@ fn it_is_one_operator_s_alone_and_changes_nothing() {
     machine.until("the log has it", || machine.shell(&log).status.success().then_some(()));
 }
 
-/// A page as a browser has it after a while; `picture`: where a picture of it goes.
-fn browse(machine: &Boxed, url: &str, size: &str, picture: Option<&Path>) -> Option<String> {
-    let profile = tempfile::tempdir().unwrap();
-    let mut command = machine.neighbour("chromium");
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]);
-    command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
-    command.args([format!("--user-data-dir={}", profile.path().display()), format!("--window-size={size}")]);
-    command.args(["--timeout=6000", "--dump-dom"]);
-    if let Some(picture) = picture {
-        command.arg(format!("--screenshot={}", picture.display()));
+/// Steps of `browser.js` on the page, and what they gave; `None`: there is no browser here.
+fn browse(machine: &Boxed, url: &str, steps: &[&str]) -> Option<Vec<Value>> {
+    if !machine.shell("command -v chromium").status.success() {
+        skipped("no chromium; tests/run installs it");
+        return None;
     }
-    let output = command.arg(url).stdin(Stdio::null()).output().unwrap();
-    let _ = output.status.success();
-    println!("{}", String::from_utf8_lossy(&output.stderr));
-    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+    let gave = machine.drive("browser.js", &[&[url], steps].concat());
+    Some(gave.as_array().unwrap().clone())
 }
 
+const ROWS: &str = "document.querySelectorAll('#rows tr').length";
+const CHOSEN: &str = "document.querySelector('tr[aria-selected=true]').dataset.key";
+
 #[test]
-fn zz_browser() {
-    let Some(machine) = boot(3) else { return };
+fn a_browser_shows_forty_workers() {
+    let Some(machine) = boot(40) else { return };
     let (_dashboard, url) = Dashboard::start(&machine);
-    println!("{}", browse(&machine, &url, "1200,900", Some(Path::new("/tmp/l/dash.png"))).unwrap());
-    let _ = skipped;
+    machine.ok("curl -s 127.0.0.1:8080/seen >/dev/null");
+    let until_rows = format!("until={ROWS} === 41 && document.querySelectorAll('#rows .good').length === 41");
+    let steps = [
+        &*until_rows,
+        "picture=/run/wide.png",
+        "give=document.getElementById('sum').textContent",
+        // Nothing is wider than the window.
+        "give=document.documentElement.scrollWidth <= innerWidth",
+        "give=location.href",
+        // By keys alone.
+        "give=document.querySelector('#rows tr').focus()",
+        "press=ArrowDown",
+        "press=ArrowDown",
+        &format!("give={CHOSEN}"),
+        &format!("give=document.activeElement.dataset.key === {CHOSEN}"),
+        "press=Home",
+        "until=document.getElementById('log').textContent.includes('is ready')",
+        "until=document.querySelectorAll('#graphs svg polyline').length === 4",
+        // As seconds go by.
+        "until=document.querySelector('#graphs polyline').getAttribute('points').split(' ').length > 2",
+        "dark",
+        "give=getComputedStyle(document.body).backgroundColor",
+        "picture=/run/dark.png",
+        "size=360x740",
+        "give=document.documentElement.scrollWidth <= innerWidth",
+        "picture=/run/phone.png",
+        "give=document.getElementById('trouble').hidden",
+    ];
+    let Some(gave) = browse(&machine, &url, &steps) else { return };
+    let wanted = serde_json::json!([
+        true, "1 app, 40 workers, 0 sessions", true, url.split('?').next().unwrap(), null, "system app@2.service", true, true,
+        true, true, "rgb(20, 23, 27)", true, true,
+    ]);
+    assert_eq!(Value::Array(gave), wanted);
+    for picture in ["wide", "dark", "phone"] {
+        let bytes = std::fs::read(machine.path(&format!("/run/{picture}.png"))).unwrap();
+        assert!(bytes.starts_with(b"\x89PNG") && bytes.len() > 10_000, "{picture}: {} bytes", bytes.len());
+        if let Some(directory) = std::env::var_os("PICTURES") {
+            std::fs::write(std::path::Path::new(&directory).join(format!("{picture}.png")), bytes).unwrap();
+        }
+    }
 }
