@@ -134,7 +134,7 @@ fn an_app_that_is_down() {
     let start = "appctl start shop";
     fails(&machine, "metrics shop", 3, &["does not run", start]);
     fails(&machine, "env shop", 3, &["does not run", start]);
-    fails(&machine, "reload shop", 1, &["is not running", start]);
+    fails(&machine, "reload shop", 3, &["is not running", start]);
     fails(&machine, "sendSignal USR2 shop", 3, &["does not run"]);
     let (code, out, _) = appctl(&machine, "status shop");
     assert!(code == 3 && out.contains("stopped"), "{out}");
