@@ -81,6 +81,10 @@ pub(super) const ALL: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     ("monit", &[("appctl monit", "all apps"), ("appctl monit app", "one app and its workers")]),
+    (
+        "dashboard",
+        &[("appctl dashboard", "prints an address for one visit"), ("appctl dashboard app --port 9000", "one app")],
+    ),
     ("metrics", &[("appctl metrics app", "what a Prometheus would read")]),
     (
         "scale",

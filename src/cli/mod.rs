@@ -10,6 +10,7 @@ pub mod counterparts;
 
 mod complete;
 mod conclude;
+mod dashboard;
 mod delete;
 mod dry;
 mod ecosystem;
@@ -18,6 +19,7 @@ mod errors;
 mod evaluate;
 mod examples;
 pub mod exit;
+mod follow;
 mod import;
 mod inside;
 
@@ -146,7 +148,11 @@ enum Command {
     #[command(visible_aliases = ["describe", "show", "info"])]
     Status(status::Arguments),
     /// Apps and workers on the whole terminal: graphs, logs, and keys to reload, restart and scale
+    #[command(alias = "imonit")]
     Monit(monit::Arguments),
+    /// The same as monit as a page for a browser, read-only, on this machine alone
+    #[command(visible_alias = "dash")]
+    Dashboard(dashboard::Arguments),
     /// What apps wrote, from the journal
     Logs(logs::Arguments),
     /// What apps' routers count, in Prometheus' text format (or --json); without a name: all that run
@@ -292,6 +298,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::List(arguments) => block_on(list::run(&arguments, asked, printer))?,
         Command::Status(arguments) => block_on(status::run(&arguments, asked, printer))?,
         Command::Logs(arguments) => logs::run(&arguments, asked, printer)?,
+        Command::Dashboard(arguments) => block_on(dashboard::run(&arguments, asked, printer))?,
         Command::Monit(arguments) => block_on(monit::run(&arguments, asked, printer))?,
         Command::Metrics(arguments) => block_on(metrics::run(&arguments, asked, printer))?,
         Command::Import(arguments) => import::run(&arguments, asked, printer)?,

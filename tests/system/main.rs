@@ -6,6 +6,7 @@
 mod address;
 mod boxed;
 mod commands;
+mod dashboard;
 mod death;
 mod ecosystem;
 mod ends;

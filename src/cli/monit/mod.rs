@@ -1,6 +1,5 @@
 //! `appctl monit`: apps and workers on the whole terminal, as long as somebody looks.
 
-mod log;
 mod model;
 mod screen;
 mod view;
@@ -15,10 +14,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::exit::{DONE, Failure};
+use super::follow::Follower;
 use super::list::{look, wanted};
 use super::names::Asked;
 use super::print::Printer;
-use log::Follower;
 use model::{Model, Wish};
 use screen::{Input, Screen};
 
@@ -129,7 +128,8 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
 
 /// The log of the one that is chosen.
 fn follow(model: &mut Model) -> Option<Follower> {
-    match Follower::of(model.chosen()?) {
+    let row = model.chosen()?;
+    match Follower::of(row.app, row.unit) {
         Ok(follower) => Some(follower),
         Err(error) => {
             model.wrote(&format!("cannot run journalctl: {error}"));

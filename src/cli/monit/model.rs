@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::cli::follow::plain;
 use crate::cli::list::{AppNow, UnitNow};
 
 /// Looks back in a graph.
@@ -252,28 +253,6 @@ impl Model {
         self.busy = false;
         self.message = Some(last);
     }
-}
-
-/// A line without what would move the cursor or change colours: ECMA-48's control sequences.
-fn plain(line: &str) -> String {
-    let mut plain = String::with_capacity(line.len());
-    let mut rest = line.chars().peekable();
-    while let Some(character) = rest.next() {
-        match character {
-            '\u{1b}' if rest.next_if_eq(&'[').is_some() => {
-                // Parameters, then one final byte.
-                while rest.next().is_some_and(|it| !('\u{40}'..='\u{7e}').contains(&it)) {}
-            }
-            '\u{1b}' if rest.next_if_eq(&']').is_some() => {
-                // Operating system commands: to BEL, or to the escape of ST.
-                while rest.next_if(|it| !matches!(it, '\u{7}' | '\u{1b}')).is_some() {}
-            }
-            '\t' => plain.push_str("    "),
-            _ if character.is_control() => {}
-            _ => plain.push(character),
-        }
-    }
-    plain
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The log of the chosen worker or router, as journald gets it.
+//! The log of one worker or router, as journald gets it.
 
 use std::io;
 use std::process::Stdio;
@@ -6,8 +6,8 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use super::model::Row;
-use crate::cli::apps;
+use super::apps;
+use super::list::{AppNow, UnitNow};
 use crate::config::Scope;
 use crate::system::journal::{Levels, Match, Of, Output, Query};
 
@@ -22,17 +22,16 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) fn of(row: Row<'_>) -> io::Result<Self> {
-        let scope = if row.app.scope == "user" { Scope::User } else { Scope::System };
-        let unit = &row.unit.unit;
-        let of = match &row.unit.slot {
-            Some(slot) => Of::Worker { app: row.app.name.clone(), slot: slot.clone() },
+    pub(super) fn of(app: &AppNow, unit: &UnitNow) -> io::Result<Self> {
+        let scope = if app.scope == "user" { Scope::User } else { Scope::System };
+        let of = match &unit.slot {
+            Some(slot) => Of::Worker { app: app.name.clone(), slot: slot.clone() },
             // What the workers wrote has rows of its own.
-            None => Of::Unit(unit.clone()),
+            None => Of::Unit(unit.unit.clone()),
         };
         let query = Query {
             manager: apps::manager(scope),
-            matches: vec![Match { of, units: vec![unit.clone()] }],
+            matches: vec![Match { of, units: vec![unit.unit.clone()] }],
             lines: Some(LINES),
             follow: true,
             since: None,
@@ -62,4 +61,26 @@ impl Follower {
             Err(error) => Err(format!("cannot read journalctl: {error}")),
         }
     }
+}
+
+/// A line without what would move the cursor or change colours: ECMA-48's control sequences.
+pub(super) fn plain(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut rest = line.chars().peekable();
+    while let Some(character) = rest.next() {
+        match character {
+            '\u{1b}' if rest.next_if_eq(&'[').is_some() => {
+                // Parameters, then one final byte.
+                while rest.next().is_some_and(|it| !('\u{40}'..='\u{7e}').contains(&it)) {}
+            }
+            '\u{1b}' if rest.next_if_eq(&']').is_some() => {
+                // Operating system commands: to BEL, or to the escape of ST.
+                while rest.next_if(|it| !matches!(it, '\u{7}' | '\u{1b}')).is_some() {}
+            }
+            '\t' => plain.push_str("    "),
+            _ if character.is_control() => {}
+            _ => plain.push(character),
+        }
+    }
+    plain
 }
