@@ -82,6 +82,9 @@ fn process(app: &AppNow, worker: &UnitNow, index: u32, now: Duration) -> Value {
     if let Some(settings) = &app.app {
         described(settings, &mut set);
     }
+    for (key, value) in super::shown::axm(worker) {
+        set(key, value);
+    }
     set("unit", json!(worker.unit));
     set("slot", json!(worker.slot));
     set("scope", json!(app.scope));

@@ -167,6 +167,7 @@ impl Router {
         self.write_certificates(&mut page);
         self.write_workers(&mut page);
         self.write_slots(&mut page);
+        self.write_apps_own(&mut page);
         self.write_process(&mut page);
         page.into_text()
     }
@@ -339,6 +340,28 @@ impl Router {
                     page.sample(&[("worker", slot), ("direction", direction)], counter.get());
                 }
             }
+        }
+    }
+
+    /// What the workers' apps show of themselves.
+    fn write_apps_own(&self, page: &mut Page) {
+        let table = self.table.borrow();
+        page.family(
+            "appctl_app_metric",
+            Kind::Gauge,
+            "What each worker's app shows of itself by @pm2/io or the like, where it is a number.",
+        );
+        for worker in table.workers() {
+            for metric in self.metrics_of(worker.id) {
+                if let Some(number) = metric.number() {
+                    let unit = metric.unit.as_deref().unwrap_or_default();
+                    page.sample(&[("worker", &worker.slot), ("metric", &metric.name), ("unit", unit)], number);
+                }
+            }
+        }
+        page.family("appctl_app_metrics_left_out", Kind::Gauge, "Metrics of each worker's app that are too many or too long.");
+        for worker in table.workers() {
+            page.sample(&[("worker", &worker.slot)], self.metrics_left_out(worker.id));
         }
     }
 
