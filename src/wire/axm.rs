@@ -95,7 +95,11 @@ impl Metric {
     pub fn number(&self) -> Option<f64> {
         let number = match &self.value {
             Value::Number(number) => number.as_f64(),
-            Value::String(text) => text.trim().parse().ok(),
+            // pmx writes "0.81ms", and the unit as well.
+            Value::String(text) => {
+                let unit = self.unit.as_deref().unwrap_or_default();
+                text.strip_suffix(unit).unwrap_or(text).trim().parse().ok()
+            }
             _ => None,
         };
         number.filter(|number| number.is_finite())
@@ -108,7 +112,7 @@ impl Metric {
             other => other.to_string(),
         };
         match &self.unit {
-            Some(unit) if !unit.is_empty() => format!("{value} {unit}"),
+            Some(unit) if !value.ends_with(unit.as_str()) => format!("{value} {unit}"),
             _ => value,
         }
     }
@@ -345,6 +349,10 @@ mod tests {
         let by = |name: &str| read.metrics.iter().find(|metric| metric.name == name).unwrap();
         assert_eq!((by("a").number(), by("b").number(), by("c").number()), (Some(7.0), None, None));
         assert_eq!((by("c").text().as_str(), by("h").text().as_str()), ("x [31m y", "1"));
+        let delay = Metric { value: "0.81ms".into(), unit: Some("ms".into()), ..by("a").clone() };
+        assert_eq!((delay.number(), delay.text().as_str()), (Some(0.81), "0.81ms"));
+        let none = Metric { value: 1.into(), unit: Some(String::new()), ..by("a").clone() };
+        assert_eq!((none.number(), none.text().as_str()), (Some(1.0), "1"));
         assert!(by("i").text().ends_with('…') && by("i").text().len() < 300);
         assert_eq!((read.metrics.len(), read.wrong), (5, 6));
         assert!(metrics(&of("axm:monitor", json!([1]))).is_err());
@@ -358,12 +366,16 @@ mod tests {
         assert!(read.takes_param() && !read.is_scoped() && !read.is_internal());
         assert_eq!(serde_json::to_value(&read).unwrap(), told, "as PM2's jlist has it");
         assert_eq!(action(&of("axm:action", json!({"action_name": "a\u{7}"}))), Ok(None));
-        assert_eq!(action(&of("axm:action", json!({"action_name": "a", "opts": "o".repeat(600)}))).unwrap().unwrap().opts, None);
+        assert_eq!(
+            action(&of("axm:action", json!({"action_name": "a", "opts": "o".repeat(600)}))).unwrap().unwrap().opts,
+            None
+        );
         let reply = answer(&of("axm:reply", json!({"at": 1, "action_name": "gc", "return": [1, "x"]}))).unwrap();
         assert_eq!(reply, Answer { action: "gc".into(), uuid: None, value: json!([1, "x"]) });
         let none = answer(&of("axm:reply", json!({"at": 1, "action_name": "gc"}))).unwrap();
         assert_eq!(none.value, Value::Null);
-        let part = answer(&of("axm:scoped_action:stream", json!({"data": "a", "uuid": "u", "action_name": "s"}))).unwrap();
+        let part =
+            answer(&of("axm:scoped_action:stream", json!({"data": "a", "uuid": "u", "action_name": "s"}))).unwrap();
         assert_eq!((part.uuid.as_deref(), part.value), (Some("u"), json!("a")));
     }
 

@@ -35,6 +35,7 @@ mod runtimes;
 mod secure;
 mod serve;
 mod sessions;
+mod shown;
 mod sticky;
 mod strangers;
 mod survival;

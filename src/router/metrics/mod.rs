@@ -359,7 +359,11 @@ impl Router {
                 }
             }
         }
-        page.family("appctl_app_metrics_left_out", Kind::Gauge, "Metrics of each worker's app that are too many or too long.");
+        page.family(
+            "appctl_app_metrics_left_out",
+            Kind::Gauge,
+            "Metrics of each worker's app that are too many or too long.",
+        );
         for worker in table.workers() {
             page.sample(&[("worker", &worker.slot)], self.metrics_left_out(worker.id));
         }
