@@ -25,6 +25,7 @@ mod readme;
 mod requests;
 mod runtimes;
 mod secure;
+mod snippets;
 mod starting;
 mod sticky;
 mod support;
