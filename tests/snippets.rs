@@ -119,7 +119,7 @@ impl Drop for Prometheus {
 fn a_real_prometheus_finds_what_dashboard_and_alerts_ask_for() {
     let Some(command) = program("prometheus") else { return };
     let metrics = free_address();
-    let more = format!("[router]\nshared = \"always\"\nkeepalive_timeout = \"1s\"\nmetrics = \"{metrics}\"\n");
+    let more = format!("[router]\nshared = \"always\"\nhead_timeout = \"1s\"\nmetrics = \"{metrics}\"\n");
     let Some(cluster) = Cluster::start("chat/worker.js", 2, &more) else { return };
     let prometheus = Prometheus::start(command, metrics);
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
@@ -198,5 +198,40 @@ fn the_dashboard_is_well_formed() {
                 assert!(name == "__rate_interval" || variables.contains(name), "{name}");
             }
         }
+    }
+}
+
+/// The operators' page names only commands, keys, metrics and files that there are.
+#[test]
+fn the_operators_page_is_true() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(here.join("packaging/OPERATING.md")).unwrap();
+    let readme = std::fs::read_to_string(here.join("README.md")).unwrap();
+    let mut seen = BTreeSet::new();
+    for word in page.split('`').skip(1).step_by(2) {
+        if let Some(command) = word.strip_prefix("appctl ") {
+            let verb = command.split(' ').next().unwrap();
+            let output = Command::new(env!("CARGO_BIN_EXE_appctl")).args([verb, "--help"]).output().unwrap();
+            assert!(output.status.success(), "{word}");
+            let help = String::from_utf8(output.stdout).unwrap();
+            for flag in command.split(' ').filter(|word| word.starts_with('-')) {
+                assert!(help.contains(flag), "{word}");
+            }
+            seen.insert("command");
+        }
+        let (table, _) = word.split_once(['.', ' ']).unwrap_or((word, ""));
+        if ["router", "limits", "ready", "restart", "reload", "health"].contains(&table) && word.contains('.') {
+            let key = word.split(' ').next().unwrap();
+            assert!(readme.contains(&format!("| `{key}` |")), "no key {key}");
+            seen.insert("key");
+        }
+        if word.starts_with("appctl_") {
+            assert!(readme.contains(&format!("`{word}`")), "no metric {word}");
+            seen.insert("metric");
+        }
+    }
+    assert_eq!(seen.len(), 3);
+    for link in page.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+        assert!(here.join("packaging").join(link).exists(), "no {link}");
     }
 }
