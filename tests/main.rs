@@ -26,6 +26,7 @@ mod requests;
 mod runtimes;
 mod secure;
 mod shown;
+mod snippets;
 mod starting;
 mod sticky;
 mod support;

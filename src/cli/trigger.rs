@@ -19,7 +19,7 @@ use crate::router::client::{Called, ControlError, Outcome, Wanted};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// NAME (all its workers), NAME@SLOT, `all` or /regex/
+    /// NAME (all its workers), NAME@SLOT, an id, `all` or /regex/
     target: String,
     /// Its name, as the app has registered it; `appctl status NAME` lists those that there are
     action: String,
@@ -59,7 +59,7 @@ impl AppCalled {
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
-    let targets = names::targets(std::slice::from_ref(&arguments.target), asked)?;
+    let targets = names::targets(std::slice::from_ref(&arguments.target), asked).await?;
     let several = targets.len() > 1;
     let mut code = DONE;
     let mut all = Vec::new();

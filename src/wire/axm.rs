@@ -117,6 +117,11 @@ impl Metric {
         }
     }
 
+    /// Not the app's own, but the package's.
+    pub fn is_internal(&self) -> bool {
+        self.kind.as_deref().is_some_and(|kind| kind.starts_with("internal/"))
+    }
+
     /// What it takes to keep, about, bytes.
     pub fn size(&self) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);

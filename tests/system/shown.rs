@@ -170,3 +170,23 @@ fn what_can_go_wrong(machine: &Boxed) {
     assert_eq!((code, out.lines().count(), err.as_str()), (0, WORKERS, ""), "{out}");
     machine.ok("appctl delete none outside down");
 }
+
+/// What `appctl send` says instead.
+#[test]
+fn a_line_reaches_a_worker_by_a_fifo() {
+    let script = "require('http').createServer((q, r) => r.end()).listen(3000);\
+                  require('readline').createInterface({ input: process.stdin }).on('line', (line) => console.log('got ' + line));";
+    let file = "exec = [\"sh\", \"-c\", \"exec node /srv/lines.js <>/run/lines.in\"]\nworkers = 1\nlisten = [\"8080\"]\nuser = \"nobody\"\n";
+    let options = Options::default().file("/srv/lines.js", script).file("/etc/appctl/lines.toml", file);
+    let Some(machine) = options.boot() else { return };
+    let (code, _, err) = appctl(&machine, "send lines hello");
+    assert!(code == 2 && err.contains("<>/run/NAME.in"), "{err}");
+    machine.ok("mkfifo -m 600 /run/lines.in && chown nobody /run/lines.in && appctl start lines");
+    assert_eq!(machine.ok("curl -s -o /dev/null -w '%{http_code}' 127.0.0.1:8080"), "200");
+    for line in ["hello", "and again"] {
+        machine.ok(&format!("echo '{line}' > /run/lines.in"));
+        machine.until("it has read the line", || {
+            machine.journal("-u lines@1").contains(&format!("got {line}")).then_some(())
+        });
+    }
+}

@@ -10,6 +10,7 @@ use super::Router;
 use super::refuse::Refusal;
 use super::table::{Phase, WorkerId};
 use super::tally::{Codes, Counter, Histogram};
+use crate::system::memory;
 use crate::system::process::usage;
 use crate::wire::shape;
 use std::cell::OnceCell;
@@ -168,6 +169,7 @@ impl Router {
         self.write_workers(&mut page);
         self.write_slots(&mut page);
         self.write_apps_own(&mut page);
+        self.write_usage(&mut page);
         self.write_process(&mut page);
         page.into_text()
     }
@@ -287,6 +289,37 @@ impl Router {
         for worker in table.workers() {
             if let Some(link) = links.get(&worker.id) {
                 page.sample(&[("worker", &worker.slot)], link.queued());
+            }
+        }
+    }
+
+    /// What the processes of the workers use; of one that is on its way out, nothing.
+    fn write_usage(&self, page: &mut Page) {
+        let workers: Vec<_> = self
+            .table
+            .borrow()
+            .workers()
+            .filter(|worker| worker.pid > 0)
+            .map(|worker| (worker.slot.clone(), worker.pid))
+            .collect();
+        page.family(
+            "appctl_worker_cpu_seconds_total",
+            Kind::Counter,
+            "Processor time of the worker that runs now, with its children.",
+        );
+        for (slot, pid) in &workers {
+            if let Some(used) = self.processor_time(*pid) {
+                page.sample(&[("worker", slot)], used.as_secs_f64());
+            }
+        }
+        page.family(
+            "appctl_worker_memory_bytes",
+            Kind::Gauge,
+            "Memory of each worker, with its children, that the kernel cannot take back.",
+        );
+        for (slot, pid) in &workers {
+            if let Ok(bytes) = memory::of_unit(*pid, &self.worker_unit(slot)) {
+                page.sample(&[("worker", slot)], bytes);
             }
         }
     }
