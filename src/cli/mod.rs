@@ -10,6 +10,7 @@ pub mod counterparts;
 
 mod complete;
 mod conclude;
+mod counted;
 mod dashboard;
 mod delete;
 mod dry;
@@ -55,6 +56,7 @@ mod status;
 mod stop;
 mod stopping;
 mod watch;
+mod whereabouts;
 
 use std::process::ExitCode;
 

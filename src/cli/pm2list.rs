@@ -10,12 +10,13 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::counted::{self, Counted};
 use super::exit::{DONE, Failure};
 use super::list;
 use super::look::{AppNow, UnitNow, look};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
-use crate::config::{App, Runtime};
+use crate::config::{App, Runtime, Scope};
 use crate::unit::plan::digest;
 
 /// More than the greatest index, so that ids say which index they are of.
@@ -46,13 +47,14 @@ pub fn pm_id(app: &str, index: u32) -> u64 {
 }
 
 /// The processes as PM2 lists them. `now`: since 1970.
-pub(super) fn shape(apps: &[AppNow], now: Duration) -> Vec<Value> {
+pub(super) fn shape(apps: &[AppNow], counted: impl Fn(&AppNow) -> Counted, now: Duration) -> Vec<Value> {
     let mut list = Vec::new();
     for app in apps {
         let free = free_indices(app);
+        let counted = counted(app);
         let indices = app.workers.iter().scan(free.into_iter(), |free, worker| worker.index.or_else(|| free.next()));
         for (worker, index) in app.workers.iter().zip(indices) {
-            list.push(process(app, worker, index, now));
+            list.push(process(app, worker, (index, counted.of(index)), now));
         }
     }
     list
@@ -64,7 +66,7 @@ fn free_indices(app: &AppNow) -> Vec<u32> {
     (0..many.saturating_mul(2)).filter(|index| app.workers.iter().all(|worker| worker.index != Some(*index))).collect()
 }
 
-fn process(app: &AppNow, worker: &UnitNow, index: u32, now: Duration) -> Value {
+fn process(app: &AppNow, worker: &UnitNow, (index, on_purpose): (u32, u32), now: Duration) -> Value {
     let id = pm_id(&app.name, index);
     let began = worker.uptime_seconds.map(|uptime| now.saturating_sub(Duration::from_secs(uptime)).as_millis() as u64);
     let mut env = Map::new();
@@ -73,12 +75,13 @@ fn process(app: &AppNow, worker: &UnitNow, index: u32, now: Duration) -> Value {
     set("namespace", json!("default"));
     set("pm_id", json!(id));
     set("status", json!(status(&worker.state, worker.pid)));
-    set("restart_time", json!(worker.restarts.unwrap_or_default()));
+    set("restart_time", json!(worker.restarts.unwrap_or_default().saturating_add(on_purpose)));
     set("unstable_restarts", json!(0));
     set("pm_uptime", json!(began));
     set("created_at", json!(began));
     set("instances", json!(app.workers_wanted));
-    set("NODE_APP_INSTANCE", json!(index));
+    let variable = app.app.as_ref().and_then(|app| app.numbering.index.as_deref()).unwrap_or("NODE_APP_INSTANCE");
+    set(variable, json!(index));
     if let Some(settings) = &app.app {
         described(settings, &mut set);
     }
@@ -103,7 +106,7 @@ fn described(app: &App, set: &mut impl FnMut(&str, Value) -> Option<Value>) {
     let directory = app.directory.as_deref();
     let Parts { interpreter, interpreter_args, script, args } = parts(&app.exec);
     let path = directory.map_or_else(|| Path::new(&script).to_owned(), |directory| directory.join(&script));
-    let clustered = !matches!(app.runtime, Runtime::Socket | Runtime::Port);
+    let clustered = !matches!(app.runtime, Runtime::Socket | Runtime::Port | Runtime::None);
     set("exec_mode", json!(if clustered { "cluster_mode" } else { "fork_mode" }));
     set("pm_exec_path", json!(path));
     set("pm_cwd", json!(directory));
@@ -167,7 +170,11 @@ fn status(state: &str, pid: Option<u32>) -> &'static str {
 
 async fn looked_at(words: &[String], asked: Asked) -> Result<Vec<Value>, Failure> {
     let apps = look(&list::wanted(words, asked)?).await?;
-    Ok(shape(&apps, SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()))
+    Ok(shape(
+        &apps,
+        |app| counted::read(if app.scope == "user" { Scope::User } else { Scope::System }, &app.name),
+        SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
+    ))
 }
 
 /// `appctl jlist`: one line of JSON, and nothing else.
@@ -289,7 +296,7 @@ mod tests {
 
     #[test]
     fn the_shape_of_jlist() {
-        let list = shape(&[described_shop()], Duration::from_secs(1000));
+        let list = shape(&[described_shop()], |_| Counted::default(), Duration::from_secs(1000));
         let (first, second) = (&list[0], &list[1]);
         assert_eq!((&first["pid"], &first["name"]), (&json!(101), &json!("shop")));
         assert_eq!(first["monit"], json!({ "memory": 50 << 20, "cpu": 103.0 }));

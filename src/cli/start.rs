@@ -15,8 +15,9 @@ use super::run;
 use super::script::{self, Flags};
 use super::selector;
 use super::started;
-use crate::config::Scope;
-use crate::pm2::{self, Draft};
+use super::whereabouts;
+use crate::config::{Runtime, Scope};
+use crate::pm2::{self, Draft, draft::DEFAULT_LISTEN};
 use crate::system::bus::Verb;
 
 #[derive(Debug, Args)]
@@ -196,7 +197,10 @@ pub(super) fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New
     if flags.env.is_some() {
         return Err(Failure::Usage("--env chooses a profile of a TOML file; a script has none".into()));
     }
-    let draft = script::describe(flags, &place, script::find_program)?;
+    let mut draft = script::describe(flags, &place, script::find_program)?;
+    if flags.listen.is_empty() && draft.listen == [DEFAULT_LISTEN] {
+        draft.listen = whereabouts::listen(scope, &draft.name, &place.script)?;
+    }
     check_account(&draft)?;
     if scope == Scope::System && draft.user.is_none() {
         let closed = draft
@@ -282,12 +286,17 @@ pub(super) fn install(
     };
     let workers = app.workers.resolve(crate::generator::processors());
     let listen: Vec<String> = app.listen.iter().map(ToString::to_string).collect();
+    let listen = match (app.runtime, listen.as_slice()) {
+        (Runtime::None, _) => ", which no router connects to".to_owned(),
+        (_, []) => " without an address (if it serves, write its port into `listen`)".to_owned(),
+        (_, listen) => format!(" on {}", listen.join(", ")),
+    };
     let user = match (scope, &app.user) {
         (Scope::User, _) => String::new(),
         (Scope::System, Some(user)) => format!(", as {user}"),
         (Scope::System, None) => ", as a user of its own".to_owned(),
     };
-    printer.note(&format!("wrote {}: {} on {}{user}", path.display(), count(workers as usize), listen.join(", ")));
+    printer.note(&format!("wrote {}: {}{listen}{user}", path.display(), count(workers as usize)));
     Ok(true)
 }
 

@@ -29,6 +29,7 @@ mod monit;
 #[path = "../patient.rs"]
 mod patient;
 mod plain;
+mod pm2_suite;
 mod proxied;
 mod reload;
 mod runtimes;
