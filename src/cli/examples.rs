@@ -97,7 +97,7 @@ pub(super) const ALL: &[(&str, &[(&str, &str)])] = &[
     ("jlist", &[("appctl jlist | jq '.[] | select(.pm2_env.status != \"online\") | .name'", "what is down")]),
     ("prettylist", &[("appctl prettylist", "the same, to be read")]),
     ("pid", &[("appctl pid app", "one line for each worker"), ("appctl pid app@1", "of one")]),
-    ("id", &[("appctl id app", "as in jlist")]),
+    ("id", &[("appctl id app", "as in list: 0, 1, …"), ("appctl id app@2", "of one worker")]),
     (
         "env",
         &[

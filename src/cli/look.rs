@@ -43,12 +43,20 @@ pub(super) struct AppNow {
     pub(super) app: Option<App>,
 }
 
+impl AppNow {
+    pub(super) fn is_of(&self, scope: Scope) -> bool {
+        (self.scope == "user") == (scope == Scope::User)
+    }
+}
+
 /// A router or a worker, as it is now.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct UnitNow {
     pub(super) unit: String,
     /// `None`: the router.
     pub(super) slot: Option<String>,
+    /// Its number in the whole list, where ids are told ([`super::ids`]).
+    pub(super) id: Option<u32>,
     /// `NODE_APP_INSTANCE`, by the router's word.
     pub(super) index: Option<u32>,
     pub(super) pid: Option<u32>,

@@ -21,6 +21,7 @@ mod evaluate;
 mod examples;
 pub mod exit;
 mod follow;
+mod ids;
 mod import;
 mod inside;
 
@@ -35,6 +36,7 @@ mod metrics;
 mod monit;
 pub mod names;
 mod ping;
+pub mod pm2flags;
 pub mod pm2list;
 pub mod print;
 mod reload;
@@ -128,9 +130,9 @@ impl Globals {
 enum Command {
     /// Start apps: known ones, a TOML file, or a script with PM2's flags
     Start(start::Arguments),
-    /// Stop apps or single workers (NAME@SLOT)
+    /// Stop apps or single workers (NAME@SLOT or its id)
     Stop(Targets),
-    /// Stop and start apps or single workers (NAME@SLOT)
+    /// Stop and start apps or single workers (NAME@SLOT or its id)
     Restart(Targets),
     /// Replace all workers by new ones, one after the other, without a gap; a broken release changes nothing
     Reload(reload::Arguments),
@@ -172,7 +174,7 @@ enum Command {
     Prettylist(pm2list::Arguments),
     /// The process ids of workers
     Pid(pm2list::Targets),
-    /// The pm_ids of workers, as in jlist
+    /// The ids of workers, as in list and jlist
     Id(pm2list::Targets),
     /// The environment of a worker, secrets masked
     Env(env::Arguments),
@@ -241,12 +243,14 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Targets {
-    /// NAME, NAME@SLOT, `all` or /regex/
+    /// NAME, NAME@SLOT, an id, `all` or /regex/
     #[arg(required = true)]
     targets: Vec<String>,
     /// Only print the calls to systemd that it would take
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    update_env: pm2flags::UpdateEnv,
 }
 
 #[derive(Debug, Args)]
@@ -294,12 +298,15 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Scale(arguments) if arguments.dry_run => block_on(dry::scale(&arguments, asked, printer))?,
         Command::Start(arguments) => block_on(start::run(&arguments, asked, printer))?,
         Command::Stop(targets) => block_on(stop::run(&targets.targets, asked, printer))?,
-        Command::Restart(targets) => block_on(restart::run(&targets.targets, asked, printer))?,
+        Command::Restart(targets) => {
+            targets.update_env.tell(printer);
+            block_on(restart::run(&targets.targets, asked, printer))?
+        }
         Command::Reload(arguments) => block_on(reload::run(&arguments, asked, printer))?,
         Command::Delete(arguments) => block_on(delete::run(&arguments, asked, printer))?,
         Command::List(arguments) => block_on(list::run(&arguments, asked, printer))?,
         Command::Status(arguments) => block_on(status::run(&arguments, asked, printer))?,
-        Command::Logs(arguments) => logs::run(&arguments, asked, printer)?,
+        Command::Logs(arguments) => block_on(logs::run(&arguments, asked, printer))?,
         Command::Dashboard(arguments) => block_on(dashboard::run(&arguments, asked, printer))?,
         Command::Monit(arguments) => block_on(monit::run(&arguments, asked, printer))?,
         Command::Metrics(arguments) => block_on(metrics::run(&arguments, asked, printer))?,

@@ -18,6 +18,7 @@ use super::conclude::on_hold;
 use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
 use super::manage::{Manager, user_flag};
 use super::names::{self, Asked, Target};
+use super::pm2flags::UpdateEnv;
 use super::print::Printer;
 use crate::config::Scope;
 use crate::rollout::STEP;
@@ -47,18 +48,21 @@ pub(super) struct Arguments {
     /// Only print the calls to systemd that it would take
     #[arg(long, conflicts_with_all = ["abort", "certificates"])]
     pub(super) dry_run: bool,
+    #[command(flatten)]
+    update_env: UpdateEnv,
 }
 
 impl Arguments {
     /// A plain reload.
     pub(super) fn of(names: Vec<String>) -> Self {
-        Self { names, abort: false, certificates: false, dry_run: false }
+        Self { names, abort: false, certificates: false, dry_run: false, update_env: UpdateEnv::default() }
     }
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    arguments.update_env.tell(printer);
     let mut apps = Vec::new();
-    for (scope, target) in names::targets(&arguments.names, asked)? {
+    for (scope, target) in names::targets(&arguments.names, asked).await? {
         match target {
             Target::App(name) => apps.push((scope, name)),
             Target::Worker { app, slot } => {

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::exit::Failure;
+use super::pm2flags::WithoutEffect;
 use crate::config::{Scope, Workers};
 use crate::pm2::app::Circumstances;
 use crate::pm2::{self, Draft, Machine};
@@ -102,6 +103,14 @@ pub struct Flags {
     /// Overwrite a file of that name that says something else
     #[arg(short, long)]
     pub force: bool,
+    /// Map errors to the sources of compiled code: --enable-source-maps of Node
+    #[arg(long)]
+    pub source_map_support: bool,
+    /// Drop what the workers write
+    #[arg(long)]
+    pub disable_logs: bool,
+    #[command(flatten)]
+    pub without_effect: WithoutEffect,
     /// Arguments of the script
     #[arg(last = true)]
     pub arguments: Vec<String>,
@@ -133,6 +142,8 @@ impl Flags {
             (self.kill_timeout.is_some(), "--kill-timeout"),
             (self.wait_ready, "--wait-ready"),
             (self.listen_timeout.is_some(), "--listen-timeout"),
+            (self.source_map_support, "--source-map-support"),
+            (self.disable_logs, "--disable-logs"),
             (!self.arguments.is_empty(), "arguments after --"),
         ]
         .into_iter()
@@ -176,6 +187,8 @@ impl Flags {
             ("args", words(&self.arguments).into()),
             ("exec_interpreter", self.interpreter.clone().into()),
             ("node_args", node_args.collect::<Vec<_>>().into()),
+            ("source_map_support", yes(self.source_map_support)),
+            ("disable_logs", yes(self.disable_logs)),
             ("instances", self.instances.clone().into()),
             ("uid", self.uid.clone().into()),
             ("gid", self.gid.clone().into()),

@@ -9,9 +9,10 @@ use super::exit::{DONE, Failure};
 use super::import::{self, Choice, Installed};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
+use super::pm2flags::UpdateEnv;
 use super::print::Printer;
 use super::script::Flags;
-use super::{apps, reload, restart, selector, start};
+use super::{apps, ids, reload, restart, selector, start};
 use crate::config::Scope;
 
 #[derive(Debug, Args)]
@@ -22,6 +23,8 @@ pub(super) struct Arguments {
     /// The profile that is to be active: `[profile.NAME.environment]` of a TOML file, `env_NAME` of PM2's
     #[arg(long, value_name = "NAME")]
     env: Option<String>,
+    #[command(flatten)]
+    update_env: UpdateEnv,
 }
 
 /// What is done to an app that runs.
@@ -32,6 +35,7 @@ pub(super) enum Act {
 }
 
 pub(super) async fn run(act: Act, arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    arguments.update_env.tell(printer);
     let mut code = DONE;
     for word in &arguments.targets {
         let done = one(act, word, arguments.env.as_ref(), asked, printer).await;
@@ -56,7 +60,7 @@ async fn one(act: Act, word: &str, env: Option<&String>, asked: Asked, printer: 
         start::install(scope, &name, &path, &text, true, printer)?;
         return act_on(act, scope, &Target::App(name), printer).await;
     }
-    let there = selector::is_of_several(word) || {
+    let there = selector::is_of_several(word) || ids::is_id(word, asked) || {
         let target = Target::read(word);
         apps::exists(asked.for_app(target.app()), target.app())
     };
@@ -67,7 +71,7 @@ async fn one(act: Act, word: &str, env: Option<&String>, asked: Asked, printer: 
         return Err(Failure::Usage(format!("--env is for a TOML file; set active_profile in the file of {word}")));
     }
     let mut code = DONE;
-    for (scope, target) in names::targets(&words, asked)? {
+    for (scope, target) in names::targets(&words, asked).await? {
         let done = act_on(act, scope, &target, printer).await;
         code = code.max(done.or_else(|failure| failure.of_one(printer))?);
     }
@@ -93,10 +97,7 @@ async fn of_ecosystem(
 }
 
 async fn act_on(act: Act, scope: Scope, target: &Target, printer: &Printer) -> Result<u8, Failure> {
-    let words = match target {
-        Target::App(name) => [name.clone()],
-        Target::Worker { app, slot } => [format!("{app}@{slot}")],
-    };
+    let words = [target.to_string()];
     let asked = Asked(Some(scope));
     let manager = Manager::connect(scope).await?;
     if !manager.router_runs(&names::units(scope, target.app())).await? {

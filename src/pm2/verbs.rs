@@ -41,7 +41,12 @@ pub const VERBS: &[Verb] = &[
     verb("list", "appctl list", "also `systemctl list-units 'NAME*'`"),
     verb("jlist, prettylist", "appctl jlist", "`prettylist` too; `appctl list --json` is the documented form"),
     verb("describe NAME", "appctl status NAME", "the units themselves: `appctl cat NAME`"),
-    verb("env ID", "appctl env NAME", ""),
+    verb(
+        "restart 0, logs 2, stop 3 4",
+        "appctl restart 0",
+        "ids are places in `appctl list` and move with the apps; scripts use names",
+    ),
+    verb("env ID", "appctl env ID", "or NAME, NAME@SLOT"),
     verb("pid NAME", "appctl pid NAME", "`id` too"),
     verb("monit, imonit", "appctl monit", ""),
     verb("dashboard, dash", "appctl dashboard", "a page for a browser, not another screen for the terminal"),
