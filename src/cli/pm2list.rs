@@ -41,7 +41,10 @@ pub(super) fn shape(apps: &[AppNow], counted: impl Fn(&AppNow) -> Counted, now: 
     let mut list = Vec::new();
     for app in apps {
         let counted = counted(app);
-        for (worker, index) in app.workers.iter().zip(ids::indices(&app.workers)) {
+        let mut workers: Vec<_> = app.workers.iter().zip(ids::indices(&app.workers)).collect();
+        // By their ids; who is being replaced after his heir.
+        workers.sort_by_key(|(worker, index)| (*index, worker.id.is_none()));
+        for (worker, index) in workers {
             list.push(process(app, worker, (index, counted.of(index)), now));
         }
     }
@@ -158,9 +161,8 @@ fn status(state: &str, pid: Option<u32>) -> &'static str {
 
 async fn looked_at(words: &[String], asked: Asked) -> Result<Vec<Value>, Failure> {
     let apps = ids::look(&list::wanted(words, asked).await?, asked).await?;
-    let counted = |app: &AppNow| {
-        counted::read(if app.is_of(Scope::User) { Scope::User } else { Scope::System }, &app.name)
-    };
+    let counted =
+        |app: &AppNow| counted::read(if app.is_of(Scope::User) { Scope::User } else { Scope::System }, &app.name);
     Ok(shape(&apps, counted, SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()))
 }
 

@@ -45,7 +45,9 @@ impl Arguments {
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let flags = &arguments.script;
-    if let (Some(flag), [_, second, ..]) = (flags.of_a_script(), arguments.targets.as_slice()) {
+    let of_one = [(flags.name.is_some(), "--name"), (!flags.listen.is_empty(), "--listen")];
+    let of_one = of_one.into_iter().find_map(|(given, flag)| given.then_some(flag));
+    if let (Some(flag), [_, second, ..]) = (of_one, arguments.targets.as_slice()) {
         return Err(Failure::Usage(format!("{flag} is for one script, but there is {second} as well")));
     }
     if flags.time {
@@ -193,7 +195,14 @@ pub(super) fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New
             "{word} is a file of PM2's: `appctl import --dry-run {word}` tells what becomes of its apps"
         )));
     }
-    let Some(place) = script::look(word, scope)? else {
+    let place = script::look(word, scope)?;
+    if place.is_none() && word.contains(char::is_whitespace) {
+        let draft = script::of_line(flags, word, scope)?;
+        check_account(&draft)?;
+        check_access(&draft, scope, word)?;
+        return Ok((scope, draft.name.clone(), apps::path(scope, &draft.name)?, draft.toml()));
+    }
+    let Some(place) = place else {
         if word.contains('/') || Path::new(word).extension().is_some() {
             return Err(Failure::failed(format!("there is no file {word}")));
         }
@@ -207,6 +216,13 @@ pub(super) fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New
         draft.listen = whereabouts::listen(scope, &draft.name, &place.script)?;
     }
     check_account(&draft)?;
+    check_access(&draft, scope, &place.script.display().to_string())?;
+    let path = apps::path(scope, &draft.name)?;
+    Ok((scope, draft.name.clone(), path, draft.toml()))
+}
+
+/// Whether a user of its own can run it.
+fn check_access(draft: &Draft, scope: Scope, script: &str) -> Result<(), Failure> {
     if scope == Scope::System && draft.user.is_none() {
         let closed = draft
             .exec
@@ -216,15 +232,13 @@ pub(super) fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New
             .or_else(|| script::closed_to_others(&draft.directory));
         if let Some(closed) = closed {
             return Err(Failure::failed(format!(
-                "{} belongs to root, so its workers would run as a user of their own, who cannot run it: {closed}\n\
+                "{script} belongs to root, so its workers would run as a user of their own, who cannot run it: {closed}\n\
                  Move the app to a place such as /srv; or give it to a user (chown), whom its workers then run as; or \
-                 add --uid USER (--uid root, if it must be).",
-                place.script.display()
+                 add --uid USER (--uid root, if it must be)."
             )));
         }
     }
-    let path = apps::path(scope, &draft.name)?;
-    Ok((scope, draft.name.clone(), path, draft.toml()))
+    Ok(())
 }
 
 fn check_account(draft: &Draft) -> Result<(), Failure> {
