@@ -2,7 +2,6 @@
 
 use clap::Args;
 
-use super::print::Printer;
 use crate::pm2::keys::{Fate, find};
 
 /// Those of `start`.
@@ -86,24 +85,6 @@ impl WithoutEffect {
                 Some(format!("{flag}: {fate}: {}", key.note))
             })
             .collect()
-    }
-}
-
-/// `--update-env` of restart and reload.
-#[derive(Debug, Clone, Copy, Default, Args)]
-pub(super) struct UpdateEnv {
-    #[arg(short = 'a', long, hide = true)]
-    update_env: bool,
-}
-
-impl UpdateEnv {
-    pub(super) fn tell(self, printer: &Printer) {
-        if self.update_env {
-            printer.note(
-                "--update-env: no variable of your shell gets into a unit; what the app's file says of its environment \
-                 is read anew each time",
-            );
-        }
     }
 }
 

@@ -16,9 +16,9 @@ use super::apps;
 use super::certificates;
 use super::conclude::on_hold;
 use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
+use super::files::Anew;
 use super::manage::{Manager, user_flag};
 use super::names::{self, Asked, Target};
-use super::pm2flags::UpdateEnv;
 use super::print::Printer;
 use crate::config::Scope;
 use crate::rollout::STEP;
@@ -35,9 +35,11 @@ const AFTER_END: Duration = Duration::from_millis(150);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Names of apps, or `all`
+    /// Names of apps, `all`, /regex/, or a file that describes apps, which is read again
     #[arg(required = true)]
     pub(super) names: Vec<String>,
+    #[command(flatten)]
+    pub(super) anew: Anew,
     /// Stop the reload that is under way, and those that wait: what is replaced stays, the old workers that are left
     /// stay too
     #[arg(long)]
@@ -48,19 +50,20 @@ pub(super) struct Arguments {
     /// Only print the calls to systemd that it would take
     #[arg(long, conflicts_with_all = ["abort", "certificates"])]
     pub(super) dry_run: bool,
-    #[command(flatten)]
-    update_env: UpdateEnv,
 }
 
 impl Arguments {
     /// A plain reload.
     pub(super) fn of(names: Vec<String>) -> Self {
-        Self { names, abort: false, certificates: false, dry_run: false, update_env: UpdateEnv::default() }
+        Self { names, anew: Anew::default(), abort: false, certificates: false, dry_run: false }
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        !self.abort && !self.certificates
     }
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
-    arguments.update_env.tell(printer);
     let mut apps = Vec::new();
     for (scope, target) in names::targets(&arguments.names, asked).await? {
         match target {

@@ -35,6 +35,11 @@ pub fn reload(user: bool, app: &str) -> Option<PathBuf> {
     Some(runtime_directory(user)?.join("appctl/.reload").join(format!("{app}.json")))
 }
 
+/// The number of an app's last start.
+pub fn generation(user: bool, app: &str) -> Option<PathBuf> {
+    Some(runtime_directory(user)?.join("appctl/.generation").join(app))
+}
+
 /// Whoever moves an app's workers has this file locked.
 pub fn lock(user: bool, app: &str) -> Option<PathBuf> {
     Some(runtime_directory(user)?.join("appctl/.lock").join(app))
