@@ -27,9 +27,11 @@ mod messages;
 mod metrics;
 mod monit;
 mod moved;
+mod newcomers;
 #[path = "../patient.rs"]
 mod patient;
 mod plain;
+mod pm2_suite;
 mod proxied;
 mod reload;
 mod runtimes;
