@@ -178,7 +178,10 @@ fn convert(
     for entry in chosen {
         let called = pm2_name(entry).unwrap_or_else(|| "an app without a name".to_owned());
         match app::read(entry, &circumstances, &Here) {
-            Ok(imported) => {
+            Ok(mut imported) => {
+                let restrained =
+                    source.map_or(Ok(()), |path| super::owners::restrain(&mut imported.draft, path, scope));
+                problems.extend(restrained.err().map(|wrong| format!("{called}: {wrong}")));
                 if read.iter().any(|other| other.name == imported.draft.name) {
                     problems.push(format!("{called}: there are two apps of that name; give one another `name`"));
                 }
