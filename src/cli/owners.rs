@@ -26,15 +26,16 @@ fn called(uid: u32) -> String {
     User::from_uid(uid.into()).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
-/// Makes an app of somebody else's file run as its owner, or says why not.
-pub(super) fn restrain(draft: &mut Draft, source: &Path, scope: Scope) -> Result<(), String> {
+/// Makes an app of somebody else's file run as its owner, or says why not. `named`: the file itself says as whom it runs.
+/// (Else that is the script's owner, who has no say in its arguments and variables.)
+pub(super) fn restrain(draft: &mut Draft, named: bool, source: &Path, scope: Scope) -> Result<(), String> {
     let Some(owner) = stranger(source, scope) else { return Ok(()) };
     let user = User::from_uid(owner.into()).ok().flatten();
     let name = called(owner);
     let remedy = format!("if that is meant, give the file to root (chown root {})", source.display());
     let same = |account: &str| account == name || account.parse() == Ok(owner);
     match &draft.user {
-        Some(other) if !same(other) => {
+        Some(other) if named && !same(other) => {
             return Err(format!("the file is {name}'s, and would run this app as {other}: {remedy}"));
         }
         _ => draft.user = Some(name.clone()),

@@ -13,6 +13,7 @@ mod ends;
 mod farewell;
 mod harness;
 mod heads;
+mod hostile;
 mod hung;
 mod interrupted;
 mod languages;
