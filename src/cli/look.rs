@@ -21,6 +21,7 @@ use crate::router::client::{End, Status, WorkerStatus};
 use crate::system::bus::{Listed, Properties};
 use crate::system::ended::How;
 use crate::system::{cpu, memory, place};
+use crate::wire::axm::{Action, Metric};
 
 /// One app, as it is now.
 #[derive(Debug, Clone, Serialize)]
@@ -43,12 +44,20 @@ pub(super) struct AppNow {
     pub(super) app: Option<App>,
 }
 
+impl AppNow {
+    pub(super) fn is_of(&self, scope: Scope) -> bool {
+        (self.scope == "user") == (scope == Scope::User)
+    }
+}
+
 /// A router or a worker, as it is now.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct UnitNow {
     pub(super) unit: String,
     /// `None`: the router.
     pub(super) slot: Option<String>,
+    /// Its number in the whole list, where ids are told ([`super::ids`]).
+    pub(super) id: Option<u32>,
     /// `NODE_APP_INSTANCE`, by the router's word.
     pub(super) index: Option<u32>,
     pub(super) pid: Option<u32>,
@@ -69,6 +78,15 @@ pub(super) struct UnitNow {
     pub(super) sessions: Option<u64>,
     /// While a reload runs, and after one that failed half-way: `old` or `new`.
     pub(super) code: Option<&'static str>,
+    /// What its app shows of itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) metrics: Vec<Metric>,
+    /// How many more there are.
+    #[serde(skip)]
+    pub(super) metrics_left_out: usize,
+    /// What its app lets others call.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) actions: Vec<Action>,
 }
 
 /// Asks systemd and the routers about apps.
@@ -267,6 +285,9 @@ impl UnitNow {
         self.index = Some(known.index);
         self.sessions = Some(known.sessions.max(known.tunnels) as u64);
         self.cpu_percent = percent(known.cpu_permille);
+        self.metrics.clone_from(&known.app_metrics);
+        self.metrics_left_out = known.app_metrics_left_out;
+        self.actions.clone_from(&known.actions);
         self.lag_ms = known.lag_micros.map(|micros| (micros as f64 / 100.0).round() / 10.0);
     }
 }

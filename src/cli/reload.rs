@@ -58,7 +58,7 @@ impl Arguments {
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut apps = Vec::new();
-    for (scope, target) in names::targets(&arguments.names, asked)? {
+    for (scope, target) in names::targets(&arguments.names, asked).await? {
         match target {
             Target::App(name) => apps.push((scope, name)),
             Target::Worker { app, slot } => {

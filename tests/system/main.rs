@@ -38,6 +38,7 @@ mod sandbox;
 mod secure;
 mod serve;
 mod sessions;
+mod shown;
 mod sticky;
 mod strangers;
 mod survival;
