@@ -41,5 +41,6 @@ mod survival;
 mod timers;
 mod uml;
 mod units;
+mod upgrade;
 mod verbs;
 mod watch;
