@@ -13,6 +13,9 @@
 //! | `POST /v1/certificates` | 204: the body's certificates are served from now on; or 422, and why none of them is |
 //! | `POST /v1/stopping/PID` | 204: no new worker is let in from now on; or 409: that was the router before |
 //!
+//! Every answer says in `Server` which release gives it. What is asked and answered is only ever added to: unknown fields are
+//! ignored, missing ones have defaults.
+//!
 //! systemd made the socket with mode 0600: who can connect may ask.
 
 use super::certificates::Material;
@@ -24,6 +27,7 @@ use crate::system::stamp::Stamp;
 use crate::wire::hello::WireEncoding;
 use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -169,6 +173,12 @@ impl Router {
     }
 }
 
+/// What each answer says of who gives it: `appctl/VERSION (BUILD)`.
+pub(super) fn server_name() -> String {
+    let Stamp { version, build, .. } = Stamp::own();
+    format!("appctl/{version} ({build})")
+}
+
 /// Accepts until it is dropped.
 pub(super) async fn serve(router: &Rc<Router>, socket: UnixListener) {
     loop {
@@ -183,10 +193,15 @@ pub(super) async fn serve(router: &Rc<Router>, socket: UnixListener) {
         let router = Rc::clone(router);
         tokio::task::spawn_local(async move {
             let service = service_fn(|request: Request<Incoming>| async {
-                Ok::<_, Infallible>(match (request.method(), request.uri().path()) {
+                let mut response = match (request.method(), request.uri().path()) {
                     (&Method::POST, "/v1/certificates") => renew_certificates(&router, request.into_body()).await,
                     _ => answer(&router, &request),
-                })
+                };
+                // For those who ask what this release does not know.
+                if let Ok(name) = HeaderValue::from_str(&server_name()) {
+                    response.headers_mut().insert(header::SERVER, name);
+                }
+                Ok::<_, Infallible>(response)
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -262,7 +277,7 @@ fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
     match serde_json::to_vec(value) {
         Ok(body) => {
             let mut response = Response::new(Full::from(body));
-            response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }
         Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
