@@ -23,6 +23,7 @@ mod follow;
 mod import;
 mod inside;
 
+mod linger;
 mod list;
 mod logs;
 mod look;

@@ -8,6 +8,7 @@ use clap::Args;
 use super::apps::{self, Loaded};
 use super::exit::{DONE, FAILED, Failure};
 use super::import::{self, Choice, Installed};
+use super::linger;
 use super::manage::{Manager, addresses, count};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
@@ -26,6 +27,9 @@ pub(super) struct Arguments {
     pub(super) targets: Vec<String>,
     #[command(flatten)]
     pub(super) script: Flags,
+    /// Let your own apps run on when you log out, and start at boot: loginctl enable-linger
+    #[arg(long)]
+    pub(super) linger: bool,
     /// Only print the files and the calls to systemd that it would take
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -48,6 +52,9 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     }
     if flags.time {
         printer.note("--time: the journal has the time of every line");
+    }
+    if arguments.linger {
+        linger::enable(asked.for_new_app(), printer)?;
     }
     let mut code = DONE;
     for target in &arguments.targets {
@@ -109,7 +116,7 @@ async fn start_written(
         printer.note(&format!("{name} runs, and its file is another now: restarting it"));
         return super::restart::run(&[name.to_owned()], Asked(Some(scope)), printer).await;
     }
-    linger(scope, printer);
+    linger::tell(scope, printer);
     let outcome = bring_up(manager, &loaded, true, printer).await?;
     let path = apps::path(scope, name)?;
     if first && outcome == Up::Never {
@@ -334,6 +341,7 @@ async fn start_known(scope: Scope, target: &Target, flags: &Flags, printer: &Pri
         manager.explain(&unfinished, began, printer).await;
         return Ok(if unfinished.is_empty() { DONE } else { FAILED });
     }
+    linger::tell(scope, printer);
     Ok(bring_up(&manager, &loaded, true, printer).await?.code())
 }
 
@@ -475,14 +483,6 @@ async fn ready(manager: &Manager, unit: &str, printer: &Printer) {
     let pid = manager.systemd.properties(unit).await.ok().and_then(|it| it.u32("MainPID")).filter(|pid| *pid != 0);
     let pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     printer.note(&format!("{} ready{pid}", unit.trim_end_matches(".service")));
-}
-
-/// A user's apps end with the last session, unless.
-fn linger(scope: Scope, printer: &Printer) {
-    let Some(user) = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten() else { return };
-    if scope == Scope::User && !Path::new("/var/lib/systemd/linger").join(&user.name).exists() {
-        printer.note("It ends when you log out; `loginctl enable-linger` lets it run on, and start at boot.");
-    }
 }
 
 #[cfg(test)]

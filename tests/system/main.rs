@@ -16,6 +16,7 @@ mod heads;
 mod hung;
 mod interrupted;
 mod languages;
+mod life;
 mod limits;
 mod listing;
 // The other tests need more of it.

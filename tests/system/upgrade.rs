@@ -23,7 +23,7 @@ pub(crate) static PROGRAM: LazyLock<Vec<u8>> = LazyLock::new(|| {
 
 /// A release as the program's file has it.
 #[derive(Debug, Clone, Copy)]
-struct Release {
+pub(crate) struct Release {
     version: &'static str,
     build: &'static str,
     wire: u32,
@@ -31,8 +31,8 @@ struct Release {
 }
 
 /// Nothing but their names tells these two apart.
-const ONE: Release = Release { version: "0.1.7", build: "1111111111111111", wire: 1, record: 1 };
-const OTHER: Release = Release { version: "0.2.0", build: "2222222222222222", wire: 1, record: 1 };
+pub(crate) const ONE: Release = Release { version: "0.1.7", build: "1111111111111111", wire: 1, record: 1 };
+pub(crate) const OTHER: Release = Release { version: "0.2.0", build: "2222222222222222", wire: 1, record: 1 };
 
 impl Release {
     fn program(self) -> Vec<u8> {
@@ -52,14 +52,14 @@ impl Release {
     }
 
     /// Puts it beside the place where it is installed.
-    fn bring(self, machine: &Boxed) {
+    pub(crate) fn bring(self, machine: &Boxed) {
         let path = machine.path(&format!("/srv/{}", self.build));
         std::fs::write(path, self.program()).unwrap();
         machine.ok(&format!("chmod 755 /srv/{}", self.build));
     }
 
     /// As dpkg puts a new file into the place of an old one, which stays what it is to those who run it.
-    fn install(self, machine: &Boxed) {
+    pub(crate) fn install(self, machine: &Boxed) {
         machine.ok(&format!(
             "cp /srv/{} /usr/bin/appctl.dpkg-new && mv -f /usr/bin/appctl.dpkg-new /usr/bin/appctl",
             self.build
