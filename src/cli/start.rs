@@ -39,7 +39,7 @@ impl Arguments {
     /// The same as `appctl run`, for --no-daemon.
     pub(super) fn into_run(self) -> Result<run::Arguments, Failure> {
         match <[String; 1]>::try_from(self.targets) {
-            Ok([target]) => Ok(run::Arguments { target, metrics: None, script: self.script }),
+            Ok([target]) => Ok(run::Arguments { target, metrics: None, raw: false, script: self.script }),
             Err(_) => Err(Failure::Usage("--no-daemon serves one app".into())),
         }
     }

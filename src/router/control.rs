@@ -16,13 +16,15 @@
 //! Every answer says in `Server` which release gives it. What is asked and answered is only ever added to: unknown fields are
 //! ignored, missing ones have defaults.
 //!
-//! systemd made the socket with mode 0600: who can connect may ask.
+//! systemd made the socket with mode 0600: who can connect may ask. In the foreground it has no path, and only the same user and
+//! root are let in.
 
 use super::certificates::Material;
 use super::doors::CertificateStatus;
 use super::record::End;
 use super::table::Rank;
 use super::{Router, metrics};
+use crate::system::peer;
 use crate::system::stamp::Stamp;
 use crate::wire::hello::WireEncoding;
 use http_body_util::{BodyExt, Collected, Full, Limited};
@@ -35,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// All certificates and keys of an app, bytes.
@@ -181,6 +183,8 @@ pub(super) fn server_name() -> String {
 
 /// Accepts until it is dropped.
 pub(super) async fn serve(router: &Rc<Router>, socket: UnixListener) {
+    // One without a path has no mode.
+    let open_to_all = socket.local_addr().is_ok_and(|address| address.as_pathname().is_none());
     loop {
         let stream = match socket.accept().await {
             Ok((stream, _)) => stream,
@@ -190,6 +194,9 @@ pub(super) async fn serve(router: &Rc<Router>, socket: UnixListener) {
                 continue;
             }
         };
+        if open_to_all && !is_ours(&stream) {
+            continue;
+        }
         let router = Rc::clone(router);
         tokio::task::spawn_local(async move {
             let service = service_fn(|request: Request<Incoming>| async {
@@ -212,6 +219,11 @@ pub(super) async fn serve(router: &Rc<Router>, socket: UnixListener) {
             }
         });
     }
+}
+
+/// Whether this user, or root, is at the other end.
+fn is_ours(stream: &UnixStream) -> bool {
+    peer::credentials(stream).is_ok_and(|peer| [0, nix::unistd::geteuid().as_raw()].contains(&peer.uid))
 }
 
 fn answer(router: &Router, request: &Request<Incoming>) -> Response<Full<Bytes>> {

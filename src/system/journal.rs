@@ -135,7 +135,7 @@ impl Query {
                 }
                 (Of::App(app), Manager::System) => arguments.push(format!("APP={app}")),
                 (Of::Worker { app, slot }, Manager::System) => {
-                    arguments.extend([format!("APP={app}"), format!("SLOT={slot}")])
+                    arguments.extend([format!("APP={app}"), format!("SLOT={slot}")]);
                 }
                 (Of::Unit(unit), _) => arguments.push(format!("{}={unit}", own_field(self.manager))),
             }
