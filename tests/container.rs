@@ -5,6 +5,16 @@ use crate::support::{Cluster, free_address, signal, skip};
 use std::net::SocketAddr;
 use std::process::Command;
 
+const RECIPE: &str = include_str!("../packaging/container/Containerfile");
+
+/// The words of an instruction of the recipe, the last list in its line.
+fn words(instruction: &str) -> Vec<String> {
+    let line = RECIPE.lines().find(|line| line.starts_with(instruction)).unwrap();
+    let words: Vec<String> = serde_json::from_str(&line[line.find('[').unwrap()..]).unwrap();
+    let program = |word: String| if word == "appctl" { env!("CARGO_BIN_EXE_appctl").to_owned() } else { word };
+    words.into_iter().map(program).collect()
+}
+
 /// What a container's runtime does, as far as it matters here.
 const CONTAINER: &str = "mount --make-rprivate / && mount -t tmpfs -o ro none /run && \
                          mount -o remount,bind,ro / && cd / && exec \"$@\"";
@@ -43,7 +53,7 @@ fn container(workers: u32, more: &str, flags: &[&str]) -> Option<(Cluster, i32)>
     std::fs::write(&file, text).unwrap();
     let mut command = Command::new("unshare");
     command.args(["--pid", "--mount", "--fork", "--kill-child", "--mount-proc", "bash", "-c", CONTAINER, "bash"]);
-    command.args([env!("CARGO_BIN_EXE_appctl"), "run"]).args(flags).arg(file);
+    command.args(words("ENTRYPOINT")).args(flags).arg(file);
     command.env_remove("XDG_RUNTIME_DIR");
     let mut cluster = Cluster::spawn(command, files);
     cluster.address = address;
@@ -54,13 +64,14 @@ fn container(workers: u32, more: &str, flags: &[&str]) -> Option<(Cluster, i32)>
 }
 
 /// A command in the container.
-fn inside(first: i32, words: &[&str]) -> std::process::Output {
+fn inside(first: i32, words: &[String]) -> std::process::Output {
     let mut command = Command::new("nsenter");
     command.args(["-t", &first.to_string(), "--pid", "--mount", "--"]).args(words).output().unwrap()
 }
 
 #[test]
 fn the_first_process_of_a_container_stops_all_in_peace() {
+    assert!(RECIPE.lines().any(|line| line == "STOPSIGNAL SIGTERM"));
     for name in ["TERM", "INT", "QUIT", "HUP"] {
         let Some((cluster, first)) = container(2, "", &[]) else { return };
         let mut cluster = cluster.until_ready(2);
@@ -124,7 +135,7 @@ fn orphans_of_workers_are_taken_leave_of() {
 fn a_health_check_asks_whether_a_worker_is_ready() {
     let Some((cluster, first)) = container(1, "", &["--name", "app"]) else { return };
     let mut cluster = cluster.until_ready(1);
-    let ask = || inside(first, &[env!("CARGO_BIN_EXE_appctl"), "ping", "--run"]);
+    let ask = || inside(first, &words("HEALTHCHECK"));
     let healthy = ask();
     let text = String::from_utf8_lossy(&healthy.stdout).into_owned();
     assert!(healthy.status.success() && text.contains("app: pong ("), "{text}");

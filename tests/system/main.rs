@@ -23,6 +23,7 @@ mod listing;
 #[allow(dead_code)]
 #[path = "../secure.rs"]
 mod made;
+mod managed;
 mod memory;
 mod messages;
 mod metrics;
