@@ -28,6 +28,7 @@ mod memory;
 mod messages;
 mod metrics;
 mod monit;
+mod moved;
 #[path = "../patient.rs"]
 mod patient;
 mod plain;
@@ -37,6 +38,7 @@ mod runtimes;
 mod secure;
 mod serve;
 mod sessions;
+mod shown;
 mod sticky;
 mod strangers;
 mod survival;
