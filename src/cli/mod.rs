@@ -27,6 +27,7 @@ mod import;
 mod inside;
 mod keyed;
 
+mod linger;
 mod list;
 mod logs;
 mod look;
@@ -64,6 +65,8 @@ mod status;
 mod stop;
 mod stopping;
 mod trigger;
+mod upgrade;
+mod upgrade_check;
 mod watch;
 mod whereabouts;
 
@@ -72,13 +75,14 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Scope;
+use crate::system::stamp::Stamp;
 use exit::Failure;
 use names::Asked;
 use print::Printer;
 
 /// Runs clustered Socket.IO, WebSocket and HTTP apps as ordinary systemd units.
 #[derive(Debug, Parser)]
-#[command(name = "appctl", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(name = "appctl", version = Stamp::own().version.as_str(), disable_help_subcommand = true, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not running, 4 no such app or no right to manage units."
 )]
@@ -193,9 +197,13 @@ enum Command {
     /// Count restarts from 0 again
     Reset(reset::Arguments),
     /// Whether systemd and the routers answer
-    Ping,
+    Ping(ping::Arguments),
     /// What a report of a mistake needs: versions, units, last errors; no secrets
     Report,
+    /// The installed build in the place of every router that is another one; workers and connections stay
+    Upgrade(upgrade::Arguments),
+    /// Whether any router is another build than the one that is installed; exits with 1 then
+    UpgradeCheck(upgrade_check::Arguments),
     /// Tell all mistakes of the apps' files
     Check(Names),
     /// Print the units of apps
@@ -339,8 +347,10 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::SendSignal(arguments) => block_on(signal::run(&arguments, asked, printer))?,
         Command::Trigger(arguments) => block_on(trigger::run(&arguments, asked, printer))?,
         Command::Reset(arguments) => block_on(reset::run(&arguments, asked, printer))?,
-        Command::Ping => block_on(ping::run(asked, printer))?,
+        Command::Ping(arguments) => block_on(ping::run(&arguments, asked, printer))?,
         Command::Report => block_on(report::run(asked, printer))?,
+        Command::Upgrade(arguments) => block_on(upgrade::run(&arguments, asked, printer))?,
+        Command::UpgradeCheck(arguments) => block_on(upgrade_check::run(&arguments.names, asked, printer))?,
         Command::Help(arguments) => man::run(&arguments, printer)?,
         Command::Completion(arguments) => complete::run(&arguments, printer)?,
         Command::Other(words) => counterparts::answer(words.first().map_or("", String::as_str), &commands(), printer)?,

@@ -13,6 +13,7 @@ use super::{apps, list};
 use crate::config::Scope;
 use crate::generator;
 use crate::system::journal::errors_of;
+use crate::system::stamp::Stamp;
 use crate::unit::plan::{Names, PROGRAM};
 
 /// Lines of the router and of systemd about it, of priority err.
@@ -23,7 +24,7 @@ const QUOTED: &str = "  |";
 pub(super) async fn run(asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let line = |text: &str| printer.data(text);
     line("--- appctl");
-    line(&format!("version      {}", env!("CARGO_PKG_VERSION")));
+    line(&format!("version      {} (build {})", Stamp::own().version, Stamp::own().build));
     line(&format!(
         "program      {}",
         std::env::current_exe().map_or_else(|it| it.to_string(), |it| it.display().to_string())

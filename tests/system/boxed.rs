@@ -42,12 +42,19 @@ pub(crate) struct Options {
     binds: Vec<(PathBuf, String)>,
     node: Option<u32>,
     multi_user: bool,
+    replaceable: bool,
 }
 
 impl Options {
     /// Boots to multi-user.target, which starts what is to start at boot, without this machine's own services.
     pub(crate) fn multi_user(mut self) -> Self {
         self.multi_user = true;
+        self
+    }
+
+    /// `/usr/bin/appctl` is a file of the box's own, which another can take the place of.
+    pub(crate) fn replaceable(mut self) -> Self {
+        self.replaceable = true;
         self
     }
 
@@ -111,7 +118,10 @@ impl Boxed {
         let mut command = Command::new("setsid");
         command.arg("bash").arg(Path::new(MANIFEST).join("tests/system/boot.sh"));
         command.arg(&name).arg(&base).arg(format!("@{name}"));
-        command.arg("--private-network").arg(format!("--bind-ro={BINARY}:/usr/bin/appctl"));
+        command.arg("--private-network");
+        if !options.replaceable {
+            command.arg(format!("--bind-ro={BINARY}:/usr/bin/appctl"));
+        }
         command.arg(format!("--bind-ro={MANIFEST}/tests/apps:/srv/apps"));
         command.arg(format!("--bind-ro={}:/usr/local/bin/node", node.display()));
         if Path::new(LANGUAGES).exists() {
@@ -370,6 +380,11 @@ pub(crate) fn stage(stage: &Path, options: &Options) {
     write("/etc/systemd/journald.conf.d/box.conf", journal);
     for (path, text) in &options.files {
         write(path, text);
+    }
+    if options.replaceable {
+        std::fs::create_dir_all(stage.join("usr/bin")).unwrap();
+        std::fs::write(stage.join("usr/bin/appctl"), &*crate::upgrade::PROGRAM).unwrap();
+        std::fs::set_permissions(stage.join("usr/bin/appctl"), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     std::fs::set_permissions(stage, std::fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -18,12 +18,14 @@ mod hostile;
 mod hung;
 mod interrupted;
 mod languages;
+mod life;
 mod limits;
 mod listing;
 // The other tests need more of it.
 #[allow(dead_code)]
 #[path = "../secure.rs"]
 mod made;
+mod managed;
 mod memory;
 mod messages;
 mod metrics;
@@ -49,5 +51,6 @@ mod survival;
 mod timers;
 mod uml;
 mod units;
+mod upgrade;
 mod verbs;
 mod watch;
