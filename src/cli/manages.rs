@@ -1,8 +1,12 @@
-//! `appctl manages UNIT`: whether that is a unit of an app, 0 or 1. polkit's rule for the group `appctl` asks it, as polkit's
-//! own user: it reads what the generator wrote, and nothing else.
+//! `appctl manages VERB UNIT`: whether that is a unit of an app, 0 or 1. polkit's rule for the group `appctl` asks it, as
+//! polkit's own user: it reads what the generator wrote, and nothing else.
 //!
 //! An app's unit is one of the names that belong to an app whose router the generator has written. Where any of them is the
 //! system's own unit, the generator writes no router, so none of them is ever another's.
+//!
+//! What starts something needs a unit that the generator has written, not only its name: from systemd 257 on (252 does not
+//! tell the unit then) `systemd-run --unit=NAME-watch` asks in the same words, and would run anything as root under a name
+//! that is free. A name that has a unit it refuses itself.
 
 use std::fs::File;
 use std::io::Read;
@@ -18,12 +22,15 @@ const GENERATED: &str = "/run/systemd/generator";
 /// Digits of a slot.
 const SLOT_MAX: usize = 6;
 
-pub(super) fn run(unit: &str) -> u8 {
-    if is_managed(unit, Path::new(GENERATED), 0) { DONE } else { FAILED }
+/// What starts nothing, and so may be said of a unit that the app does not have: `appctl stop` does.
+const ENDING: [&str; 4] = ["stop", "kill", "reset-failed", "cancel"];
+
+pub(super) fn run(verb: &str, unit: &str) -> u8 {
+    if is_managed(unit, ENDING.contains(&verb), Path::new(GENERATED), 0) { DONE } else { FAILED }
 }
 
-/// `owner`: whom what the generator wrote belongs to.
-fn is_managed(unit: &str, generated: &Path, owner: u32) -> bool {
+/// `by_name`: the app need not have it. `owner`: whom what the generator wrote belongs to.
+fn is_managed(unit: &str, by_name: bool, generated: &Path, owner: u32) -> bool {
     let Some((stem, kind)) = unit.rsplit_once('.') else { return false };
     // A worker's slot is a number; what else could stand there would be a word of a command line.
     let template = match stem.split_once('@') {
@@ -39,7 +46,9 @@ fn is_managed(unit: &str, generated: &Path, owner: u32) -> bool {
     let ends = stem.match_indices(['-', '@']).map(|(at, _)| &stem[..at]).chain([stem]);
     ends.filter(|app| value::check_name(app).is_ok()).any(|app| {
         let names = Names::of(app, Scope::System);
-        names.all().contains(&template.as_str()) && is_ours(&generated.join(&names.router), owner)
+        names.all().contains(&template.as_str())
+            && is_ours(&generated.join(&names.router), owner)
+            && (by_name || is_ours(&generated.join(&template), owner))
     })
 }
 
@@ -69,7 +78,13 @@ mod tests {
         write("ssh-reload.service", &format!("{MARK}/etc/appctl/x.toml\n"));
         std::os::unix::fs::symlink("web.service", directory.path().join("alias.service")).unwrap();
         let owner = std::fs::metadata(directory.path()).unwrap().uid();
-        let managed = |unit: &str| is_managed(unit, directory.path(), owner);
+        let managed = |unit: &str| is_managed(unit, true, directory.path(), owner);
+        write("web@.service", &format!("{MARK}/etc/appctl/web.toml; edit that\n[Unit]\n"));
+        for (unit, starts) in
+            [("web.service", true), ("web@1.service", true), ("web-watch.service", false), ("web-api@1.service", false)]
+        {
+            assert_eq!(is_managed(unit, false, directory.path(), owner), starts, "{unit}: what it has may be started");
+        }
         for unit in [
             "web.service",
             "web@1.service",
@@ -90,7 +105,7 @@ mod tests {
             "a.b@1.service",
         ] {
             assert!(managed(unit), "{unit}");
-            assert!(!is_managed(unit, directory.path(), owner + 1), "{unit} of somebody else");
+            assert!(!is_managed(unit, true, directory.path(), owner + 1), "{unit} of somebody else");
         }
         for unit in [
             "ssh.service",

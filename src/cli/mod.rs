@@ -247,7 +247,7 @@ enum Command {
     Scheduled { act: scheduled::Act, name: String },
     /// Whether a unit is an app's: asked by polkit
     #[command(hide = true)]
-    Manages { unit: String },
+    Manages { verb: String, unit: String },
     /// Replaces workers that use too much memory
     #[command(hide = true)]
     Memory(memory::Arguments),
@@ -364,7 +364,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Started { workers, name } => block_on(started::run(&name, workers, globals.scope(), printer))?,
         Command::Memory(arguments) => block_on(memory::run(&arguments, globals.scope()))?,
         Command::Watch(arguments) => block_on(watch::run(&arguments, globals.scope()))?,
-        Command::Manages { unit } => manages::run(&unit),
+        Command::Manages { verb, unit } => manages::run(&verb, &unit),
         Command::Scheduled { act, name } => block_on(scheduled::run(act, &name, globals.scope(), printer))?,
         Command::Rollout { name, conclude: true } => block_on(conclude::run(&name, globals.scope(), printer))?,
         Command::Rollout { name, conclude: false } => block_on(rollout::run(&name, globals.scope(), printer))?,

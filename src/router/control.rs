@@ -11,14 +11,15 @@
 //! | `POST /v1/workers/SLOT/index/INDEX` | 204: the next worker in that slot is on trial, and gets that index |
 //! | `POST /v1/workers/SLOT/admit` | 204: its trial is over, it gets all that is new |
 //! | `POST /v1/rollout/end` | 204: all workers are alike again |
-//! | `POST /v1/certificates` | 204: the body's certificates are served from now on; or 422, and why none of them is |
+//! | `POST /v1/certificates` | 204: the body's certificates are served from now on; or 422, and why none of them is; 403: not by root |
 //! | `POST /v1/stopping/PID` | 204: no new worker is let in from now on; or 409: that was the router before |
 //!
 //! Every answer says in `Server` which release gives it. What is asked and answered is only ever added to: unknown fields are
 //! ignored, missing ones have defaults.
 //!
-//! systemd made the socket with mode 0600: who can connect may ask. In the foreground it has no path, and only the same user and
-//! root are let in.
+//! systemd made the socket, for root and for the members of a group that may manage apps: who can connect may ask. Only
+//! certificates are root's to give: with one of their own, members could listen to what clients say. In the foreground it has
+//! no path, and only the same user and root are let in.
 
 use super::axm::{Called, Wanted};
 use super::certificates::Material;
@@ -220,9 +221,12 @@ pub(super) async fn serve(router: &Rc<Router>, socket: UnixListener) {
             continue;
         }
         let router = Rc::clone(router);
+        let own = [0, nix::unistd::geteuid().as_raw()];
+        let owner = peer::credentials(&stream).is_ok_and(|peer| own.contains(&peer.uid));
         tokio::task::spawn_local(async move {
             let service = service_fn(|request: Request<Incoming>| async {
                 let mut response = match (request.method(), request.uri().path()) {
+                    (&Method::POST, "/v1/certificates") if !owner => empty(StatusCode::FORBIDDEN),
                     (&Method::POST, "/v1/certificates") => renew_certificates(&router, request.into_body()).await,
                     (&Method::POST, "/v1/actions") => call_action(&router, request.into_body()).await,
                     _ => answer(&router, &request),

@@ -79,6 +79,11 @@ fn members_of_the_group_manage_apps_and_nothing_else() {
     let listed = may(&machine, "member", "appctl list --json web");
     assert!(listed.contains("\"sessions\": 0") || listed.contains("\"sessions\":0"), "{listed}");
 
+    let post = "curl -sS -o /dev/null -w '%{http_code}' --unix-socket /run/appctl/web/control -X POST http://x/v1";
+    assert_eq!(may(&machine, "member", &format!("{post}/wanted/2")), "204");
+    assert_eq!(may(&machine, "member", &format!("{post}/certificates -d '[]'")), "403", "they are root's");
+    assert_eq!(may(&machine, "root", &format!("{post}/certificates -d '[]'")), "204");
+
     // Everything else is root's.
     let before = pids(&machine);
     let other = machine.main_pid("other.service");
@@ -94,7 +99,13 @@ fn members_of_the_group_manage_apps_and_nothing_else() {
         "systemctl start 'web@a.service'",
         "systemctl start 'web@1@2.service'",
         "systemd-run --unit=web@9 id",
+        // Names of an app's that have no unit.
         "systemd-run --unit=web-watch id",
+        "systemd-run --unit=web-memory id",
+        "systemd-run --unit=web-reload id",
+        "systemd-run --unit=web-restart --on-active=1s id",
+        "systemd-run --unit=web-metrics --socket-property=ListenStream=9999 id",
+        "systemctl start web-watch.service",
         "systemd-run id",
         "appctl scale web 3",
         "appctl delete web",
