@@ -15,6 +15,7 @@ use super::manage::{Manager, slot_order};
 use super::names;
 use super::print::Colour;
 use crate::config::{App, Scope};
+use crate::rollout::generation::{self, Generations};
 use crate::rollout::ledger::{self, Progress, State};
 use crate::rollout::plan::spare;
 use crate::router::client::{End, Status, WorkerStatus};
@@ -31,7 +32,11 @@ pub(super) struct AppNow {
     pub(super) file: String,
     /// What is wrong with the file; then it has no units.
     pub(super) error: Option<String>,
+    /// Where its router takes connections; while that does not run, where it will.
     pub(super) listen: Vec<String>,
+    /// What the file says, where that is something else: it holds from the next restart on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) listen_wanted: Option<Vec<String>>,
     pub(super) workers_wanted: u32,
     /// Its last reload failed, and what is started gets what the file said before.
     pub(super) on_hold: bool,
@@ -47,6 +52,15 @@ pub(super) struct AppNow {
 impl AppNow {
     pub(super) fn is_of(&self, scope: Scope) -> bool {
         (self.scope == "user") == (scope == Scope::User)
+    }
+
+    /// That the addresses of the file are not (yet) those of the router.
+    pub(super) fn listens_elsewhere(&self) -> String {
+        let list =
+            |addresses: &[String]| if addresses.is_empty() { "nowhere".to_owned() } else { addresses.join(", ") };
+        let (now, then) = (list(&self.listen), list(self.listen_wanted.as_deref().unwrap_or_default()));
+        let Self { name, .. } = self;
+        format!("{name} serves at {now}; what its file says, {then}, holds from `appctl restart {name}` on")
     }
 }
 
@@ -87,6 +101,8 @@ pub(super) struct UnitNow {
     /// What its app lets others call.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) actions: Vec<Action>,
+    /// Which code it runs, counted from the app's first start since the boot.
+    pub(super) generation: Option<u64>,
 }
 
 /// Asks systemd and the routers about apps.
@@ -143,13 +159,17 @@ async fn look_at(
     }
     slots.sort_by_cached_key(|slot| slot_order(slot));
     let reload = place::reload(manager.scope == Scope::User, name).as_deref().and_then(ledger::read);
+    let started = place::generation(manager.scope == Scope::User, name).as_deref().and_then(generation::started);
+    let generations = Generations::of(started, reload.as_ref());
     let workers = slots.iter().map(async |slot| {
         let unit = names.slot(slot);
         let listed = listed.get(unit.as_str()).copied();
         let worker = worker(manager, &unit, listed, status.as_ref(), slot).await?;
         let code = reload.as_ref().and_then(|reload| code(reload, slot)).filter(|_| worker.pid.is_some());
-        Ok(UnitNow { slot: Some(slot.clone()), code, ..worker })
+        let generation = generations.at(slot).filter(|_| worker.pid.is_some());
+        Ok(UnitNow { slot: Some(slot.clone()), code, generation, ..worker })
     });
+    let (listen, listen_wanted) = listening(loaded.as_ref().map(|it| &it.app), status.as_ref());
     let (router, workers) =
         tokio::join!(router_now(manager, &names.router, router, status.as_ref()), join_all(workers));
     Ok(AppNow {
@@ -157,7 +177,8 @@ async fn look_at(
         scope: if manager.scope == Scope::User { "user" } else { "system" },
         file: path.display().to_string(),
         error,
-        listen: loaded.as_ref().map_or_else(Vec::new, |it| it.app.listen.iter().map(ToString::to_string).collect()),
+        listen,
+        listen_wanted,
         workers_wanted,
         on_hold,
         reload,
@@ -165,6 +186,25 @@ async fn look_at(
         workers: workers.into_iter().collect::<Result<_, Failure>>()?,
         app: loaded.map(|loaded| loaded.app),
     })
+}
+
+/// Where the router listens, as the file has it where it has it; and the file's addresses, where they are others.
+fn listening(app: Option<&App>, status: Option<&Status>) -> (Vec<String>, Option<Vec<String>>) {
+    let wanted = app.map(|app| &app.listen[..]).unwrap_or_default();
+    let all = || wanted.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let Some(status) = status else {
+        return (all(), None);
+    };
+    let bound = &status.listening;
+    let same = bound.len() == wanted.len() && wanted.iter().all(|listen| bound.iter().any(|it| listen.is_at(it)));
+    let named =
+        |bound: &String| wanted.iter().find(|it| it.is_at(bound)).map_or_else(|| bound.clone(), ToString::to_string);
+    let mut listen: Vec<_> = if same { all() } else { bound.iter().map(named).collect() };
+    if !same {
+        // The kept ones have no order.
+        listen.sort();
+    }
+    (listen, (app.is_some() && !same).then(all))
 }
 
 /// Which code a worker runs, where an app's workers do not run the same.

@@ -16,9 +16,11 @@ use super::apps;
 use super::certificates;
 use super::conclude::on_hold;
 use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
+use super::files::Anew;
 use super::manage::{Manager, user_flag};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
+use super::restart::listens_elsewhere;
 use crate::config::Scope;
 use crate::rollout::STEP;
 use crate::system::bus::{self, BusError, Verb};
@@ -34,9 +36,11 @@ const AFTER_END: Duration = Duration::from_millis(150);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Names of apps, or `all`
+    /// Names of apps, `all`, /regex/, or a file that describes apps, which is read again
     #[arg(required = true)]
     pub(super) names: Vec<String>,
+    #[command(flatten)]
+    pub(super) anew: Anew,
     /// Stop the reload that is under way, and those that wait: what is replaced stays, the old workers that are left
     /// stay too
     #[arg(long)]
@@ -52,7 +56,11 @@ pub(super) struct Arguments {
 impl Arguments {
     /// A plain reload.
     pub(super) fn of(names: Vec<String>) -> Self {
-        Self { names, abort: false, certificates: false, dry_run: false }
+        Self { names, anew: Anew::default(), abort: false, certificates: false, dry_run: false }
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        !self.abort && !self.certificates
     }
 }
 
@@ -104,14 +112,14 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
 /// Reloads one app and tells how it goes.
 async fn one(scope: Scope, name: &str, several: bool, printer: &Printer) -> Result<u8, Failure> {
     // A file with mistakes is told here, with its lines; the reload itself would only refuse it.
-    match apps::load(scope, name, printer) {
-        Ok(_) => {}
+    let loaded = match apps::load(scope, name, printer) {
+        Ok(loaded) => loaded,
         Err(Failure::Told(code)) => {
             printer.error(&format!("{name} not reloaded: its file has mistakes; nothing changed"));
             return Ok(code);
         }
         Err(failure) => return Err(failure),
-    }
+    };
     let manager = Manager::connect(scope).await?;
     let names = names::units(scope, name);
     let state = manager.properties(&names.router).await?;
@@ -139,7 +147,14 @@ async fn one(scope: Scope, name: &str, several: bool, printer: &Printer) -> Resu
     match result {
         // A restart takes the job of the reload that it cuts short for its own.
         None if watch.failed => {}
-        None => return Ok(DONE),
+        None => {
+            if listens_elsewhere(&manager, &loaded).await {
+                printer.warning(&format!(
+                    "{name}: its addresses have changed in the file; the new ones hold from `appctl restart {name}` on"
+                ));
+            }
+            return Ok(DONE);
+        }
         // Its lines have said why.
         Some("failed") if watch.ended => {}
         Some("failed") => {
