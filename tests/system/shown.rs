@@ -111,6 +111,8 @@ fn every_kind_of_answer(machine: &Boxed) {
     }
     let (code, out, err) = appctl(machine, "trigger app@2 log-level 'de bug ☃'");
     assert_eq!((code, out.trim()), (0, "app@2: {\"level\":\"de bug ☃\",\"type\":\"string\"}"), "{err}");
+    let (code, out, _) = appctl(machine, "trigger 1 log-level x");
+    assert!(code == 0 && out.lines().count() == 1 && out.contains("\"level\":\"x\""), "by the id of a worker: {out}");
     assert_eq!(appctl(machine, "trigger app@1 twice"), (0, "app@1: \"first\"\n".into(), String::new()));
     assert_eq!(appctl(machine, "trigger app@1 commented"), (0, "app@1: null\n".into(), String::new()));
     let (code, out, _) = appctl(machine, "trigger app@3 report x");
