@@ -52,6 +52,7 @@ mod scheduled;
 pub mod script;
 mod selector;
 mod serve;
+mod shown;
 mod signal;
 mod start;
 mod start_or;
@@ -59,6 +60,7 @@ mod started;
 mod status;
 mod stop;
 mod stopping;
+mod trigger;
 mod watch;
 mod whereabouts;
 
@@ -183,6 +185,8 @@ enum Command {
     /// Send a signal to the main processes of workers
     #[command(name = "sendSignal")]
     SendSignal(signal::Arguments),
+    /// Call an action that apps have registered (@pm2/io), in each worker, and print the answers
+    Trigger(trigger::Arguments),
     /// Count restarts from 0 again
     Reset(reset::Arguments),
     /// Whether systemd and the routers answer
@@ -327,6 +331,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Id(arguments) => block_on(pm2list::id(&arguments, asked, printer))?,
         Command::Env(arguments) => block_on(env::run(&arguments, asked, printer))?,
         Command::SendSignal(arguments) => block_on(signal::run(&arguments, asked, printer))?,
+        Command::Trigger(arguments) => block_on(trigger::run(&arguments, asked, printer))?,
         Command::Reset(arguments) => block_on(reset::run(&arguments, asked, printer))?,
         Command::Ping => block_on(ping::run(asked, printer))?,
         Command::Report => block_on(report::run(asked, printer))?,

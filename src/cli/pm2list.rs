@@ -76,6 +76,9 @@ fn process(app: &AppNow, worker: &UnitNow, (index, on_purpose): (u32, u32), now:
     if let Some(settings) = &app.app {
         described(settings, &mut set);
     }
+    for (key, value) in super::shown::axm(worker) {
+        set(key, value);
+    }
     set("unit", json!(worker.unit));
     set("slot", json!(worker.slot));
     set("scope", json!(app.scope));

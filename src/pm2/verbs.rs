@@ -61,6 +61,11 @@ pub const VERBS: &[Verb] = &[
     verb("dashboard, dash", "appctl dashboard", "a page for a browser, not another screen for the terminal"),
     verb("logs NAME --lines 100", "appctl logs NAME -f -n 100", "or journalctl -u 'NAME*' -f"),
     verb("sendSignal SIGUSR2 NAME", "appctl sendSignal SIGUSR2 NAME", ""),
+    verb(
+        "trigger NAME ACTION PARAM",
+        "appctl trigger NAME ACTION PARAM",
+        "ends with the last answer or after `--timeout`; 1 if a worker fails; scoped actions work too",
+    ),
     verb("reset NAME", "appctl reset NAME", ""),
     verb("ping", "appctl ping", ""),
     verb("report", "appctl report", ""),
