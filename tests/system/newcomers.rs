@@ -47,6 +47,7 @@ fn apps_that_serve_nobody_need_no_address() {
     assert!(code == 1 && err.contains("--runtime"), "an address needs a way there: {err}");
     let (code, _, err) = appctl(&machine, "start 'python3 work.py' --name line");
     assert!(code == 0 && err.contains("line@1 ready"), "{err}");
+    done(&machine, "start \"node -e 'setInterval(() => {}, 1000)'\" --name eval");
     let (code, _, err) = appctl(&machine, "start 'my work.js'");
     assert!(code == 1 && err.contains("there is no file my work.js, and no program my"), "{err}");
     assert!(refused(&machine, 8080));
@@ -117,7 +118,7 @@ fn flags_without_a_meaning_are_told_of() {
     let file = machine.ok("cat /etc/appctl/work.toml");
     assert!(file.contains("StandardOutput = \"null\"") && file.contains("[schedule]"), "{file}");
     let (code, _, err) = appctl(&machine, "reload work -a");
-    assert!(code == 0 && err.contains("--update-env: no variable of your shell gets into a unit"), "{err}");
+    assert!(code == 0 && err.contains("--update-env: the environment is what the app's file says"), "{err}");
     done(&machine, "serve . --port 8091");
     assert!(machine.ok("curl -sf --max-time 10 127.0.0.1:8091/work.py").contains("in Python"));
 }
