@@ -26,6 +26,7 @@ mod memory;
 mod messages;
 mod metrics;
 mod monit;
+mod packages;
 #[path = "../patient.rs"]
 mod patient;
 mod plain;
