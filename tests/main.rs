@@ -18,6 +18,7 @@ mod man;
 mod metrics;
 mod migrating;
 mod mixed;
+mod packaging;
 mod patient;
 mod plain;
 mod proxy;

@@ -62,7 +62,7 @@ pub const ALL: &[Counterpart] = &[
     so(
         &["update", "updatePM2", "deepUpdate"],
         "Nothing to update: no daemon holds the apps. A new appctl is in use from the next command on, and in each app's \
-         router from its next start on; workers go on.",
+         router after `appctl upgrade`; workers go on.",
     ),
     instead(
         &["kill"],

@@ -112,6 +112,14 @@ pub(super) const ALL: &[(&str, &[(&str, &str)])] = &[
     ("reset", &[("appctl reset app", "its restarts are 0")]),
     ("ping", &[("appctl ping", "systemd, and every router")]),
     ("report", &[("appctl report > report.txt", "look through it, and add it to your report")]),
+    (
+        "upgrade",
+        &[
+            ("appctl upgrade", "after another build was installed; packages do it themselves"),
+            ("appctl --user upgrade", "your own apps"),
+        ],
+    ),
+    ("upgrade-check", &[("appctl upgrade-check", "0: all that runs is the installed build; 1: something is not")]),
     ("check", &[("appctl check", "all files"), ("appctl check ./app.toml", "one that is not installed yet")]),
     ("cat", &[("appctl cat app", "what systemd gets")]),
     (

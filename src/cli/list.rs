@@ -10,7 +10,7 @@ pub(super) use super::look::{AppNow, UnitNow, look};
 use super::manage::slot_order;
 use super::names::{self, Asked};
 use super::print::{self, Cell, Colour, Printer, Table};
-use super::{apps, pm2list};
+use super::{apps, pm2list, upgrade_check};
 use crate::config::Scope;
 
 #[derive(Debug, Default, Args)]
@@ -133,6 +133,9 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         printer.data(&mini(&lines(&apps, arguments.sort)));
     } else {
         printer.table(&table_of(&lines(&apps, arguments.sort)));
+        for note in upgrade_check::notes(&apps) {
+            printer.note(&note);
+        }
         for app in apps.iter().filter(|app| app.on_hold) {
             printer.note(&format!("{} is on hold: appctl status {} tells why", app.file, app.name));
         }
@@ -293,6 +296,7 @@ pub(super) mod tests {
             file: "/etc/appctl/shop.toml".into(),
             error: None,
             listen: vec!["8080".into()],
+            outdated: None,
             workers_wanted: 2,
             on_hold: false,
             reload: None,

@@ -14,12 +14,15 @@ use super::exit::Failure;
 use super::manage::{Manager, slot_order};
 use super::names;
 use super::print::Colour;
+use super::upgrade_check::installed;
 use crate::config::{App, Scope};
 use crate::rollout::ledger::{self, Progress, State};
 use crate::rollout::plan::spare;
 use crate::router::client::{End, Status, WorkerStatus};
 use crate::system::bus::{Listed, Properties};
 use crate::system::ended::How;
+use crate::system::running::Builds;
+use crate::system::stamp::Stamp;
 use crate::system::{cpu, memory, place};
 
 /// One app, as it is now.
@@ -38,6 +41,8 @@ pub(super) struct AppNow {
     pub(super) reload: Option<Progress>,
     pub(super) router: UnitNow,
     pub(super) workers: Vec<UnitNow>,
+    /// The version of its router, where that is another build than the installed one.
+    pub(super) outdated: Option<String>,
     /// What the file says.
     #[serde(skip)]
     pub(super) app: Option<App>,
@@ -85,7 +90,8 @@ pub(super) async fn look(wanted: &[(Scope, String)]) -> Result<Vec<AppNow>, Fail
         let patterns: Vec<String> = units.iter().flat_map(|units| [units.router.clone(), units.slot("*")]).collect();
         let listed = manager.systemd.list(&patterns).await.map_err(|error| manager.failure(error))?;
         let listed: HashMap<&str, &Listed> = listed.iter().map(|unit| (unit.name.as_str(), unit)).collect();
-        let looks = here.iter().zip(files).map(|(name, file)| look_at(&manager, name, file, &listed));
+        let installed = installed(&mut Builds::default());
+        let looks = here.iter().zip(files).map(|(name, file)| look_at(&manager, name, file, &listed, &installed));
         for app in join_all(looks).await {
             apps.push(app?);
         }
@@ -98,6 +104,7 @@ async fn look_at(
     name: &str,
     file: Result<apps::Loaded, String>,
     listed: &HashMap<&str, &Listed>,
+    installed: &Stamp,
 ) -> Result<AppNow, Failure> {
     let names = names::units(manager.scope, name);
     let path = apps::path(manager.scope, name)?;
@@ -145,6 +152,7 @@ async fn look_at(
         reload,
         router: router?,
         workers: workers.into_iter().collect::<Result<_, Failure>>()?,
+        outdated: status.filter(|status| status.build != installed.build).map(|status| status.version),
         app: loaded.map(|loaded| loaded.app),
     })
 }

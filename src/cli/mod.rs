@@ -54,6 +54,8 @@ mod started;
 mod status;
 mod stop;
 mod stopping;
+mod upgrade;
+mod upgrade_check;
 mod watch;
 
 use std::process::ExitCode;
@@ -61,13 +63,14 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Scope;
+use crate::system::stamp::Stamp;
 use exit::Failure;
 use names::Asked;
 use print::Printer;
 
 /// Runs clustered Socket.IO, WebSocket and HTTP apps as ordinary systemd units.
 #[derive(Debug, Parser)]
-#[command(name = "appctl", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(name = "appctl", version = Stamp::own().version.as_str(), disable_help_subcommand = true, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not running, 4 no such app or no right to manage units."
 )]
@@ -183,6 +186,10 @@ enum Command {
     Ping,
     /// What a report of a mistake needs: versions, units, last errors; no secrets
     Report,
+    /// The installed build in the place of every router that is another one; workers and connections stay
+    Upgrade(upgrade::Arguments),
+    /// Whether any router is another build than the one that is installed; exits with 1 then
+    UpgradeCheck(upgrade_check::Arguments),
     /// Tell all mistakes of the apps' files
     Check(Names),
     /// Print the units of apps
@@ -319,6 +326,8 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Reset(arguments) => block_on(reset::run(&arguments, asked, printer))?,
         Command::Ping => block_on(ping::run(asked, printer))?,
         Command::Report => block_on(report::run(asked, printer))?,
+        Command::Upgrade(arguments) => block_on(upgrade::run(&arguments, asked, printer))?,
+        Command::UpgradeCheck(arguments) => block_on(upgrade_check::run(&arguments.names, asked, printer))?,
         Command::Help(arguments) => man::run(&arguments, printer)?,
         Command::Completion(arguments) => complete::run(&arguments, printer)?,
         Command::Other(words) => counterparts::answer(words.first().map_or("", String::as_str), &commands(), printer)?,

@@ -20,6 +20,7 @@ use super::doors::CertificateStatus;
 use super::record::End;
 use super::table::Rank;
 use super::{Router, metrics};
+use crate::system::stamp::Stamp;
 use crate::wire::hello::WireEncoding;
 use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -43,6 +44,9 @@ pub struct Status {
     pub app: String,
     pub pid: u32,
     pub version: String,
+    /// Of what it was built; empty: it is from before builds had a number.
+    #[serde(default)]
+    pub build: String,
     pub workers_wanted: u32,
     /// The addresses where clients come in, as the kernel names them: `[::]:8080`, or a path.
     #[serde(default)]
@@ -145,7 +149,8 @@ impl Router {
         Status {
             app: self.app.clone(),
             pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: Stamp::own().version.clone(),
+            build: Stamp::own().build.clone(),
             workers_wanted: self.wanted.get(),
             listening: self.public.iter().map(ToString::to_string).collect(),
             metrics: self.metrics.address(),

@@ -5,8 +5,9 @@
 //! (`appctl worker guard`), because the router has no right to.
 
 use super::Router;
+use super::meet::line;
 use super::table::{Phase, WorkerId};
-use crate::wire::hello::{Answer, line};
+use crate::wire::hello::Answer;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;

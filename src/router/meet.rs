@@ -7,8 +7,9 @@ use super::Router;
 use super::table::{Phase, Place, WorkerId};
 use crate::config::router::Serialization;
 use crate::system::peer::{self, Peer};
+use crate::system::stamp::Stamp;
 use crate::wire::Encoding;
-use crate::wire::hello::{Answer, Hello, LINE_LIMIT, Reach, line};
+use crate::wire::hello::{self, Answer, Hello, LINE_LIMIT, LineError, Reach, Release};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -34,6 +35,8 @@ pub(super) enum MeetError {
     Slow,
     #[error("the hello is not one: {0}")]
     Hello(String),
+    #[error("the hello cannot be read: {0}{remedy}", remedy = remedy(.0))]
+    Line(#[from] LineError),
     #[error("pid {pid} (uid {uid}) is in control group {found}, not in {wanted}")]
     Stranger { pid: i32, uid: u32, found: String, wanted: String },
 }
@@ -138,7 +141,7 @@ async fn read_hello(stream: &mut UnixStream) -> Result<Hello, MeetError> {
             count => text.extend_from_slice(&piece[..count]),
         }
     }
-    serde_json::from_slice(&text).map_err(|error| MeetError::Hello(error.to_string()))
+    Ok(hello::read(&text, &release())?)
 }
 
 fn check(router: &Router, peer: Peer, slot: &str) -> Result<(), MeetError> {
@@ -273,4 +276,22 @@ async fn drain(router: &Router, id: WorkerId, within: Duration) {
 
 async fn answer(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
     stream.write_all(&line(answer)?).await
+}
+
+/// What this side says it is.
+fn release() -> Release {
+    let Stamp { version, wire, .. } = Stamp::own();
+    Release { version: version.clone(), wire: *wire }
+}
+
+/// A line of ours.
+pub(super) fn line(answer: &Answer) -> Result<Vec<u8>, serde_json::Error> {
+    hello::line(answer, &release())
+}
+
+fn remedy(error: &LineError) -> &'static str {
+    match error {
+        LineError::Foreign { .. } => "; `appctl upgrade` starts the installed build of the router",
+        LineError::Broken(_) => "",
+    }
 }

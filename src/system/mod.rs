@@ -3,7 +3,7 @@
 //! [`activation`] takes sockets from systemd, [`notify`] talks back to it, [`scm`] passes descriptors over a channel,
 //! [`peer`] proves who is at the other end of a socket, [`log`] writes to the journal ([`sink`] without ever waiting for it) and [`journal`] reads it, [`bus`]
 //! asks the manager to start and stop units, [`cpu`] and [`memory`] measure them, [`ended`] says why one ended, [`listening`] who
-//! listens on a port.
+//! listens on a port, [`stamp`] which build of appctl a program is and [`running`] which of them run.
 
 pub mod activation;
 pub mod bus;
@@ -18,9 +18,11 @@ pub mod notify;
 pub mod peer;
 pub mod place;
 pub mod process;
+pub mod running;
 pub mod scm;
 pub mod shared;
 pub mod sink;
 pub mod sock;
+pub mod stamp;
 pub mod stream;
 pub mod version;

@@ -168,9 +168,77 @@ impl std::fmt::Display for WireEncoding {
     }
 }
 
-/// One line, newline included.
-pub fn line(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
-    let mut line = serde_json::to_vec(value)?;
+/// Which release of appctl speaks. Both lines say it, beside what they say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    pub version: String,
+    /// The number of what is said here: it rises when one side can no longer understand the other. What is only added keeps
+    /// it: unknown fields are ignored, missing ones have a meaning.
+    pub wire: u32,
+}
+
+impl Default for Release {
+    /// Of those that did not say it yet.
+    fn default() -> Self {
+        Self { version: "an early build".to_owned(), wire: 1 }
+    }
+}
+
+impl std::fmt::Display for Release {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.version)
+    }
+}
+
+/// What a line says.
+#[derive(Debug, Deserialize)]
+struct Spoken<T> {
+    #[serde(flatten)]
+    said: T,
+}
+
+/// The release alone, whatever else the line says.
+#[derive(Debug, Deserialize)]
+struct Speaker {
+    #[serde(default)]
+    appctl: Release,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LineError {
+    /// It speaks of another kind, or says what is not known here.
+    #[error("it is of appctl {theirs}, this is {ours}, and they do not understand each other: {problem}")]
+    Foreign { theirs: Release, ours: Release, problem: String },
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// What a line says; `ours`: who reads it.
+pub fn read<T: serde::de::DeserializeOwned>(text: &[u8], ours: &Release) -> Result<T, LineError> {
+    let speaker: Speaker = serde_json::from_slice(text).map_err(|error| LineError::Broken(error.to_string()))?;
+    let theirs = speaker.appctl;
+    if theirs.wire != ours.wire {
+        let problem = format!("its protocol is {}, this one's {}", theirs.wire, ours.wire);
+        return Err(LineError::Foreign { theirs, ours: ours.clone(), problem });
+    }
+    match serde_json::from_slice::<Spoken<T>>(text) {
+        Ok(line) => Ok(line.said),
+        Err(error) if theirs != *ours => {
+            Err(LineError::Foreign { theirs, ours: ours.clone(), problem: error.to_string() })
+        }
+        Err(error) => Err(LineError::Broken(error.to_string())),
+    }
+}
+
+/// One line, newline included; `appctl`: who writes it.
+pub fn line(said: &impl Serialize, appctl: &Release) -> Result<Vec<u8>, serde_json::Error> {
+    #[derive(Serialize)]
+    struct Line<'a, T> {
+        #[serde(flatten)]
+        said: &'a T,
+        appctl: &'a Release,
+    }
+    let mut line = serde_json::to_vec(&Line { said, appctl })?;
     line.push(b'\n');
     Ok(line)
 }
@@ -179,18 +247,49 @@ pub fn line(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
 mod tests {
     use super::*;
 
+    fn release(version: &str, wire: u32) -> Release {
+        Release { version: version.to_owned(), wire }
+    }
+
     #[test]
     fn both_lines_read_back() {
+        let ours = release("0.1.0", 1);
         let hello = Hello::Attach { slot: "3".into(), encoding: WireEncoding::Advanced, reach: None };
-        let text = line(&hello).unwrap();
-        assert_eq!(text, b"{\"verb\":\"attach\",\"slot\":\"3\",\"encoding\":\"advanced\"}\n");
-        assert_eq!(serde_json::from_slice::<Hello>(&text).unwrap(), hello);
+        let text = line(&hello, &ours).unwrap();
+        let wanted = r#"{"verb":"attach","slot":"3","encoding":"advanced","appctl":{"version":"0.1.0","wire":1}}"#;
+        assert_eq!(String::from_utf8(text.clone()).unwrap(), format!("{wanted}\n"));
+        assert_eq!(read::<Hello>(&text, &ours).unwrap(), hello);
         let reach = Some(Reach::Port(4000));
         let hello = Hello::Attach { slot: "3".into(), encoding: WireEncoding::Json, reach };
-        let text = line(&hello).unwrap();
-        assert_eq!(text, b"{\"verb\":\"attach\",\"slot\":\"3\",\"encoding\":\"json\",\"reach\":{\"port\":4000}}\n");
-        assert_eq!(serde_json::from_slice::<Hello>(&text).unwrap(), hello);
-        let answer = Answer::Refused { reason: "no".into() };
-        assert_eq!(serde_json::from_slice::<Answer>(&line(&answer).unwrap()).unwrap(), answer);
+        let text = line(&hello, &ours).unwrap();
+        assert!(String::from_utf8_lossy(&text).contains(r#""reach":{"port":4000}"#));
+        assert_eq!(read::<Hello>(&text, &ours).unwrap(), hello);
+        for answer in [Answer::Refused { reason: "no".into() }, Answer::Done] {
+            assert_eq!(read::<Answer>(&line(&answer, &ours).unwrap(), &ours).unwrap(), answer);
+        }
+    }
+
+    #[test]
+    fn another_release_is_understood_or_named() {
+        let ours = release("0.1.0", 1);
+        let drain = Hello::Drain { slot: "1".into(), within: 5, message: None };
+        // From before anybody said it, and with what came later.
+        for text in [
+            r#"{"verb":"drain","slot":"1","within":5}"#,
+            r#"{"verb":"drain","slot":"1","within":5,"gently":true,"appctl":{"version":"0.3.0","wire":1,"build":"x"}}"#,
+        ] {
+            assert_eq!(read::<Hello>(text.as_bytes(), &ours).unwrap(), drain, "{text}");
+        }
+        let wrong = |text: &str| read::<Hello>(text.as_bytes(), &ours).unwrap_err().to_string();
+        let other = wrong(r#"{"verb":"drain","slot":"1","within":5,"appctl":{"version":"0.3.0","wire":2}}"#);
+        assert_eq!(
+            other,
+            "it is of appctl 0.3.0, this is 0.1.0, and they do not understand each other: its protocol is 2, this one's 1"
+        );
+        let verb = wrong(r#"{"verb":"dance","slot":"1","appctl":{"version":"0.3.0","wire":1}}"#);
+        assert!(verb.starts_with("it is of appctl 0.3.0, this is 0.1.0, ") && verb.contains("dance"), "{verb}");
+        let own = wrong(r#"{"verb":"dance","slot":"1","appctl":{"version":"0.1.0","wire":1}}"#);
+        assert!(own.starts_with("unknown variant"), "{own}");
+        assert!(wrong("GET /").starts_with("expected value"), "{}", wrong("GET /"));
     }
 }

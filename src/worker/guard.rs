@@ -5,12 +5,14 @@
 
 use super::{Worker, WorkerError};
 use crate::system::process::{either_readable, pidfd};
+use crate::system::stamp::Stamp;
 use crate::wire::hello::{Answer, Hello};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -40,6 +42,17 @@ fn command(worker: &Worker, pid: i32) -> Command {
     guard
 }
 
+/// Becomes the program that has taken the place of this one's file, if one has: an upgrade ends the router, and this is the
+/// other process that outlives it. Comes back when there is none, or it cannot be run.
+fn renew() {
+    let Ok(file) = std::fs::read_link("/proc/self/exe") else { return };
+    // The kernel says so of a file that was removed or replaced.
+    let Some(file) = file.to_str().and_then(|file| file.strip_suffix(" (deleted)")) else { return };
+    if Stamp::of_file(Path::new(file)).is_ok_and(|stamp| stamp.is_some()) {
+        let _ = Command::new(file).arg0("appctl").args(std::env::args_os().skip(1)).exec();
+    }
+}
+
 /// Guards the worker whose main process is `pid`, until it ends.
 pub fn guard(worker: &Worker, pid: i32) -> Result<(), WorkerError> {
     let main = match pidfd(pid) {
@@ -56,7 +69,7 @@ pub fn guard(worker: &Worker, pid: i32) -> Result<(), WorkerError> {
             Ok(Answer::Abort) => break,
             Ok(_) => {}
             // The router went away; the next one is on the same socket.
-            Err(error) if error.is_end() => {}
+            Err(error) if error.is_end() => renew(),
             Err(error) => return Err(error),
         }
     }

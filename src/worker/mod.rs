@@ -12,7 +12,8 @@ pub mod outside;
 pub mod ready;
 
 use crate::system::place;
-use crate::wire::hello::{Answer, Hello, LINE_LIMIT, line};
+use crate::system::stamp::Stamp;
+use crate::wire::hello::{Answer, Hello, LINE_LIMIT, LineError, Release, line, read};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -56,7 +57,7 @@ impl Worker {
     /// Connects to the router and says hello. The answer is still to come.
     fn call(&self, hello: &Hello) -> Result<UnixStream, WorkerError> {
         let path = place::channel(self.user, &self.app).ok_or(WorkerError::NoRuntimeDirectory)?;
-        let hello = line(hello).map_err(|error| self.silent(error.into()))?;
+        let hello = line(hello, &release()).map_err(|error| self.silent(error.into()))?;
         loop {
             let mut stream = UnixStream::connect(&path).map_err(|source| WorkerError::Connect {
                 app: self.app.clone(),
@@ -83,9 +84,15 @@ impl Worker {
                 return Err(self.silent(io::Error::other("its answer is too long")));
             }
         }
-        match serde_json::from_slice(&text).map_err(|error| self.silent(error.into()))? {
-            Answer::Refused { reason } => Err(WorkerError::Refused { app: self.app.clone(), reason }),
-            answer => Ok(answer),
+        match read(&text, &release()) {
+            Ok(Answer::Refused { reason }) => Err(WorkerError::Refused { app: self.app.clone(), reason }),
+            Ok(answer) => Ok(answer),
+            Err(error @ LineError::Foreign { .. }) => Err(self.silent(io::Error::other(format!(
+                "{error}; run `appctl{} upgrade {}`",
+                if self.user { " --user" } else { "" },
+                self.app
+            )))),
+            Err(error) => Err(self.silent(io::Error::other(error))),
         }
     }
 
@@ -95,4 +102,10 @@ impl Worker {
         let source = if late { io::ErrorKind::TimedOut.into() } else { source };
         WorkerError::Silent { app: self.app.clone(), source }
     }
+}
+
+/// What this side of the channel socket says it is.
+fn release() -> Release {
+    let Stamp { version, wire, .. } = Stamp::own();
+    Release { version: version.clone(), wire: *wire }
 }

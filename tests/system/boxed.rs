@@ -41,6 +41,7 @@ pub(crate) struct Options {
     files: Vec<(String, String)>,
     node: Option<u32>,
     multi_user: bool,
+    replaceable: bool,
     packages: Option<PathBuf>,
 }
 
@@ -48,6 +49,12 @@ impl Options {
     /// Boots to multi-user.target, which starts what is to start at boot, without this machine's own services.
     pub(crate) fn multi_user(mut self) -> Self {
         self.multi_user = true;
+        self
+    }
+
+    /// `/usr/bin/appctl` is a file of the box's own, which another can take the place of.
+    pub(crate) fn replaceable(mut self) -> Self {
+        self.replaceable = true;
         self
     }
 
@@ -118,10 +125,11 @@ impl Boxed {
         command.arg("bash").arg(Path::new(MANIFEST).join("tests/system/boot.sh"));
         command.arg(&name).arg(&base).arg(format!("@{name}"));
         command.arg("--private-network");
-        command.arg(match &options.packages {
-            Some(directory) => format!("--bind-ro={}:/srv/packages", directory.display()),
-            None => format!("--bind-ro={BINARY}:/usr/bin/appctl"),
-        });
+        if let Some(directory) = &options.packages {
+            command.arg(format!("--bind-ro={}:/srv/packages", directory.display()));
+        } else if !options.replaceable {
+            command.arg(format!("--bind-ro={BINARY}:/usr/bin/appctl"));
+        }
         command.arg(format!("--bind-ro={MANIFEST}/tests/apps:/srv/apps"));
         command.arg(format!("--bind-ro={}:/usr/local/bin/node", node.display()));
         if Path::new(LANGUAGES).exists() {
@@ -379,6 +387,11 @@ pub(crate) fn stage(stage: &Path, options: &Options) {
     write("/etc/systemd/journald.conf.d/box.conf", journal);
     for (path, text) in &options.files {
         write(path, text);
+    }
+    if options.replaceable {
+        std::fs::create_dir_all(stage.join("usr/bin")).unwrap();
+        std::fs::write(stage.join("usr/bin/appctl"), &*crate::upgrade::PROGRAM).unwrap();
+        std::fs::set_permissions(stage.join("usr/bin/appctl"), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     std::fs::set_permissions(stage, std::fs::Permissions::from_mode(0o755)).unwrap();
 }

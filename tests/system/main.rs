@@ -42,5 +42,6 @@ mod survival;
 mod timers;
 mod uml;
 mod units;
+mod upgrade;
 mod verbs;
 mod watch;

@@ -65,7 +65,7 @@ impl Drop for Witness {
 
 /// What a kill may not touch: the held sessions, what they say, and the numbers of their broadcasts.
 #[track_caller]
-fn nothing_established_was_lost(report: &Value) {
+pub(crate) fn nothing_established_was_lost(report: &Value) {
     println!(
         "{} connections, {} lost; {} broadcasts, {} lost; longest wait {} ms",
         report["connections"],
@@ -96,7 +96,7 @@ fn nothing_established_was_lost(report: &Value) {
 }
 
 /// New connections, requests of long-polling among them, that ended without an answer.
-fn lost(report: &Value) -> u64 {
+pub(crate) fn lost(report: &Value) -> u64 {
     let dropped = report["dropped"].as_array().unwrap().len() as u64;
     report["lost"].as_u64().unwrap() + report["failed"].as_u64().unwrap() + dropped
 }
@@ -124,17 +124,21 @@ impl Random {
 }
 
 fn boot() -> Option<Boxed> {
+    boot_with(Options::default())
+}
+
+pub(crate) fn boot_with(options: Options) -> Option<Boxed> {
     let file = format!(
         "exec = [\"node\", \"worker.js\"]\ndirectory = \"/srv/apps/chat\"\nworkers = {WORKERS}\nlisten = [\"8080\"]\n\
          drain = \"500ms\"\n[reload]\nsettle = \"50ms\"\n"
     );
-    let machine = Options::default().file("/etc/appctl/app.toml", &file).boot()?;
+    let machine = options.file("/etc/appctl/app.toml", &file).boot()?;
     machine.start_app("app", WORKERS as u32);
     Some(machine)
 }
 
 /// The router's process, as this machine numbers it.
-fn router(machine: &Boxed) -> Option<Pid> {
+pub(crate) fn router(machine: &Boxed) -> Option<Pid> {
     machine
         .processes("app.service")
         .into_iter()
@@ -143,7 +147,7 @@ fn router(machine: &Boxed) -> Option<Pid> {
 }
 
 /// What the router says of itself.
-fn status(machine: &Boxed) -> Option<Value> {
+pub(crate) fn status(machine: &Boxed) -> Option<Value> {
     let mut socket = UnixStream::connect(machine.path("/run/appctl/app/control")).ok()?;
     socket.write_all(b"GET /v1/status HTTP/1.1\r\nHost: router\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
@@ -152,7 +156,7 @@ fn status(machine: &Boxed) -> Option<Value> {
 }
 
 /// A router other than `before` serves.
-fn next(machine: &Boxed, before: Pid) -> Pid {
+pub(crate) fn next(machine: &Boxed, before: Pid) -> Pid {
     machine.until("the next router serves", || {
         let pid = router(machine).filter(|pid| *pid != before)?;
         status(machine).map(|_| pid)
@@ -160,7 +164,7 @@ fn next(machine: &Boxed, before: Pid) -> Pid {
 }
 
 /// Slot and process of each worker that the router knows.
-fn workers(machine: &Boxed) -> BTreeSet<(String, i64)> {
+pub(crate) fn workers(machine: &Boxed) -> BTreeSet<(String, i64)> {
     let status = machine.until("the router says its status", || status(machine));
     let workers = status["workers"].as_array().unwrap();
     workers.iter().map(|one| (one["slot"].as_str().unwrap().to_owned(), one["pid"].as_i64().unwrap())).collect()
@@ -178,7 +182,7 @@ fn settled(machine: &Boxed) -> Option<()> {
 }
 
 /// What the router and systemd hold for it.
-fn holdings(machine: &Boxed) -> (u64, u64) {
+pub(crate) fn holdings(machine: &Boxed) -> (u64, u64) {
     // Two descriptors a worker, and the log.
     let wanted = 2 * WORKERS as u64 + 1;
     let stored = || machine.property("app.service", "NFileDescriptorStore").parse::<u64>().unwrap();
@@ -191,7 +195,7 @@ fn holdings(machine: &Boxed) -> (u64, u64) {
 
 /// No worker was started again by itself. A reload starts and stops them.
 #[track_caller]
-fn no_worker_restarted(machine: &Boxed) {
+pub(crate) fn no_worker_restarted(machine: &Boxed) {
     let journal = machine.journal("-u 'app@*'");
     assert!(!journal.contains("Scheduled restart job"), "{journal}");
     for slot in 1..=WORKERS + 1 {

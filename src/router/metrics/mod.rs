@@ -11,6 +11,7 @@ use super::refuse::Refusal;
 use super::table::{Phase, WorkerId};
 use super::tally::{Codes, Counter, Histogram};
 use crate::system::process::usage;
+use crate::system::stamp::Stamp;
 use crate::wire::shape;
 use std::cell::OnceCell;
 use std::time::{Duration, SystemTime};
@@ -344,7 +345,7 @@ impl Router {
 
     fn write_process(&self, page: &mut Page) {
         page.family("appctl_info", Kind::Gauge, "The router's version.");
-        page.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+        page.sample(&[("version", Stamp::own().version.as_str())], 1);
         let started = self.metrics.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         page.family("process_start_time_seconds", Kind::Gauge, "When the router started, seconds since 1970.");
         page.sample(&[], started.as_secs_f64());
