@@ -26,6 +26,8 @@ mod readme;
 mod requests;
 mod runtimes;
 mod secure;
+mod shown;
+mod snippets;
 mod starting;
 mod sticky;
 mod support;

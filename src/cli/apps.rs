@@ -175,8 +175,7 @@ pub fn unknown(scope: Scope, name: &str) -> Failure {
         Scope::User => Scope::System,
     };
     let hint = if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) {
-        "\nApps and workers go by their names here, not by numbers: NAME or NAME@SLOT, as `appctl list` shows them."
-            .to_owned()
+        format!("\nAn id is one worker's, and this is about a whole app: `appctl list` shows which one's {name} is.")
     } else if exists(other, name) {
         let flag = if other == Scope::User { "--user" } else { "--system" };
         format!("\nIt is an app of the other scope: add {flag}.")

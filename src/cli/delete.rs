@@ -58,11 +58,10 @@ pub(super) async fn remove(manager: &Manager, name: &str, path: &Path) -> Result
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut code = DONE;
-    for (scope, target) in names::targets(&arguments.names, asked)? {
+    for (scope, target) in names::targets(&arguments.names, asked).await? {
         let Target::App(name) = &target else {
             return Err(Failure::Usage(format!(
-                "{} is a worker, not an app; `appctl scale {} -1` takes one worker away",
-                arguments.names.join(" "),
+                "{target} is a worker, not an app; `appctl scale {} -1` takes one worker away",
                 target.app()
             )));
         };

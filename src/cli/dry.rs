@@ -9,7 +9,7 @@ use super::exit::{DONE, FAILED, Failure, USAGE};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
-use super::{delete, restart as restarting, scale as scaling, script, selector, start as starting, started};
+use super::{delete, ids, restart as restarting, scale as scaling, script, selector, start as starting, started};
 use crate::config::Scope;
 use crate::system::bus::Verb;
 
@@ -95,7 +95,7 @@ async fn of_those_that_are(
 
 pub(super) async fn stop(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut steps = Vec::new();
-    for (scope, target) in names::targets(words, asked)? {
+    for (scope, target) in names::targets(words, asked).await? {
         steps.extend(stopping(&Manager::connect(scope).await?, &target).await?);
     }
     Ok(tell(&steps, printer))
@@ -125,8 +125,9 @@ pub(super) async fn start(arguments: &starting::Arguments, asked: Asked, printer
     for word in &arguments.targets {
         let target = Target::read(word);
         let there = !word.contains('/') && apps::exists(asked.for_app(target.app()), target.app());
-        if there || selector::is_of_several(word) {
-            for (scope, target) in names::targets(std::slice::from_ref(word), asked)? {
+        let is_id = ids::is_id(word, asked) && !std::path::Path::new(word).exists();
+        if there || is_id || selector::is_of_several(word) {
+            for (scope, target) in names::targets(std::slice::from_ref(word), asked).await? {
                 steps.extend(starting_known(scope, &target, flags, printer).await?);
             }
             continue;
@@ -171,7 +172,7 @@ async fn starting_known(
 
 pub(super) async fn restart(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut steps = Vec::new();
-    for (scope, target) in names::targets(words, asked)? {
+    for (scope, target) in names::targets(words, asked).await? {
         let loaded = apps::load(scope, target.app(), printer)?;
         let manager = Manager::connect(scope).await?;
         if let Target::Worker { app, slot } = &target {
@@ -206,7 +207,7 @@ async fn restarting_one(manager: &Manager, loaded: &Loaded) -> Result<Vec<Step>,
 pub(super) async fn reload(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut steps = Vec::new();
     let mut code = DONE;
-    for (scope, target) in names::targets(words, asked)? {
+    for (scope, target) in names::targets(words, asked).await? {
         let Target::App(name) = &target else {
             printer.error("a reload is of a whole app");
             return Ok(USAGE);
@@ -235,9 +236,9 @@ pub(super) async fn reload(words: &[String], asked: Asked, printer: &Printer) ->
 
 pub(super) async fn delete(arguments: &delete::Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut steps = Vec::new();
-    for (scope, target) in names::targets(&arguments.names, asked)? {
+    for (scope, target) in names::targets(&arguments.names, asked).await? {
         let Target::App(name) = &target else {
-            printer.error(&format!("{} is a worker, not an app", arguments.names.join(" ")));
+            printer.error(&format!("{target} is a worker, not an app"));
             return Ok(USAGE);
         };
         let manager = Manager::connect(scope).await?;

@@ -9,10 +9,10 @@ use std::io;
 use clap::Args;
 
 use super::exit::{DONE, Failure, NOT_RUNNING};
-use super::list;
 use super::look::look;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
+use super::{ids, list};
 
 /// Instead of a secret.
 const MASK: &str = "***";
@@ -44,7 +44,7 @@ const ENDINGS: [&str; 6] = ["APIKEY", "ACCESSKEY", "PASSWORD", "SECRET", "TOKEN"
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// NAME (its first worker that runs) or NAME@SLOT
+    /// NAME (its first worker that runs), NAME@SLOT or an id
     target: String,
     /// Print secrets as they are
     #[arg(long)]
@@ -53,11 +53,12 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let word = std::slice::from_ref(&arguments.target);
-    let targets = names::targets(word, asked)?;
+    let targets = names::targets(word, asked).await?;
     let [(scope, target)] = targets.as_slice() else {
         return Err(Failure::Usage(format!("{} is several apps; name one, or one of its workers", arguments.target)));
     };
-    let apps = look(&list::wanted(word, asked)?).await?;
+    ids::tell(word, &targets, asked, printer);
+    let apps = look(&list::wanted(word, asked).await?).await?;
     let workers = apps.iter().flat_map(|app| &app.workers);
     let meant = |slot: &Option<String>| match target {
         Target::App(_) => true,

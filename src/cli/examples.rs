@@ -97,7 +97,7 @@ pub(super) const ALL: &[(&str, &[(&str, &str)])] = &[
     ("jlist", &[("appctl jlist | jq '.[] | select(.pm2_env.status != \"online\") | .name'", "what is down")]),
     ("prettylist", &[("appctl prettylist", "the same, to be read")]),
     ("pid", &[("appctl pid app", "one line for each worker"), ("appctl pid app@1", "of one")]),
-    ("id", &[("appctl id app", "as in jlist")]),
+    ("id", &[("appctl id app", "as in list: 0, 1, …"), ("appctl id app@2", "of one worker")]),
     (
         "env",
         &[
@@ -108,6 +108,14 @@ pub(super) const ALL: &[(&str, &[(&str, &str)])] = &[
     (
         "sendSignal",
         &[("appctl sendSignal SIGUSR2 app", "to all its workers"), ("appctl sendSignal HUP app@1", "to one")],
+    ),
+    (
+        "trigger",
+        &[
+            ("appctl trigger app refresh", "io.action('refresh', …) in all its workers"),
+            ("appctl trigger app@2 log-level debug --timeout 5s", "in one, with a parameter"),
+            ("appctl trigger app km:heapdump --json", "an action of @pm2/io itself"),
+        ],
     ),
     ("reset", &[("appctl reset app", "its restarts are 0")]),
     ("ping", &[("appctl ping", "systemd, and every router")]),

@@ -10,14 +10,14 @@ pub(super) use super::look::{AppNow, UnitNow, look};
 use super::manage::slot_order;
 use super::names::{self, Asked};
 use super::print::{self, Cell, Colour, Printer, Table};
-use super::{apps, pm2list, upgrade_check};
+use super::{apps, ids, upgrade_check};
 use crate::config::Scope;
 
 #[derive(Debug, Default, Args)]
 pub(super) struct Arguments {
     /// Names of apps, `all` or /regex/; none means all
     names: Vec<String>,
-    /// By what the rows are sorted: name, slot, pid, state, restarts, uptime, cpu, memory, lag or sessions; `:desc`: the
+    /// By what the rows are sorted: id, name, slot, pid, state, restarts, uptime, cpu, memory, lag or sessions; `:desc`: the
     /// greatest first
     #[arg(long, value_name = "FIELD[:asc|:desc]")]
     sort: Option<Sort>,
@@ -35,6 +35,7 @@ struct Sort {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
+    Id,
     Name,
     Slot,
     Pid,
@@ -53,8 +54,9 @@ impl std::str::FromStr for Sort {
     fn from_str(text: &str) -> Result<Self, String> {
         let (field, order) = text.split_once(':').unwrap_or((text, "asc"));
         let by = match field {
+            "id" | "pm_id" => Field::Id,
             "name" => Field::Name,
-            "slot" | "id" | "pm_id" => Field::Slot,
+            "slot" => Field::Slot,
             "pid" => Field::Pid,
             "state" | "status" => Field::State,
             "restarts" | "restart" => Field::Restarts,
@@ -65,7 +67,7 @@ impl std::str::FromStr for Sort {
             "sessions" => Field::Sessions,
             _ => {
                 return Err(format!(
-                    "there is no field {field}; write name, slot, pid, state, restarts, uptime, cpu, memory, lag or \
+                    "there is no field {field}; write id, name, slot, pid, state, restarts, uptime, cpu, memory, lag or \
                      sessions"
                 ));
             }
@@ -83,6 +85,7 @@ impl Sort {
     fn compare(self, one: &Line<'_>, other: &Line<'_>) -> Ordering {
         let (a, b) = (one.unit, other.unit);
         match self.by {
+            Field::Id => self.order(a.id, b.id),
             Field::Name => self.order(Some(&one.name), Some(&other.name)),
             Field::Slot => self.order(a.slot.as_deref().map(slot_order), b.slot.as_deref().map(slot_order)),
             Field::Pid => self.order(a.pid, b.pid),
@@ -105,16 +108,22 @@ impl Sort {
     }
 }
 
-/// The apps that are asked for, all of them if none is named.
-pub(super) fn wanted(words: &[String], asked: Asked) -> Result<Vec<(Scope, String)>, Failure> {
-    let mut wanted = Vec::new();
-    if words.is_empty() {
-        for scope in asked.for_all() {
-            wanted.extend(apps::names(scope)?.into_iter().map(|name| (scope, name)));
-        }
-        return Ok(wanted);
+/// All apps that the caller may see, in the order of the list.
+pub(super) fn every(asked: Asked) -> Result<Vec<(Scope, String)>, Failure> {
+    let mut all = Vec::new();
+    for scope in asked.for_all() {
+        all.extend(apps::names(scope)?.into_iter().map(|name| (scope, name)));
     }
-    for (scope, target) in names::targets(words, asked)? {
+    Ok(all)
+}
+
+/// The apps that are asked for, all of them if none is named.
+pub(super) async fn wanted(words: &[String], asked: Asked) -> Result<Vec<(Scope, String)>, Failure> {
+    if words.is_empty() {
+        return every(asked);
+    }
+    let mut wanted = Vec::new();
+    for (scope, target) in names::targets(words, asked).await? {
         let app = (scope, target.app().to_owned());
         if !wanted.contains(&app) {
             wanted.push(app);
@@ -124,7 +133,7 @@ pub(super) fn wanted(words: &[String], asked: Asked) -> Result<Vec<(Scope, Strin
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
-    let apps = look(&wanted(&arguments.names, asked)?).await?;
+    let apps = ids::look(&wanted(&arguments.names, asked).await?, asked).await?;
     if printer.json {
         printer.json(&apps);
     } else if apps.is_empty() {
@@ -135,6 +144,9 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         printer.table(&table_of(&lines(&apps, arguments.sort)));
         for note in upgrade_check::notes(&apps) {
             printer.note(&note);
+        }
+        for app in apps.iter().filter(|app| app.listen_wanted.is_some()) {
+            printer.note(&app.listens_elsewhere());
         }
         for app in apps.iter().filter(|app| app.on_hold) {
             printer.note(&format!("{} is on hold: appctl status {} tells why", app.file, app.name));
@@ -177,7 +189,8 @@ pub(super) fn table(apps: &[AppNow]) -> Table {
     table_of(&lines(apps, None))
 }
 
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
+    ">ID",
     "NAME",
     "SLOT",
     ">INDEX",
@@ -193,11 +206,12 @@ const COLUMNS: [&str; 12] = [
 ];
 
 fn table_of(lines: &[Line<'_>]) -> Table {
-    let mut table = Table::new(&COLUMNS).giving_up(&["LISTEN", "INDEX", "LAG", "PID", "UPTIME", "SESSIONS"]);
+    let mut table = Table::new(&COLUMNS).giving_up(&["LISTEN", "INDEX", "LAG", "PID", "UPTIME", "ID", "SESSIONS"]);
     for line in lines {
         if line.broken {
             let state = Cell::coloured("file has errors", Colour::Red);
-            let mut row: Vec<Cell> = vec![line.name.clone().into(), "-".into(), "-".into(), "-".into(), state];
+            let mut row: Vec<Cell> =
+                vec!["-".into(), line.name.clone().into(), "-".into(), "-".into(), "-".into(), state];
             row.resize_with(COLUMNS.len(), || "-".into());
             table.row(row);
         } else {
@@ -220,6 +234,7 @@ fn row(line: &Line<'_>) -> Vec<Cell> {
     };
     let listen = if unit.slot.is_none() && !app.listen.is_empty() { app.listen.join(" ") } else { "-".to_owned() };
     vec![
+        or_dash(unit.id.map(|id| id.to_string())),
         name.clone().into(),
         slot,
         or_dash(unit.index.map(|index| index.to_string())),
@@ -269,8 +284,7 @@ fn mini(lines: &[Line<'_>]) -> String {
         fact("state", Some(if *broken { "file has errors".to_owned() } else { unit.state.clone() }));
         fact("code", unit.code.map(str::to_owned));
         fact("pid", unit.pid.map(|pid| pid.to_string()));
-        let slot = unit.slot.as_ref().and(unit.index);
-        fact("pm2 id", slot.map(|index| pm2list::pm_id(&app.name, index).to_string()));
+        fact("id", unit.id.map(|id| id.to_string()));
         fact("restarts", restarts(unit));
         fact("uptime", uptime(unit));
         fact("cpu", unit.cpu_percent.map(|percent| format!("{percent:.1}%")));
@@ -297,6 +311,7 @@ pub(super) mod tests {
             error: None,
             listen: vec!["8080".into()],
             outdated: None,
+            listen_wanted: None,
             workers_wanted: 2,
             on_hold: false,
             reload: None,
@@ -315,6 +330,7 @@ pub(super) mod tests {
                 UnitNow {
                     unit: "shop@1.service".into(),
                     slot: Some("1".into()),
+                    id: Some(3),
                     index: Some(0),
                     pid: Some(101),
                     state: "ready".into(),
@@ -330,6 +346,7 @@ pub(super) mod tests {
                 UnitNow {
                     unit: "shop@2.service".into(),
                     slot: Some("2".into()),
+                    id: Some(4),
                     state: "failed (exit status 7)".into(),
                     restarts: Some(1),
                     last_end: Some(End { reason: "exit status 7".into(), at: 9, failed: true, ordered: false }),
@@ -344,10 +361,10 @@ pub(super) mod tests {
         assert_eq!(
             table(&[shop()]).render(None, false),
             "\
-NAME  SLOT    INDEX  PID  STATE                   RESTARTS           UPTIME     CPU  MEMORY    LAG  SESSIONS  LISTEN
-shop  router      -  100  running                 0                  2h 10m    0.4%       -      -        12  8080
-shop  1           0  101  ready                   2 (out of memory)      1m  103.0%   50.0M  1.5ms        12  -
-shop  2           -    -  failed (exit status 7)  1                       -       -       -      -         -  -"
+ID  NAME  SLOT    INDEX  PID  STATE                   RESTARTS           UPTIME     CPU  MEMORY    LAG  SESSIONS  LISTEN
+ -  shop  router      -  100  running                 0                  2h 10m    0.4%       -      -        12  8080
+ 3  shop  1           0  101  ready                   2 (out of memory)      1m  103.0%   50.0M  1.5ms        12  -
+ 4  shop  2           -    -  failed (exit status 7)  1                       -       -       -      -         -  -"
         );
     }
 
@@ -374,7 +391,7 @@ shop  2       failed (exit status …  1                       -       -        
         let broken =
             AppNow { error: Some("exec is missing".into()), workers: Vec::new(), router: UnitNow::default(), ..shop() };
         let text = table(&[broken]).render(None, false);
-        assert!(text.contains("\nshop  -         -    -  file has errors  -"), "{text}");
+        assert!(text.contains("\n -  shop  -         -    -  file has errors  -"), "{text}");
         assert_eq!(text.lines().count(), 2);
     }
 
@@ -390,6 +407,7 @@ shop  2       failed (exit status …  1                       -       -        
         assert_eq!(order("cpu:desc"), "1 router 2");
         assert_eq!(order("restarts:desc"), "1 2 router");
         assert_eq!(order("slot"), "1 2 router");
+        assert_eq!(order("id:desc"), "2 1 router");
         assert_eq!(order("slot:desc"), "2 1 router");
         assert_eq!(order("uptime:asc"), "1 router 2");
         assert!("memory:up".parse::<Sort>().unwrap_err().contains("memory:desc"));
@@ -407,6 +425,6 @@ shop  2       failed (exit status …  1                       -       -        
     fn facts_line_by_line() {
         let text = mini(&lines(&[shop()], None));
         assert!(text.starts_with("+--- shop (router)\nstate: running\npid: 100\n"), "{text}");
-        assert!(text.contains("+--- shop@1\nstate: ready\npid: 101\npm2 id: "), "{text}");
+        assert!(text.contains("+--- shop@1\nstate: ready\npid: 101\nid: 3\n"), "{text}");
     }
 }

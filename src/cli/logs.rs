@@ -5,16 +5,16 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use clap::{Args, ValueEnum};
 
-use super::apps;
 use super::exit::{DONE, FAILED, Failure};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
+use super::{apps, ids};
 use crate::config::Scope;
 use crate::system::journal::{Levels, Match, Of, Output, Query};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// NAME, NAME@SLOT, `all` or /regex/; none means all
+    /// NAME, NAME@SLOT, an id, `all` or /regex/; none means all
     targets: Vec<String>,
     /// Go on with new lines as they come, those of workers that start later too
     #[arg(short, long)]
@@ -69,7 +69,7 @@ const LONGEST: u64 = 64 << 10;
 const SPARE_SLOTS: u32 = 8;
 
 /// Becomes journalctl, or on a terminal paints what it says.
-pub(super) fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let words = if arguments.targets.is_empty() { vec!["all".to_owned()] } else { arguments.targets.clone() };
     let all_scopes = asked.for_all();
     let targets = if arguments.targets.is_empty() {
@@ -79,8 +79,9 @@ pub(super) fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Res
         }
         targets
     } else {
-        names::targets(&words, asked)?
+        names::targets(&words, asked).await?
     };
+    ids::tell(&arguments.targets, &targets, asked, printer);
     let Some((scope, _)) = targets.last() else {
         return Err(Failure::UnknownApp("there are no apps yet: `appctl start SCRIPT` makes one".into()));
     };

@@ -22,7 +22,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     let words = if arguments.names.is_empty() { &all[..] } else { &arguments.names };
     let mut code = DONE;
     let mut families = Families::default();
-    for (scope, target) in names::targets(words, asked)? {
+    for (scope, target) in names::targets(words, asked).await? {
         let Target::App(name) = &target else {
             return Err(Failure::Usage(format!(
                 "metrics are an app's; those of one worker have the label worker: appctl metrics {}",

@@ -20,6 +20,7 @@ mod evaluate;
 mod examples;
 pub mod exit;
 mod follow;
+mod ids;
 mod import;
 mod inside;
 
@@ -47,6 +48,7 @@ mod scheduled;
 pub mod script;
 mod selector;
 mod serve;
+mod shown;
 mod signal;
 mod start;
 mod start_or;
@@ -54,6 +56,7 @@ mod started;
 mod status;
 mod stop;
 mod stopping;
+mod trigger;
 mod upgrade;
 mod upgrade_check;
 mod watch;
@@ -129,9 +132,9 @@ impl Globals {
 enum Command {
     /// Start apps: known ones, a TOML file, or a script with PM2's flags
     Start(start::Arguments),
-    /// Stop apps or single workers (NAME@SLOT)
+    /// Stop apps or single workers (NAME@SLOT or its id)
     Stop(Targets),
-    /// Stop and start apps or single workers (NAME@SLOT)
+    /// Stop and start apps or single workers (NAME@SLOT or its id)
     Restart(Targets),
     /// Replace all workers by new ones, one after the other, without a gap; a broken release changes nothing
     Reload(reload::Arguments),
@@ -173,13 +176,15 @@ enum Command {
     Prettylist(pm2list::Arguments),
     /// The process ids of workers
     Pid(pm2list::Targets),
-    /// The pm_ids of workers, as in jlist
+    /// The ids of workers, as in list and jlist
     Id(pm2list::Targets),
     /// The environment of a worker, secrets masked
     Env(env::Arguments),
     /// Send a signal to the main processes of workers
     #[command(name = "sendSignal")]
     SendSignal(signal::Arguments),
+    /// Call an action that apps have registered (@pm2/io), in each worker, and print the answers
+    Trigger(trigger::Arguments),
     /// Count restarts from 0 again
     Reset(reset::Arguments),
     /// Whether systemd and the routers answer
@@ -246,7 +251,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Targets {
-    /// NAME, NAME@SLOT, `all` or /regex/
+    /// NAME, NAME@SLOT, an id, `all` or /regex/
     #[arg(required = true)]
     targets: Vec<String>,
     /// Only print the calls to systemd that it would take
@@ -304,7 +309,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Delete(arguments) => block_on(delete::run(&arguments, asked, printer))?,
         Command::List(arguments) => block_on(list::run(&arguments, asked, printer))?,
         Command::Status(arguments) => block_on(status::run(&arguments, asked, printer))?,
-        Command::Logs(arguments) => logs::run(&arguments, asked, printer)?,
+        Command::Logs(arguments) => block_on(logs::run(&arguments, asked, printer))?,
         Command::Dashboard(arguments) => block_on(dashboard::run(&arguments, asked, printer))?,
         Command::Monit(arguments) => block_on(monit::run(&arguments, asked, printer))?,
         Command::Metrics(arguments) => block_on(metrics::run(&arguments, asked, printer))?,
@@ -323,6 +328,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Id(arguments) => block_on(pm2list::id(&arguments, asked, printer))?,
         Command::Env(arguments) => block_on(env::run(&arguments, asked, printer))?,
         Command::SendSignal(arguments) => block_on(signal::run(&arguments, asked, printer))?,
+        Command::Trigger(arguments) => block_on(trigger::run(&arguments, asked, printer))?,
         Command::Reset(arguments) => block_on(reset::run(&arguments, asked, printer))?,
         Command::Ping => block_on(ping::run(asked, printer))?,
         Command::Report => block_on(report::run(asked, printer))?,

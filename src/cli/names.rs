@@ -1,7 +1,9 @@
 //! What the operator calls things, and what systemd calls them.
 
-use super::apps;
+use std::fmt;
+
 use super::exit::Failure;
+use super::{apps, ids};
 use crate::config::Scope;
 use crate::unit::plan::Names;
 
@@ -46,6 +48,15 @@ impl Target {
     }
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::App(app) => f.write_str(app),
+            Self::Worker { app, slot } => write!(f, "{app}@{slot}"),
+        }
+    }
+}
+
 /// The scope that the flags name; `None`: none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked(pub Option<Scope>);
@@ -81,12 +92,16 @@ pub fn is_root() -> bool {
 }
 
 /// What the arguments mean, in their order and once each; `all` is every app, `/regex/` every one whose name it matches,
-/// a file the apps that it describes. Names without a file are refused.
-pub fn targets(words: &[String], asked: Asked) -> Result<Vec<(Scope, Target)>, Failure> {
+/// a file the apps that it describes, a number the worker of that id. Names without a file are refused.
+pub async fn targets(words: &[String], asked: Asked) -> Result<Vec<(Scope, Target)>, Failure> {
     let mut targets = Vec::new();
     for word in words {
         if let Some(names) = super::selector::read(word, asked)? {
             targets.extend(names.into_iter().map(|(scope, name)| (scope, Target::App(name))));
+            continue;
+        }
+        if ids::is_id(word, asked) {
+            targets.push(ids::find(word, asked).await?);
             continue;
         }
         let target = Target::read(word);

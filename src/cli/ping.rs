@@ -34,7 +34,7 @@ pub(super) async fn run(asked: Asked, printer: &Printer) -> Result<u8, Failure> 
         manager.systemd.list(&["-.slice".to_owned()]).await.map_err(|error| manager.failure(error))?;
         let version = version::of_systemd().map(|version| format!(" {version}")).unwrap_or_default();
         all.push(Pong { who: format!("systemd{version}"), answers: true, milliseconds: since(began), reason: None });
-        for (_, name) in list::wanted(&[], Asked(Some(scope)))? {
+        for (_, name) in list::every(Asked(Some(scope)))? {
             let router = manager.properties(&names::units(scope, &name).router).await?;
             if !matches!(router.text("ActiveState"), Some("active" | "reloading")) {
                 let reason = Some("does not run".to_owned());

@@ -1,8 +1,8 @@
 //! `appctl jlist`, `appctl prettylist`, `appctl id` and `appctl pid`: the workers in the shape that scripts know from PM2.
 //!
-//! A `pm_id` is the worker's, the same for as long as the app has its name: a thousand times a number made of that name,
-//! and the worker's index. A new worker that takes over an index takes over the id. No environment is in it: what an app
-//! is told may be secret, `appctl env` shows it to those who may see it.
+//! A `pm_id` is the worker's number in the list ([`ids`]). A new worker that takes over an index takes over the id; the one
+//! that it replaces is `_old_ID` until it is gone, as with PM2. No environment is in it: what an app is told may be secret,
+//! `appctl env` shows it to those who may see it.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -11,15 +11,12 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::exit::{DONE, Failure};
-use super::list;
-use super::look::{AppNow, UnitNow, look};
+use super::look::{AppNow, UnitNow};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
+use super::{ids, list};
 use crate::config::{App, Runtime};
-use crate::unit::plan::digest;
 
-/// More than the greatest index, so that ids say which index they are of.
-const IDS_OF_AN_APP: u64 = 1000;
 /// Flags of Node's whose value is the next word.
 const WITH_VALUE: [&str; 9] =
     ["-r", "--require", "--import", "--loader", "--experimental-loader", "-C", "--conditions", "--env-file", "-m"];
@@ -34,38 +31,29 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Args)]
 pub(super) struct Targets {
-    /// NAME, NAME@SLOT, `all` or /regex/; none means all
+    /// NAME, NAME@SLOT, an id, `all` or /regex/; none means all
     targets: Vec<String>,
-}
-
-/// The id of a worker, by its app and index.
-pub fn pm_id(app: &str, index: u32) -> u64 {
-    // 20 bits of it: two of a machine's apps are unlikely to share them, and ids fit into 31 bits.
-    let hash = digest(app);
-    u64::from((hash >> 12) ^ (hash & 0xfff)) * IDS_OF_AN_APP + u64::from(index)
 }
 
 /// The processes as PM2 lists them. `now`: since 1970.
 pub(super) fn shape(apps: &[AppNow], now: Duration) -> Vec<Value> {
     let mut list = Vec::new();
     for app in apps {
-        let free = free_indices(app);
-        let indices = app.workers.iter().scan(free.into_iter(), |free, worker| worker.index.or_else(|| free.next()));
-        for (worker, index) in app.workers.iter().zip(indices) {
+        for (worker, index) in app.workers.iter().zip(ids::indices(&app.workers)) {
             list.push(process(app, worker, index, now));
         }
     }
     list
 }
 
-/// For workers that do not run, whose indices nobody has given them yet.
-fn free_indices(app: &AppNow) -> Vec<u32> {
-    let many = u32::try_from(app.workers.len()).unwrap_or(u32::MAX);
-    (0..many.saturating_mul(2)).filter(|index| app.workers.iter().all(|worker| worker.index != Some(*index))).collect()
+/// The id of a worker, or of the one that replaces it.
+fn pm_id(app: &AppNow, worker: &UnitNow) -> Value {
+    let heir = || app.workers.iter().filter(|other| other.index == worker.index).find_map(|other| other.id);
+    worker.id.map_or_else(|| heir().map_or(Value::Null, |id| json!(format!("_old_{id}"))), |id| json!(id))
 }
 
 fn process(app: &AppNow, worker: &UnitNow, index: u32, now: Duration) -> Value {
-    let id = pm_id(&app.name, index);
+    let id = pm_id(app, worker);
     let began = worker.uptime_seconds.map(|uptime| now.saturating_sub(Duration::from_secs(uptime)).as_millis() as u64);
     let mut env = Map::new();
     let mut set = |key: &str, value: Value| env.insert(key.to_owned(), value);
@@ -81,6 +69,9 @@ fn process(app: &AppNow, worker: &UnitNow, index: u32, now: Duration) -> Value {
     set("NODE_APP_INSTANCE", json!(index));
     if let Some(settings) = &app.app {
         described(settings, &mut set);
+    }
+    for (key, value) in super::shown::axm(worker) {
+        set(key, value);
     }
     set("unit", json!(worker.unit));
     set("slot", json!(worker.slot));
@@ -166,7 +157,7 @@ fn status(state: &str, pid: Option<u32>) -> &'static str {
 }
 
 async fn looked_at(words: &[String], asked: Asked) -> Result<Vec<Value>, Failure> {
-    let apps = look(&list::wanted(words, asked)?).await?;
+    let apps = ids::look(&list::wanted(words, asked).await?, asked).await?;
     Ok(shape(&apps, SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()))
 }
 
@@ -183,34 +174,27 @@ pub(super) async fn prettylist(arguments: &Arguments, asked: Asked, printer: &Pr
 }
 
 /// The units that words mean, of the apps that they are of; all workers of an app that is meant as a whole.
-async fn workers(words: &[String], asked: Asked) -> Result<Vec<(String, UnitNow)>, Failure> {
-    let apps = look(&list::wanted(words, asked)?).await?;
-    let targets = if words.is_empty() { Vec::new() } else { names::targets(words, asked)? };
+async fn workers(words: &[String], asked: Asked, printer: &Printer) -> Result<Vec<UnitNow>, Failure> {
+    let targets = if words.is_empty() { Vec::new() } else { names::targets(words, asked).await? };
+    ids::tell(words, &targets, asked, printer);
     let meant = |app: &AppNow, worker: &UnitNow| {
         targets.is_empty()
-            || targets.iter().any(|(_, target)| match target {
-                Target::App(name) => *name == app.name,
-                Target::Worker { app: name, slot } => *name == app.name && worker.slot.as_ref() == Some(slot),
-            })
+            || targets.iter().filter(|(scope, target)| app.is_of(*scope) && target.app() == app.name).any(
+                |(_, target)| match target {
+                    Target::App(_) => true,
+                    Target::Worker { slot, .. } => worker.slot.as_ref() == Some(slot),
+                },
+            )
     };
-    let mut found = Vec::new();
-    for app in &apps {
-        let free = free_indices(app);
-        let mut free = free.into_iter();
-        for worker in &app.workers {
-            let index = worker.index.or_else(|| free.next());
-            if meant(app, worker) {
-                found.push((app.name.clone(), UnitNow { index, ..worker.clone() }));
-            }
-        }
-    }
-    Ok(found)
+    let apps = ids::look(&list::wanted(words, asked).await?, asked).await?;
+    let workers = apps.iter().flat_map(|app| app.workers.iter().filter(|worker| meant(app, worker)));
+    Ok(workers.cloned().collect())
 }
 
 /// `appctl pid [NAME]`: the process ids of the workers, a line each; 0 of one that does not run.
 pub(super) async fn pid(arguments: &Targets, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
-    let found = workers(&arguments.targets, asked).await?;
-    let pids: Vec<u32> = found.iter().map(|(_, worker)| worker.pid.unwrap_or_default()).collect();
+    let found = workers(&arguments.targets, asked, printer).await?;
+    let pids: Vec<u32> = found.iter().map(|worker| worker.pid.unwrap_or_default()).collect();
     if printer.json {
         printer.json(&pids);
     } else {
@@ -221,8 +205,8 @@ pub(super) async fn pid(arguments: &Targets, asked: Asked, printer: &Printer) ->
 
 /// `appctl id NAME`: the workers' ids, as PM2 prints them.
 pub(super) async fn id(arguments: &Targets, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
-    let found = workers(&arguments.targets, asked).await?;
-    let ids: Vec<u64> = found.iter().filter_map(|(app, worker)| worker.index.map(|index| pm_id(app, index))).collect();
+    let found = workers(&arguments.targets, asked, printer).await?;
+    let ids: Vec<u32> = found.iter().filter_map(|worker| worker.id).collect();
     if printer.json {
         printer.json(&ids);
     } else {
@@ -313,16 +297,16 @@ mod tests {
         }
         assert_eq!(first["pm_id"], env["pm_id"]);
         assert_eq!((&second["pid"], &second["pm2_env"]["status"]), (&json!(0), &json!("errored")));
-        assert_eq!(second["pm_id"], json!(first["pm_id"].as_u64().unwrap() + 1), "the index that is free");
+        assert_eq!(second["pm2_env"]["NODE_APP_INSTANCE"], 1, "the index that is free");
     }
 
     #[test]
-    fn ids_stay_what_they_are() {
-        // Scripts may have written them down.
-        assert_eq!((pm_id("shop", 0), pm_id("shop", 3)), (pm_id("shop", 0), pm_id("shop", 0) + 3));
-        assert_eq!(pm_id("app", 0), 128_388_000);
-        assert!(pm_id("app", 499) < u64::from(i32::MAX as u32));
-        assert_ne!(pm_id("shop", 0), pm_id("chat", 0));
+    fn who_is_being_replaced_has_the_id_of_his_heir() {
+        let mut app = described_shop();
+        (app.workers[0].id, app.workers[1].id) = (Some(4), None);
+        app.workers[1].index = app.workers[0].index;
+        let list = shape(&[app], Duration::from_secs(1000));
+        assert_eq!((&list[0]["pm_id"], &list[1]["pm_id"]), (&json!(4), &json!("_old_4")));
     }
 
     #[test]

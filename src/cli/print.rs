@@ -224,11 +224,11 @@ impl Table {
 
     fn line(&self, row: &[Cell], widths: &[usize], shown: &[bool], colour: bool) -> String {
         let mut line = String::new();
-        for (at, cell) in row.iter().enumerate().filter(|(at, _)| shown[*at]) {
+        for (nth, (at, cell)) in row.iter().enumerate().filter(|(at, _)| shown[*at]).enumerate() {
             let text = shorten(&cell.text, widths[at]);
             let padding = " ".repeat(widths[at].saturating_sub(text.width()));
             let text = paint(&text, cell.colour, colour);
-            if at > 0 {
+            if nth > 0 {
                 line.push_str("  ");
             }
             if self.columns[at].right {

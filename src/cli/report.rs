@@ -50,7 +50,7 @@ pub(super) async fn run(asked: Asked, printer: &Printer) -> Result<u8, Failure> 
             }
         };
         line(&format!("state        {}", state(scope)));
-        let wanted = list::wanted(&[], Asked(Some(scope)))?;
+        let wanted = list::every(Asked(Some(scope)))?;
         for app in look(&wanted).await? {
             about(&app, &manager, printer).await?;
         }

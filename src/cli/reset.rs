@@ -10,13 +10,13 @@ use crate::system::bus::BusError;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// NAME, NAME@SLOT, `all` or /regex/
+    /// NAME, NAME@SLOT, an id, `all` or /regex/
     #[arg(required = true)]
     targets: Vec<String>,
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
-    for (scope, target) in names::targets(&arguments.targets, asked)? {
+    for (scope, target) in names::targets(&arguments.targets, asked).await? {
         let manager = Manager::connect(scope).await?;
         let names = names::units(scope, target.app());
         let units: Vec<String> = match &target {
@@ -33,11 +33,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
                 Err(error) => return Err(manager.failure(error)),
             }
         }
-        let name = match &target {
-            Target::App(name) => name.clone(),
-            Target::Worker { app, slot } => format!("{app}@{slot}"),
-        };
-        printer.note(&format!("{name}: restarts count from 0 again"));
+        printer.note(&format!("{target}: restarts count from 0 again"));
     }
     Ok(DONE)
 }

@@ -13,7 +13,7 @@ use crate::system::bus::Verb;
 
 pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut code = DONE;
-    for (scope, target) in names::targets(words, asked)? {
+    for (scope, target) in names::targets(words, asked).await? {
         let restarted = restart(scope, &target, printer).await;
         code = code.max(restarted.or_else(|failure| failure.of_one(printer))?);
     }

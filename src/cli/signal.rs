@@ -16,7 +16,7 @@ pub(super) struct Arguments {
     /// A name, with or without SIG, or a number
     #[arg(value_parser = read)]
     signal: Signal,
-    /// NAME (all its workers), NAME@SLOT, `all` or /regex/
+    /// NAME (all its workers), NAME@SLOT, an id, `all` or /regex/
     #[arg(required = true)]
     targets: Vec<String>,
 }
@@ -33,7 +33,7 @@ fn read(text: &str) -> Result<Signal, String> {
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut code = DONE;
     let signal = arguments.signal;
-    for (scope, target) in names::targets(&arguments.targets, asked)? {
+    for (scope, target) in names::targets(&arguments.targets, asked).await? {
         let manager = Manager::connect(scope).await?;
         let names = names::units(scope, target.app());
         let units = match &target {

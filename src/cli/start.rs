@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::apps::{self, Loaded};
 use super::exit::{DONE, FAILED, Failure};
+use super::ids;
 use super::import::{self, Choice, Installed};
 use super::manage::{Manager, addresses, count};
 use super::names::{self, Asked, Target};
@@ -21,7 +22,7 @@ use crate::system::bus::Verb;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Names of apps, `all`, NAME@SLOT, a TOML file, or a script or program
+    /// Names of apps, `all`, NAME@SLOT, ids, a TOML file, or a script or program
     #[arg(required = true, value_name = "NAME|FILE|SCRIPT")]
     pub(super) targets: Vec<String>,
     #[command(flatten)]
@@ -60,6 +61,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
 async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let target = Target::read(word);
     let known = selector::is_of_several(word)
+        || (ids::is_id(word, asked) && !Path::new(word).exists())
         || (!word.contains('/') && apps::exists(asked.for_app(target.app()), target.app()));
     if known {
         if let Some(flag) = flags.of_a_script() {
@@ -70,7 +72,7 @@ async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -
             )));
         }
         let mut code = DONE;
-        for (scope, target) in names::targets(&[word.to_owned()], asked)? {
+        for (scope, target) in names::targets(&[word.to_owned()], asked).await? {
             let started = start_known(scope, &target, flags, printer).await;
             code = code.max(started.or_else(|failure| failure.of_one(printer))?);
         }

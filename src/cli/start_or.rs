@@ -11,7 +11,7 @@ use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::script::Flags;
-use super::{apps, reload, restart, selector, start};
+use super::{apps, ids, reload, restart, selector, start};
 use crate::config::Scope;
 
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ async fn one(act: Act, word: &str, env: Option<&String>, asked: Asked, printer: 
         start::install(scope, &name, &path, &text, true, printer)?;
         return act_on(act, scope, &Target::App(name), printer).await;
     }
-    let there = selector::is_of_several(word) || {
+    let there = selector::is_of_several(word) || ids::is_id(word, asked) || {
         let target = Target::read(word);
         apps::exists(asked.for_app(target.app()), target.app())
     };
@@ -67,7 +67,7 @@ async fn one(act: Act, word: &str, env: Option<&String>, asked: Asked, printer: 
         return Err(Failure::Usage(format!("--env is for a TOML file; set active_profile in the file of {word}")));
     }
     let mut code = DONE;
-    for (scope, target) in names::targets(&words, asked)? {
+    for (scope, target) in names::targets(&words, asked).await? {
         let done = act_on(act, scope, &target, printer).await;
         code = code.max(done.or_else(|failure| failure.of_one(printer))?);
     }
@@ -93,10 +93,7 @@ async fn of_ecosystem(
 }
 
 async fn act_on(act: Act, scope: Scope, target: &Target, printer: &Printer) -> Result<u8, Failure> {
-    let words = match target {
-        Target::App(name) => [name.clone()],
-        Target::Worker { app, slot } => [format!("{app}@{slot}")],
-    };
+    let words = [target.to_string()];
     let asked = Asked(Some(scope));
     let manager = Manager::connect(scope).await?;
     if !manager.router_runs(&names::units(scope, target.app())).await? {

@@ -9,10 +9,12 @@ use super::apps;
 use super::conclude::on_hold;
 use super::errors;
 use super::exit::{DONE, Failure, NOT_RUNNING};
+use super::ids;
 use super::list::{self, AppNow};
 use super::manage::{Manager, count, user_flag};
 use super::names::{self, Asked};
 use super::print::{self, Colour, Printer};
+use super::shown;
 use crate::config::Scope;
 use crate::rollout::ledger::State;
 use crate::router::control::Status;
@@ -58,13 +60,12 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     }
     let mut code = DONE;
     let mut all = Vec::new();
-    let mut targets: Vec<_> = names::targets(&arguments.names, asked)?
-        .into_iter()
-        .map(|(scope, target)| (scope, target.app().to_owned()))
-        .collect();
-    targets.dedup();
+    let targets = list::wanted(&arguments.names, asked).await?;
+    let mut found = ids::look(&targets, asked).await?;
     for target in targets {
-        let app = look(&target).await?;
+        let at = found.iter().position(|app| app.is_of(target.0) && app.name == target.1);
+        let app = at.map(|at| found.swap_remove(at)).ok_or_else(|| apps::unknown(target.0, &target.1))?;
+        let app = in_full(app, target.0).await?;
         if !app.running {
             code = NOT_RUNNING;
         }
@@ -82,14 +83,10 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     Ok(code)
 }
 
-async fn look(target: &(Scope, String)) -> Result<InFull, Failure> {
-    let (scope, name) = target;
-    let mut found = list::look(std::slice::from_ref(target)).await?;
-    let Some(app) = found.pop() else {
-        return Err(apps::unknown(*scope, name));
-    };
-    let manager = Manager::connect(*scope).await?;
-    let names = names::units(*scope, name);
+async fn in_full(app: AppNow, scope: Scope) -> Result<InFull, Failure> {
+    let manager = Manager::connect(scope).await?;
+    let name = &app.name;
+    let names = names::units(scope, name);
     let mut sockets = Vec::new();
     for unit in names::sockets(&names) {
         let properties = manager.properties(unit).await?;
@@ -130,10 +127,16 @@ fn show(full: &InFull, scope: Scope, printer: &Printer) {
     if let Some(error) = &full.app.error {
         printer.data(&format!("\n{error}\n`appctl check {}` tells it all.", full.app.name));
     }
+    if full.app.listen_wanted.is_some() {
+        printer.note(&full.app.listens_elsewhere());
+    }
     if full.app.on_hold
         && let Ok(hold) = on_hold(scope, &full.app.name)
     {
         printer.data(&format!("\n{hold}."));
+    }
+    if let Some(shown) = shown::block(&full.app, |table| table.render(printer.width, printer.colours())) {
+        printer.data(&format!("\n{shown}"));
     }
     let ends = ends(&full.app, SystemTime::now());
     if !ends.is_empty() {

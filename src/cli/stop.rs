@@ -12,7 +12,7 @@ use crate::system::bus::Verb;
 pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut targets = Vec::new();
     for word in words {
-        match names::targets(std::slice::from_ref(word), asked) {
+        match names::targets(std::slice::from_ref(word), asked).await {
             Ok(found) => targets.extend(found),
             Err(failure @ Failure::UnknownApp(_)) => targets.push(orphan(word, asked).await.ok_or(failure)?),
             Err(failure) => return Err(failure),

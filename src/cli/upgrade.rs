@@ -50,7 +50,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     }
     // Without a name: what the caller may do.
     let asked = if arguments.names.is_empty() { Asked(Some(asked.for_new_app())) } else { asked };
-    let wanted = list::wanted(&arguments.names, asked)?;
+    let wanted = list::wanted(&arguments.names, asked).await?;
     let mut builds = Builds::default();
     let installed = installed(&mut builds);
     let mut code = DONE;

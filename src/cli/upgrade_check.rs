@@ -67,7 +67,7 @@ pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Re
     let mut builds = Builds::default();
     let installed = installed(&mut builds);
     let mut processes = Vec::new();
-    let wanted = list::wanted(words, asked)?;
+    let wanted = list::wanted(words, asked).await?;
     for scope in [Scope::System, Scope::User] {
         let here: Vec<&String> = wanted.iter().filter(|(of, _)| *of == scope).map(|(_, name)| name).collect();
         if here.is_empty() {

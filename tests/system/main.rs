@@ -26,6 +26,7 @@ mod memory;
 mod messages;
 mod metrics;
 mod monit;
+mod moved;
 mod packages;
 #[path = "../patient.rs"]
 mod patient;
@@ -36,6 +37,7 @@ mod runtimes;
 mod secure;
 mod serve;
 mod sessions;
+mod shown;
 mod sticky;
 mod strangers;
 mod survival;

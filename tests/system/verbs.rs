@@ -43,7 +43,7 @@ fn selectors_choose_apps_and_workers() {
         ("'/mail/'", 4, "no app's name matches /mail/\nThere are: api-one, api-two, web"),
         ("'/(/'", 2, "/(/ is no regular expression: unclosed group"),
         ("api-oen", 4, "Did you mean api-one?"),
-        ("0", 4, "not by numbers"),
+        ("3", 4, "no worker has the id 3\nIds run from 0 to 2 now, `appctl list` shows whose they are."),
         ("web@9x/", 4, "web"),
     ] {
         for verb in ["restart", "reload", "stop", "delete", "reset", "list", "logs", "pid", "sendSignal USR2"] {
@@ -72,7 +72,7 @@ fn lists_in_the_shape_of_pm2() {
     let shop = jlist(&machine);
     assert_eq!(shop.len(), 2);
     let ids: Vec<&Value> = shop.iter().map(|process| &process["pm_id"]).collect();
-    assert_eq!(ids[1].as_u64(), ids[0].as_u64().map(|id| id + 1));
+    assert_eq!(ids, [0, 1], "what the workers of a single app see as pm_id");
     for (at, process) in shop.iter().enumerate() {
         let unit = format!("shop@{}.service", at + 1);
         assert_eq!(process["pid"].as_u64(), machine.main_pid(&unit).map(u64::from), "{process}");
@@ -115,6 +115,93 @@ fn lists_in_the_shape_of_pm2() {
     let stopped = jlist(&machine);
     assert!(stopped.iter().all(|process| process["pid"] == 0 && process["pm2_env"]["status"] == "stopped"));
     assert_eq!(done(&machine, "pid shop").trim(), "0\n0");
+}
+
+/// The id of a worker by `list`, `jlist` and `id`.
+fn id(machine: &Boxed, app: &str, slot: &str) -> u64 {
+    let listed = list(machine, app);
+    let worker = listed["workers"].as_array().unwrap().iter().find(|worker| worker["slot"] == slot).unwrap().clone();
+    let id = worker["id"].as_u64().unwrap_or_else(|| panic!("{listed}"));
+    let all = jlist(machine);
+    let process = all.iter().find(|process| process["pm2_env"]["unit"] == worker["unit"]).unwrap();
+    assert_eq!((&process["pm_id"], &process["pm2_env"]["pm_id"]), (&worker["id"], &worker["id"]));
+    assert_eq!(done(machine, &format!("id {app}@{slot}")).trim(), format!("[ {id} ]"));
+    id
+}
+
+#[test]
+fn a_number_is_a_worker_of_the_list() {
+    let Some(machine) = boot() else { return };
+    start(&machine, &["solo"]);
+    done(&machine, "start worker.js --name chat --listen 8090 -i 2");
+    done(&machine, "start worker.js --name web --listen 8091 -i 2");
+    let workers = [("chat", "1"), ("chat", "2"), ("solo", "1"), ("web", "1"), ("web", "2")];
+    assert_eq!(workers.map(|(app, slot)| id(&machine, app, slot)), [0, 1, 2, 3, 4]);
+    // Of one app alone they are the same.
+    assert_eq!(done(&machine, "id web").trim(), "[ 3, 4 ]");
+    let status = done(&machine, "status web");
+    assert!(status.contains("\nID  NAME") && status.contains("\n 4  web"), "{status}");
+    assert!(done(&machine, "list").contains("\n 2  solo  1"), "{}", done(&machine, "list"));
+
+    let pids = || workers.map(|(app, slot)| machine.main_pid(&format!("{app}@{slot}.service")));
+    let changed = |before: [Option<u32>; 5]| {
+        let after = pids();
+        (0..5).filter(|at| before[*at] != after[*at]).collect::<Vec<_>>()
+    };
+    let before = pids();
+    let (code, _, err) = appctl(&machine, "restart 1 3");
+    assert!(code == 0 && err.contains("chat@2 restarted") && err.contains("web@1 restarted"), "{err}");
+    assert_eq!(changed(before), [1, 3]);
+    // The only worker of an app is the app.
+    let (before, router) = (pids(), machine.main_pid("solo.service"));
+    done(&machine, "restart 2");
+    assert_eq!(changed(before), [2]);
+    assert_ne!(machine.main_pid("solo.service"), router);
+    done(&machine, "reload 2");
+    let (_, _, err) = appctl(&machine, "sendSignal 0 4");
+    assert!(err.contains("there is no signal 0"), "{err}");
+    let (code, _, err) = appctl(&machine, "sendSignal CONT 4");
+    assert!(code == 0 && err.contains("SIGCONT to web@2"), "{err}");
+    let before = pids();
+    done(&machine, "stop 3 4");
+    assert_eq!(changed(before), [3, 4]);
+    assert_eq!(id(&machine, "web", "2"), 4, "one that is down keeps its place");
+    done(&machine, "start 4");
+    let (_, _, err) = appctl(&machine, "start 3");
+    assert!(err.contains("web@1"), "{err}");
+    let (_, out, err) = appctl(&machine, "env 4");
+    assert!(
+        err.contains("id 4 is web@2") && out.contains("NODE_APP_INSTANCE: 1") && out.contains("pm_id: 1"),
+        "{err}{out}"
+    );
+    let (_, out, err) = appctl(&machine, "pid 4");
+    assert!(err.contains("id 4 is web@2") && out.trim() == pids()[4].unwrap().to_string(), "{err}{out}");
+    let (_, out, err) = appctl(&machine, "logs 1 -n 50");
+    assert!(err.contains("id 1 is chat@2") && out.contains("chat@2[") && !out.contains("chat@1["), "{err}{out}");
+    assert!(done(&machine, "describe 0").contains("chat: serves"));
+    let (_, _, err) = appctl(&machine, "reset 0");
+    assert!(err.contains("chat@1: restarts count from 0"), "{err}");
+    let (_, _, err) = appctl(&machine, "restart 0 --dry-run");
+    assert!(err.is_empty() && done(&machine, "restart 0 --dry-run").contains("RestartUnit(chat@1.service)"), "{err}");
+    for (arguments, code, said) in [
+        ("reload 0", 2, "a reload is of a whole app; `appctl restart chat@1`"),
+        ("delete 4", 2, "web@2 is a worker, not an app; `appctl scale web -1`"),
+        ("scale 0 3", 4, "An id is one worker's, and this is about a whole app"),
+        ("restart 5", 4, "no worker has the id 5\nIds run from 0 to 4 now, `appctl list` shows whose they are."),
+        ("stop -- -1", 4, "no app -1"),
+    ] {
+        let (found, out, err) = appctl(&machine, arguments);
+        assert!(found == code && err.contains(said), "{arguments}: {found} {out}{err}");
+    }
+    // An app whose name is a number comes first, and takes its place in the list.
+    done(&machine, "start worker.js --name 4 --listen 8092");
+    assert_eq!((id(&machine, "4", "1"), id(&machine, "chat", "1"), id(&machine, "web", "2")), (0, 1, 5));
+    let (before, four) = (pids(), machine.main_pid("4@1.service"));
+    done(&machine, "restart 4");
+    assert!(changed(before).is_empty());
+    assert_ne!(machine.main_pid("4@1.service"), four);
+    done(&machine, "delete 3");
+    assert_eq!(machine.ok("ls /etc/appctl"), "4.toml\nchat.toml\nweb.toml");
 }
 
 #[test]

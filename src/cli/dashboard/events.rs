@@ -65,7 +65,7 @@ impl Facts {
                 self.looking.set(false);
                 return;
             }
-            let looked = match wanted(&self.names, self.asked) {
+            let looked = match wanted(&self.names, self.asked).await {
                 Ok(wanted) => look(&wanted).await,
                 Err(failure) => Err(failure),
             };

@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     // What is wrong is said here as by any other command, not on the page.
-    let now = look(&wanted(&arguments.names, asked)?).await?;
+    let now = look(&wanted(&arguments.names, asked).await?).await?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Failure::failed(format!("cannot listen on {address}: {error}\nLeave --port out for one that is free."))

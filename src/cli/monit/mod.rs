@@ -42,7 +42,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     }
     let mut model = Model::default();
     // Before the screen is taken: what is wrong is said as by any other command.
-    let mut wish = model.take(look(&wanted(&arguments.names, asked)?).await?);
+    let mut wish = model.take(look(&wanted(&arguments.names, asked).await?).await?);
     let trouble = |error: io::Error| Failure::failed(format!("cannot use this terminal: {error}"));
     let colour = printer.colours();
     let mut ends = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()]
@@ -107,7 +107,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             }
             _ = looks.tick() => {
                 // Apps come and go.
-                let looked = match wanted(&arguments.names, asked) {
+                let looked = match wanted(&arguments.names, asked).await {
                     Ok(wanted) => look(&wanted).await,
                     Err(failure) => Err(failure),
                 };
