@@ -3,6 +3,7 @@
 //! For containers and laptops. It starts no manager of any kind: one process, its workers, nothing left behind.
 
 mod outside;
+mod signals;
 
 use crate::config::restart::GROWTH;
 use crate::config::router::{ReadyOn, RouterSettings};
@@ -12,6 +13,7 @@ use crate::router::table::Place;
 use crate::router::{Listeners, Router, run};
 use crate::system::activation::Listener;
 use crate::system::ended::{Exit, How};
+use crate::system::place::foreground;
 use crate::system::process::{ended, leash, pass_at, take_turns};
 use crate::wire::Encoding;
 use crate::wire::hello::{Ended, Next};
@@ -20,6 +22,7 @@ use crate::worker::exec::preferred;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use outside::{Ear, Seat};
+use signals::Signals;
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -34,7 +37,6 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpSocket;
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
@@ -75,6 +77,7 @@ pub struct Options {
     pub stop_timeout: Duration,
     /// Prefix the workers' lines with the time.
     pub time: bool,
+    pub lines: Lines,
 }
 
 impl Options {
@@ -116,8 +119,20 @@ impl Options {
             stop_message: app.stop.message.clone(),
             stop_timeout: app.stop.timeout,
             time: false,
+            lines: Lines::Named,
         })
     }
+}
+
+/// What becomes of the workers' lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lines {
+    /// With index and name before each.
+    Named,
+    /// As they are.
+    Raw,
+    /// Each a JSON object, and our own lines too.
+    Json,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -136,12 +151,17 @@ pub enum ForegroundError {
 
 /// Serves until Ctrl-C or SIGTERM, or, without `autorestart`, until all workers have ended.
 pub fn main(options: Options) -> Result<ExitCode, ForegroundError> {
-    crate::system::log::init(&options.name);
+    match options.lines {
+        Lines::Json => crate::system::log::init_json(&options.name),
+        Lines::Named | Lines::Raw => crate::system::log::init(&options.name),
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, serve(options))
 }
 
 async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
+    // Before anything is done: one that comes now is not lost.
+    let signals = Signals::new()?;
     let public = options.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
     // Bound before anything is told: who reads that may ask at once.
     let metrics = options.settings.metrics.as_ref().map(bind).transpose()?;
@@ -163,7 +183,10 @@ async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
         }
     }));
     let stop = CancellationToken::new();
-    let listeners = Listeners { public, channel: None, control: None, metrics };
+    // Two of the same name share none; it is for `appctl ping --run`.
+    let control =
+        foreground(&options.name).inspect_err(|error| tracing::debug!(%error, "nobody can ask how it is")).ok();
+    let listeners = Listeners { public, channel: None, control, metrics };
     let routing = tokio::task::spawn_local(run(Rc::clone(&router), listeners, stop.clone()));
 
     let house = Rc::new(House {
@@ -176,7 +199,7 @@ async fn serve(options: Options) -> Result<ExitCode, ForegroundError> {
     let workers: Vec<_> = (0..house.options.settings.workers)
         .map(|number| tokio::task::spawn_local(Rc::clone(&house).keep(number)))
         .collect();
-    let signals = tokio::task::spawn_local(Rc::clone(&house).heed_signals());
+    let signals = tokio::task::spawn_local(Rc::clone(&house).heed(signals));
 
     let mut last = Ok(());
     let mut failed = false;
@@ -213,16 +236,11 @@ struct House {
 
 impl House {
     /// The first signal stops, a second one kills.
-    async fn heed_signals(self: Rc<Self>) -> io::Result<()> {
-        let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    async fn heed(self: Rc<Self>, mut signals: Signals) {
         for token in [&self.stop, &self.kill] {
-            tokio::select! {
-                _ = int.recv() => {}
-                _ = term.recv() => {}
-            }
+            signals.next().await;
             token.cancel();
         }
-        Ok(())
     }
 
     /// Runs one slot, again and again. Says how its last worker ended, unless it was told to.
@@ -412,8 +430,8 @@ impl House {
     /// Copies what a worker prints, line by line with its prefix; ends when the worker's streams do.
     fn carry(self: &Rc<Self>, child: &mut Child, number: u32) -> impl Future<Output = ()> + use<> {
         let tasks: Vec<_> = [
-            child.stdout.take().map(|out| tokio::task::spawn_local(Rc::clone(self).copy(out, number))),
-            child.stderr.take().map(|err| tokio::task::spawn_local(Rc::clone(self).copy(err, number))),
+            child.stdout.take().map(|out| tokio::task::spawn_local(Rc::clone(self).copy(out, number, "out"))),
+            child.stderr.take().map(|err| tokio::task::spawn_local(Rc::clone(self).copy(err, number, "err"))),
         ]
         .into_iter()
         .flatten()
@@ -431,7 +449,26 @@ impl House {
         }
     }
 
-    async fn copy(self: Rc<Self>, stream: impl AsyncRead + Unpin, number: u32) -> io::Result<()> {
+    fn time(&self) -> String {
+        let now = || humantime::format_rfc3339_seconds(std::time::SystemTime::now());
+        if self.options.time { format!("{}: ", now()) } else { String::new() }
+    }
+
+    /// With the keys that PM2 gives it.
+    fn json(&self, line: &[u8], number: u32, kind: &str) -> io::Result<Vec<u8>> {
+        let text = String::from_utf8_lossy(line);
+        let mut json = serde_json::to_vec(&serde_json::json!({
+            "message": text.trim_end_matches('\n'),
+            "timestamp": humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string(),
+            "type": kind,
+            "process_id": number,
+            "app_name": self.options.name,
+        }))?;
+        json.push(b'\n');
+        Ok(json)
+    }
+
+    async fn copy(self: Rc<Self>, stream: impl AsyncRead + Unpin, number: u32, kind: &str) -> io::Result<()> {
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
         loop {
@@ -442,12 +479,14 @@ impl House {
             if line.last() != Some(&b'\n') {
                 line.push(b'\n');
             }
-            let time = if self.options.time {
-                format!("{}: ", humantime::format_rfc3339_seconds(std::time::SystemTime::now()))
-            } else {
-                String::new()
+            let prefix = match self.options.lines {
+                Lines::Named => format!("{number}|{}  | {}", self.options.name, self.time()),
+                Lines::Raw => self.time(),
+                Lines::Json => {
+                    line = self.json(&line, number, kind)?;
+                    String::new()
+                }
             };
-            let prefix = format!("{number}|{}  | {time}", self.options.name);
             let mut output = self.output.lock().await;
             output.write_all(prefix.as_bytes()).await?;
             output.write_all(&line).await?;

@@ -7,6 +7,7 @@ mod calendar;
 mod channel;
 mod cluster;
 mod completion;
+mod container;
 mod corpus;
 mod foreground;
 mod generator;

@@ -22,7 +22,7 @@ pub(crate) struct Cluster {
     pub(crate) output: Vec<String>,
     /// Places in `output` that [`Self::until`] has given.
     found: HashSet<usize>,
-    _files: tempfile::TempDir,
+    files: tempfile::TempDir,
 }
 
 /// An address that nobody uses: below the ports that the kernel gives to clients, and another one each time.
@@ -98,15 +98,16 @@ impl Cluster {
     fn launch_in(files: tempfile::TempDir, text: &str) -> Self {
         let file = files.path().join("app.toml");
         std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_appctl"));
+        command.arg("run").arg(file);
+        Self::spawn(command, files)
+    }
+
+    /// The same by any command.
+    pub(crate) fn spawn(mut command: Command, files: tempfile::TempDir) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut child = Command::new(env!("CARGO_BIN_EXE_appctl"))
-            .arg("run")
-            .arg(file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let (sender, lines) = channel();
         for stream in [
             Box::new(child.stdout.take().unwrap()) as Box<dyn Read + Send>,
@@ -119,7 +120,7 @@ impl Cluster {
                 }
             });
         }
-        Self { child, address, lines, output: Vec::new(), found: HashSet::new(), _files: files }
+        Self { child, address, lines, output: Vec::new(), found: HashSet::new(), files }
     }
 
     /// Waits for a line that contains `text`, and returns it. Each line is found once; one that came earlier and was not
@@ -165,6 +166,11 @@ impl Cluster {
     /// Of the router.
     pub(crate) fn pid(&self) -> i32 {
         self.child.id() as i32
+    }
+
+    /// Where its files are.
+    pub(crate) fn files(&self) -> &Path {
+        self.files.path()
     }
 
     pub(crate) fn connect(&self) -> TcpStream {

@@ -43,6 +43,23 @@ fn forget(user: bool, name: &str) {
     }
 }
 
+/// With a user's last app goes what was made for them all; the system's directories are the package's.
+fn sweep(path: &Path) {
+    let Some(runtime) = place::runtime_directory(true).map(|runtime| runtime.join("appctl")) else { return };
+    let Some(files) = path.parent() else { return };
+    // Nothing goes that is not empty.
+    if std::fs::remove_dir(files).is_err() {
+        return;
+    }
+    let locks = std::fs::read_dir(runtime.join(".lock")).into_iter().flatten().flatten();
+    for lock in locks {
+        let _ = std::fs::remove_file(lock.path());
+    }
+    for part in [".good", ".proven", ".held", ".lock", ".reload", ".replacement", ""] {
+        let _ = std::fs::remove_dir(runtime.join(part));
+    }
+}
+
 /// Leaves nothing of an app whose units have been stopped.
 pub(super) async fn remove(manager: &Manager, name: &str, path: &Path) -> Result<(), Failure> {
     let names = names::units(manager.scope, name);
@@ -53,6 +70,9 @@ pub(super) async fn remove(manager: &Manager, name: &str, path: &Path) -> Result
     manager.refresh(&names, true).await?;
     manager.forget_failures(&names).await?;
     forget(manager.scope == Scope::User, name);
+    if manager.scope == Scope::User {
+        sweep(path);
+    }
     Ok(())
 }
 

@@ -118,7 +118,13 @@ pub(super) const ALL: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     ("reset", &[("appctl reset app", "its restarts are 0")]),
-    ("ping", &[("appctl ping", "systemd, and every router")]),
+    (
+        "ping",
+        &[
+            ("appctl ping", "systemd, and every router"),
+            ("appctl ping --run", "what appctl run serves here; for the health check of a container"),
+        ],
+    ),
     ("report", &[("appctl report > report.txt", "look through it, and add it to your report")]),
     (
         "upgrade",

@@ -9,7 +9,9 @@ use clap::{Args, Subcommand};
 use super::apps;
 use super::exit::{DONE, FAILED, Failure};
 use super::print::Printer;
+use crate::config::router::ArgumentError;
 use crate::config::{Numbering, RouterSettings, Runtime, Scope, value};
+use crate::system::stamp::Stamp;
 use crate::system::version;
 use crate::wire::hello::UP_TO;
 use crate::worker::{self, ended::Policy};
@@ -117,8 +119,25 @@ pub(super) fn router(arguments: &Router, scope: Scope) -> Result<ExitCode, Failu
     let Some((name, settings)) = arguments.words.split_last() else {
         return Err(Failure::Usage("router: no name is given".into()));
     };
-    let settings = RouterSettings::from_args(settings).map_err(|error| Failure::Usage(error.to_string()))?;
+    let settings = known_settings(settings)?;
     Ok(crate::router::main(name, settings, apps::manager(scope)))
+}
+
+/// A unit may be from another release than this program, for as long as systemd has not read it again.
+fn known_settings(words: &[String]) -> Result<RouterSettings, Failure> {
+    let mut words = words.to_vec();
+    loop {
+        match RouterSettings::from_args(&words) {
+            Err(ArgumentError::Unknown(flag)) => {
+                eprintln!(
+                    "<4>--{flag} is not known to appctl {}: it is left out; run systemctl daemon-reload, then appctl upgrade",
+                    Stamp::own().version
+                );
+                words.retain(|word| !word.starts_with(&format!("--{flag}=")));
+            }
+            settings => return settings.map_err(|error| Failure::Usage(error.to_string())),
+        }
+    }
 }
 
 pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {

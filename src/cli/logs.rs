@@ -10,7 +10,7 @@ use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::{apps, ids};
 use crate::config::Scope;
-use crate::system::journal::{Levels, Match, Of, Output, Query};
+use crate::system::journal::{self, Levels, Match, Of, Output, Query};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -72,6 +72,12 @@ const SPARE_SLOTS: u32 = 8;
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let words = if arguments.targets.is_empty() { vec!["all".to_owned()] } else { arguments.targets.clone() };
     let all_scopes = asked.for_all();
+    if !journal::is_readable() {
+        printer.warning(
+            "no journal can be read: journald keeps one for each user only on disk (Storage=persistent in \
+             /etc/systemd/journald.conf); else who may read is in the group systemd-journal",
+        );
+    }
     let targets = if arguments.targets.is_empty() {
         let mut targets = Vec::new();
         for scope in &all_scopes {

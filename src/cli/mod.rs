@@ -24,6 +24,7 @@ mod ids;
 mod import;
 mod inside;
 
+mod linger;
 mod list;
 mod logs;
 mod look;
@@ -188,7 +189,7 @@ enum Command {
     /// Count restarts from 0 again
     Reset(reset::Arguments),
     /// Whether systemd and the routers answer
-    Ping,
+    Ping(ping::Arguments),
     /// What a report of a mistake needs: versions, units, last errors; no secrets
     Report,
     /// The installed build in the place of every router that is another one; workers and connections stay
@@ -330,7 +331,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::SendSignal(arguments) => block_on(signal::run(&arguments, asked, printer))?,
         Command::Trigger(arguments) => block_on(trigger::run(&arguments, asked, printer))?,
         Command::Reset(arguments) => block_on(reset::run(&arguments, asked, printer))?,
-        Command::Ping => block_on(ping::run(asked, printer))?,
+        Command::Ping(arguments) => block_on(ping::run(&arguments, asked, printer))?,
         Command::Report => block_on(report::run(asked, printer))?,
         Command::Upgrade(arguments) => block_on(upgrade::run(&arguments, asked, printer))?,
         Command::UpgradeCheck(arguments) => block_on(upgrade_check::run(&arguments.names, asked, printer))?,

@@ -126,6 +126,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_journal_knows_the_slice_of_a_users_app() {
+        for app in ["shop", "my-shop", "a_b.c"] {
+            assert_eq!(units(Scope::User, app).slice, crate::system::journal::user_slice(app));
+        }
+    }
+
+    #[test]
     fn targets_as_typed() {
         assert_eq!(Target::read("shop"), Target::App("shop".into()));
         assert_eq!(Target::read("shop.service"), Target::App("shop".into()));

@@ -1,15 +1,20 @@
 //! `appctl ping`: whether systemd and the routers answer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde::Serialize;
 
-use super::exit::{DONE, FAILED, Failure};
+use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
 use super::manage::Manager;
 use super::names::{self, Asked};
 use super::print::Printer;
 use super::{apps, list};
-use crate::system::version;
+use crate::router::client::{Control, Status};
+use crate::system::{place, version};
+
+/// For an answer in the foreground.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `--json`.
 #[derive(Debug, Serialize)]
@@ -22,7 +27,52 @@ struct Pong {
     reason: Option<String>,
 }
 
-pub(super) async fn run(asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Whether what `appctl run` serves here has a worker that is ready: for the health check of a container
+    #[arg(long)]
+    run: bool,
+}
+
+/// What runs in the foreground.
+async fn foreground(printer: &Printer) -> Result<u8, Failure> {
+    let served = place::in_the_foreground().map_err(|error| Failure::failed(error.to_string()))?;
+    let mut all = Vec::new();
+    for (who, address) in served {
+        let began = Instant::now();
+        let status = Control::new(address, TIMEOUT).status().await;
+        let ready = |status: &Status| status.workers.iter().filter(|worker| worker.state == "ready").count();
+        let reason = match &status {
+            Ok(status) if ready(status) == 0 => Some("no worker is ready".to_owned()),
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        all.push(Pong {
+            who,
+            answers: reason.is_none(),
+            milliseconds: since(began).filter(|_| status.is_ok()),
+            reason,
+        });
+    }
+    if all.is_empty() {
+        printer.error("nothing is served in the foreground here, by this user");
+        return Ok(NOT_RUNNING);
+    }
+    if printer.json {
+        printer.json(&all);
+    } else {
+        for Pong { who, reason, milliseconds, .. } in &all {
+            let took = milliseconds.map(|took| format!("pong ({took:.1} ms)"));
+            printer.data(&format!("{who}: {}", reason.clone().or(took).unwrap_or_default()));
+        }
+    }
+    Ok(if all.iter().all(|pong| pong.answers) { DONE } else { FAILED })
+}
+
+pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    if arguments.run {
+        return foreground(printer).await;
+    }
     let mut all = Vec::new();
     for scope in asked.for_all() {
         // Those who have no manager of their own have no apps there.

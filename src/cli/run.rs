@@ -11,8 +11,9 @@ use super::import::{self, Choice};
 use super::print::Printer;
 use super::script::{self, Flags};
 use crate::config::{App, Listen, Scope};
-use crate::foreground;
+use crate::foreground::{self, Lines};
 use crate::generator::processors;
+use crate::system::init;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -21,11 +22,19 @@ pub(super) struct Arguments {
     /// Serve metrics for Prometheus at an address, such as 127.0.0.1:9100
     #[arg(long, value_name = "ADDRESS", value_parser = |text: &str| Listen::read(text).map_err(|wrong| wrong.reason))]
     pub(super) metrics: Option<Listen>,
+    /// Print the workers' lines as they are, without index and name (--json prints each as an object)
+    #[arg(long)]
+    pub(super) raw: bool,
     #[command(flatten)]
     pub(super) script: Flags,
 }
 
 pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<ExitCode, Failure> {
+    // The first process of a container is not this one's business.
+    if init::is_needed() {
+        let code = init::run().map_err(|error| Failure::failed(format!("cannot run as the first process: {error}")))?;
+        return Ok(ExitCode::from(code));
+    }
     let mut app = app(arguments, printer)?;
     if arguments.metrics.is_some() {
         app.router.metrics.clone_from(&arguments.metrics);
@@ -39,6 +48,11 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<ExitCode, 
     let mut options =
         foreground::Options::of(&app, processors()).map_err(|error| Failure::failed(error.to_string()))?;
     options.time = arguments.script.time;
+    options.lines = match (printer.json, arguments.raw) {
+        (true, _) => Lines::Json,
+        (_, true) => Lines::Raw,
+        _ => Lines::Named,
+    };
     foreground::main(options).map_err(|error| Failure::failed(error.to_string()))
 }
 

@@ -114,7 +114,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         let news = start::is_news(&name, &path, &text, arguments.force)?;
         renewed = write_secret(&file, &format!("{user}:{password}"))? && !news;
     }
-    let code = start::start_new((scope, name.clone(), path, text), arguments.force, printer).await?;
+    let code = start::start_new((scope, name.clone(), path, text), arguments.force, false, printer).await?;
     if renewed && code == DONE {
         // The file says the same, and what it names says something else.
         printer.note(&format!("{name} has another password: restarting it"));

@@ -9,7 +9,8 @@ use super::apps::{self, Loaded};
 use super::exit::{DONE, FAILED, Failure};
 use super::ids;
 use super::import::{self, Choice, Installed};
-use super::manage::{Manager, addresses, count};
+use super::linger;
+use super::manage::{self, Manager, addresses, count};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::run;
@@ -17,6 +18,7 @@ use super::script::{self, Flags};
 use super::selector;
 use super::started;
 use crate::config::Scope;
+use crate::generator::held;
 use crate::pm2::{self, Draft};
 use crate::system::bus::Verb;
 
@@ -27,6 +29,12 @@ pub(super) struct Arguments {
     pub(super) targets: Vec<String>,
     #[command(flatten)]
     pub(super) script: Flags,
+    /// Let your own apps run on when you log out, and start at boot: loginctl enable-linger
+    #[arg(long)]
+    pub(super) linger: bool,
+    /// Do not wait until it serves: only ask systemd to start it
+    #[arg(long)]
+    pub(super) no_block: bool,
     /// Only print the files and the calls to systemd that it would take
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -36,7 +44,7 @@ impl Arguments {
     /// The same as `appctl run`, for --no-daemon.
     pub(super) fn into_run(self) -> Result<run::Arguments, Failure> {
         match <[String; 1]>::try_from(self.targets) {
-            Ok([target]) => Ok(run::Arguments { target, metrics: None, script: self.script }),
+            Ok([target]) => Ok(run::Arguments { target, metrics: None, raw: false, script: self.script }),
             Err(_) => Err(Failure::Usage("--no-daemon serves one app".into())),
         }
     }
@@ -50,15 +58,18 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     if flags.time {
         printer.note("--time: the journal has the time of every line");
     }
+    if arguments.linger {
+        linger::enable(asked.for_new_app(), printer)?;
+    }
     let mut code = DONE;
     for target in &arguments.targets {
-        let started = start_one(target, flags, asked, printer).await;
+        let started = start_one(target, flags, arguments.no_block, asked, printer).await;
         code = code.max(started.or_else(|failure| failure.of_one(printer))?);
     }
     Ok(code)
 }
 
-async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+async fn start_one(word: &str, flags: &Flags, no_block: bool, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let target = Target::read(word);
     let known = selector::is_of_several(word)
         || (ids::is_id(word, asked) && !Path::new(word).exists())
@@ -73,32 +84,36 @@ async fn start_one(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -
         }
         let mut code = DONE;
         for (scope, target) in names::targets(&[word.to_owned()], asked).await? {
-            let started = start_known(scope, &target, flags, printer).await;
+            let started = start_known(scope, &target, flags, no_block, printer).await;
             code = code.max(started.or_else(|failure| failure.of_one(printer))?);
         }
         return Ok(code);
     }
     if pm2::form::kind(word).is_some() || word == "-" {
-        return start_ecosystem(word, flags, asked, printer).await;
+        return start_ecosystem(word, flags, no_block, asked, printer).await;
     }
     let new = if word.ends_with(".toml") { from_file(word, flags, asked)? } else { from_script(word, flags, asked)? };
-    start_new(new, flags.force, printer).await
+    start_new(new, flags.force, no_block, printer).await
 }
 
 /// Writes an app's file, and starts it.
-pub(super) async fn start_new((scope, name, path, text): New, force: bool, printer: &Printer) -> Result<u8, Failure> {
+pub(super) async fn start_new(
+    (scope, name, path, text): New,
+    force: bool,
+    no_block: bool,
+    printer: &Printer,
+) -> Result<u8, Failure> {
     let manager = Manager::connect(scope).await?;
     let first = !path.exists();
     let changed = install(scope, &name, &path, &text, force, printer)?;
-    start_written(&manager, &name, changed, first, printer).await
+    start_written(&manager, &name, (changed, first, no_block), printer).await
 }
 
 /// Starts an app whose file was just written, or restarts it when it runs with another. `first`: there was no file before.
 async fn start_written(
     manager: &Manager,
     name: &str,
-    changed: bool,
-    first: bool,
+    (changed, first, no_block): (bool, bool, bool),
     printer: &Printer,
 ) -> Result<u8, Failure> {
     let scope = manager.scope;
@@ -109,23 +124,31 @@ async fn start_written(
     manager.refresh(&names, changed || lifted).await?;
     if running && changed {
         printer.note(&format!("{name} runs, and its file is another now: restarting it"));
-        return super::restart::run(&[name.to_owned()], Asked(Some(scope)), printer).await;
+        let code = super::restart::run(&[name.to_owned()], Asked(Some(scope)), printer).await?;
+        told(&loaded, scope, true, Some(code == DONE), printer);
+        return Ok(code);
     }
-    linger(scope, printer);
-    let outcome = bring_up(manager, &loaded, true, printer).await?;
+    linger::tell(scope, printer);
+    let outcome = up(manager, &loaded, changed, no_block, printer).await?;
     let path = apps::path(scope, name)?;
     if first && outcome == Up::Never {
         super::delete::remove(manager, name, &path).await?;
         printer.detail(&format!("nothing was started; {} is removed again", path.display()));
     } else if first && outcome == Up::Failed {
-        let user = super::manage::user_flag(scope);
+        let user = manage::user_flag(scope);
         printer.detail(&format!("{} stays; `appctl{user} delete {name}` removes the app and its file", path.display()));
     }
     Ok(outcome.code())
 }
 
 /// The apps of a file of PM2's.
-async fn start_ecosystem(word: &str, flags: &Flags, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+async fn start_ecosystem(
+    word: &str,
+    flags: &Flags,
+    no_block: bool,
+    asked: Asked,
+    printer: &Printer,
+) -> Result<u8, Failure> {
     if let Some(flag) = flags.of_a_script().filter(|flag| *flag != "--listen") {
         return Err(Failure::Usage(format!("{flag} is for a script; write it into {word}")));
     }
@@ -138,7 +161,7 @@ async fn start_ecosystem(word: &str, flags: &Flags, asked: Asked, printer: &Prin
             printer.note(&format!("{0} is not started (autostart: false): `appctl start {0}` does it", app.name));
             continue;
         }
-        let started = start_written(&manager, &app.name, changed, first, printer).await;
+        let started = start_written(&manager, &app.name, (changed, first, no_block), printer).await;
         code = code.max(started.or_else(|failure| failure.of_one(printer))?);
     }
     Ok(code)
@@ -148,6 +171,8 @@ async fn start_ecosystem(word: &str, flags: &Flags, asked: Asked, printer: &Prin
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Up {
     Serves,
+    /// And it did before: nothing was started.
+    Already,
     /// Something of it was started, and something did not come up.
     Failed,
     /// Its sockets could not be opened: no program of its was started.
@@ -156,7 +181,7 @@ pub(super) enum Up {
 
 impl Up {
     pub(super) fn code(self) -> u8 {
-        if self == Self::Serves { DONE } else { FAILED }
+        if matches!(self, Self::Serves | Self::Already) { DONE } else { FAILED }
     }
 }
 
@@ -310,7 +335,13 @@ fn with_profile(text: &str, profile: &str, word: &str) -> Result<String, Failure
     Ok(document.to_string())
 }
 
-async fn start_known(scope: Scope, target: &Target, flags: &Flags, printer: &Printer) -> Result<u8, Failure> {
+async fn start_known(
+    scope: Scope,
+    target: &Target,
+    flags: &Flags,
+    no_block: bool,
+    printer: &Printer,
+) -> Result<u8, Failure> {
     let mut loaded = apps::load(scope, target.app(), printer)?;
     let manager = Manager::connect(scope).await?;
     let names = names::units(scope, target.app());
@@ -336,7 +367,62 @@ async fn start_known(scope: Scope, target: &Target, flags: &Flags, printer: &Pri
         manager.explain(&unfinished, began, printer).await;
         return Ok(if unfinished.is_empty() { DONE } else { FAILED });
     }
-    Ok(bring_up(&manager, &loaded, true, printer).await?.code())
+    linger::tell(scope, printer);
+    Ok(up(&manager, &loaded, changed, no_block, printer).await?.code())
+}
+
+/// Brings an app up, or only asks for it, and tells programs what came of it. `changed`: its file was.
+async fn up(
+    manager: &Manager,
+    loaded: &Loaded,
+    changed: bool,
+    no_block: bool,
+    printer: &Printer,
+) -> Result<Up, Failure> {
+    if no_block {
+        check_accounts(loaded)?;
+        let (sockets, services) = to_start(manager, loaded).await?;
+        for (verb, unit) in sockets.iter().chain(&services) {
+            manager.systemd.enqueue(*verb, unit).await.map_err(|error| manager.failure(error))?;
+        }
+        let name = &loaded.app.name;
+        printer.note(&format!(
+            "{name} starts; `appctl{} status {name}` tells how far it is",
+            manage::user_flag(manager.scope)
+        ));
+        told(loaded, manager.scope, true, None, printer);
+        return Ok(Up::Serves);
+    }
+    let outcome = bring_up(manager, loaded, true, printer).await?;
+    let already = outcome == Up::Already;
+    if already && is_newer(loaded, manager.scope) {
+        printer.note(&format!(
+            "its file says something else by now: `appctl{} reload {}` lets that hold",
+            manage::user_flag(manager.scope),
+            loaded.app.name
+        ));
+    }
+    told(loaded, manager.scope, changed || !already, Some(outcome.code() == DONE), printer);
+    Ok(outcome)
+}
+
+/// Whether the file of an app that runs is another than the one that its workers were started with.
+fn is_newer(loaded: &Loaded, scope: Scope) -> bool {
+    let proven = apps::places(scope).ok().and_then(|places| held::proven(&places, &loaded.app.name));
+    let file = std::fs::read_to_string(&loaded.path);
+    proven.is_some_and(|proven| file.is_ok_and(|file| file != proven))
+}
+
+/// `--json`: an object for each app. `serves`: `None`, that was not waited for.
+fn told(loaded: &Loaded, scope: Scope, changed: bool, serves: Option<bool>, printer: &Printer) {
+    if printer.json {
+        let scope_name = if scope == Scope::User { "user" } else { "system" };
+        let reload_needed = !changed && is_newer(loaded, scope);
+        let told = serde_json::json!({
+            "name": loaded.app.name, "scope": scope_name, "changed": changed, "serves": serves, "reload_needed": reload_needed,
+        });
+        printer.data(&told.to_string());
+    }
 }
 
 /// systemd would only say that a socket failed.
@@ -449,7 +535,7 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
         if loaded.app.restart.policy != "no" {
             printer.detail(&format!(
                 "systemd goes on trying; `appctl{} stop {name}` ends that",
-                super::manage::user_flag(manager.scope)
+                manage::user_flag(manager.scope)
             ));
         }
         return Ok(Up::Failed);
@@ -464,12 +550,12 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
     if loaded.app.router.listen.certificates().next().is_some()
         && let Some(status) = manager.router_status(name).await
     {
-        let check = format!("appctl{} check {name} says why", super::manage::user_flag(manager.scope));
+        let check = format!("appctl{} check {name} says why", manage::user_flag(manager.scope));
         for remark in super::certificates::remarks(&loaded.app, &status, &check) {
             printer.warning(&remark);
         }
     }
-    Ok(Up::Serves)
+    Ok(if already { Up::Already } else { Up::Serves })
 }
 
 /// One line for a worker that is up.
@@ -477,14 +563,6 @@ async fn ready(manager: &Manager, unit: &str, printer: &Printer) {
     let pid = manager.systemd.properties(unit).await.ok().and_then(|it| it.u32("MainPID")).filter(|pid| *pid != 0);
     let pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     printer.note(&format!("{} ready{pid}", unit.trim_end_matches(".service")));
-}
-
-/// A user's apps end with the last session, unless.
-fn linger(scope: Scope, printer: &Printer) {
-    let Some(user) = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten() else { return };
-    if scope == Scope::User && !Path::new("/var/lib/systemd/linger").join(&user.name).exists() {
-        printer.note("It ends when you log out; `loginctl enable-linger` lets it run on, and start at boot.");
-    }
 }
 
 #[cfg(test)]

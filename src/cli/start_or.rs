@@ -46,7 +46,13 @@ async fn one(act: Act, word: &str, env: Option<&String>, asked: Asked, printer: 
     }
     let flags = Flags { env: env.cloned(), ..Flags::default() };
     let words = [word.to_owned()];
-    let start = start::Arguments { targets: words.to_vec(), script: flags.clone(), dry_run: false };
+    let start = start::Arguments {
+        targets: words.to_vec(),
+        script: flags.clone(),
+        linger: false,
+        no_block: false,
+        dry_run: false,
+    };
     if Path::new(word).extension().is_some_and(|ending| ending == "toml") && Path::new(word).is_file() {
         let (scope, name, path, text) = start::from_file(word, &flags, asked)?;
         if !apps::exists(scope, &name) {
@@ -97,7 +103,13 @@ async fn act_on(act: Act, scope: Scope, target: &Target, printer: &Printer) -> R
     let asked = Asked(Some(scope));
     let manager = Manager::connect(scope).await?;
     if !manager.router_runs(&names::units(scope, target.app())).await? {
-        let start = start::Arguments { targets: words.to_vec(), script: Flags::default(), dry_run: false };
+        let start = start::Arguments {
+            targets: words.to_vec(),
+            script: Flags::default(),
+            linger: false,
+            no_block: false,
+            dry_run: false,
+        };
         return start::run(&start, asked, printer).await;
     }
     match act {

@@ -80,6 +80,9 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             code = code.max(upgraded.or_else(|failure| failure.of_one(printer))?);
         }
     }
+    if arguments.names.is_empty() && asked.0 == Some(Scope::System) {
+        upgrade_check::tell_users(printer);
+    }
     Ok(code)
 }
 

@@ -84,6 +84,9 @@ pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Re
         printer.json(&Told { installed: Installed { program: plan::program(), version, build }, processes });
     } else {
         tell(&processes, &installed, printer);
+        if asked.0 != Some(Scope::User) && words.is_empty() {
+            tell_users(printer);
+        }
     }
     Ok(if outdated { FAILED } else { DONE })
 }
@@ -149,6 +152,34 @@ pub(super) fn notes(apps: &[AppNow]) -> Vec<String> {
         }
     }
     notes
+}
+
+/// Users whose managers run apps of their own, which root cannot upgrade for them.
+pub(super) fn users_with_apps() -> Vec<String> {
+    if !names::is_root() {
+        return Vec::new();
+    }
+    let users = std::fs::read_dir("/run/user").into_iter().flatten().flatten();
+    let with_apps = users.filter(|user| {
+        let apps = std::fs::read_dir(user.path().join("appctl")).into_iter().flatten().flatten();
+        apps.into_iter().any(|app| app.path().join("control").exists())
+    });
+    let name = |number: String| {
+        let user = number.parse().ok().and_then(|id| nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(id)).ok());
+        user.flatten().map_or(number, |user| user.name)
+    };
+    with_apps.map(|user| name(user.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// Tells root whom it cannot help.
+pub(super) fn tell_users(printer: &Printer) {
+    let users = users_with_apps();
+    if !users.is_empty() {
+        printer.note(&format!(
+            "Apps of their own have: {}. Each of them says `appctl --user upgrade`; `appctl list` tells them when.",
+            users.join(", ")
+        ));
+    }
 }
 
 fn tell(processes: &[Process], installed: &Stamp, printer: &Printer) {

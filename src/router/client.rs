@@ -11,9 +11,11 @@ use tokio::net::UnixStream;
 
 pub use super::axm::{Called, Outcome, Wanted};
 use super::certificates::Material;
+use super::control::server_name;
 pub use super::control::{EndStatus, Status, WorkerStatus};
 pub use super::doors::CertificateStatus;
 pub use super::record::End;
+use crate::system::stamp::Stamp;
 
 /// Largest answer that is read, bytes.
 const ANSWER_LIMIT: usize = 16 << 20;
@@ -28,6 +30,11 @@ pub enum ControlError {
     Answer(String),
     #[error("the router says {0}")]
     Status(StatusCode),
+    /// It is of another release, and does not know or say what this one needs.
+    #[error(
+        "it is appctl {theirs}, this command {ours}, and they do not understand each other here ({problem}): run `appctl upgrade`"
+    )]
+    Foreign { theirs: String, ours: String, problem: String },
     /// What was sent cannot be used.
     #[error("{0}")]
     Refused(String),
@@ -51,8 +58,8 @@ impl Control {
     }
 
     pub async fn status(&self) -> Result<Status, ControlError> {
-        let body = self.exchange(Method::GET, "/v1/status").await?;
-        serde_json::from_slice(&body).map_err(|error| ControlError::Answer(error.to_string()))
+        let (body, server) = self.exchange_with(Method::GET, "/v1/status", Bytes::new()).await?;
+        serde_json::from_slice(&body).map_err(|error| blame(&server, ControlError::Answer(error.to_string())))
     }
 
     /// Prometheus' text format.
@@ -97,8 +104,8 @@ impl Control {
         let body = serde_json::to_vec(wanted).map_err(|error| ControlError::Answer(error.to_string()))?;
         let timeout = self.timeout.saturating_add(Duration::from_millis(wanted.timeout_ms));
         let patient = Self { timeout, ..self.clone() };
-        let answer = patient.exchange_with(Method::POST, "/v1/actions", body.into()).await?;
-        serde_json::from_slice(&answer).map_err(|error| ControlError::Answer(error.to_string()))
+        let (answer, server) = patient.exchange_with(Method::POST, "/v1/actions", body.into()).await?;
+        serde_json::from_slice(&answer).map_err(|error| blame(&server, ControlError::Answer(error.to_string())))
     }
 
     /// The reload is over.
@@ -107,16 +114,22 @@ impl Control {
     }
 
     async fn exchange(&self, method: Method, target: &str) -> Result<Bytes, ControlError> {
-        self.exchange_with(method, target, Bytes::new()).await
+        self.exchange_with(method, target, Bytes::new()).await.map(|(body, _)| body)
     }
 
-    async fn exchange_with(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, ControlError> {
+    /// The answer, and what says so.
+    async fn exchange_with(&self, method: Method, target: &str, body: Bytes) -> Result<(Bytes, String), ControlError> {
         tokio::time::timeout(self.timeout, self.exchange_unbounded(method, target, body))
             .await
             .map_err(|_| ControlError::TimedOut)?
     }
 
-    async fn exchange_unbounded(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, ControlError> {
+    async fn exchange_unbounded(
+        &self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<(Bytes, String), ControlError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(ControlError::Unreachable)?;
         let answer = |error: hyper::Error| ControlError::Answer(error.to_string());
         let (mut sender, connection) =
@@ -130,6 +143,8 @@ impl Control {
             .map_err(|error| ControlError::Answer(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(answer)?;
         let status = response.status();
+        let server = response.headers().get(hyper::header::SERVER).and_then(|name| name.to_str().ok());
+        let server = server.unwrap_or_default().to_owned();
         let body = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
         driver.abort();
         if status == StatusCode::UNPROCESSABLE_ENTITY {
@@ -137,9 +152,30 @@ impl Control {
             return Err(ControlError::Refused(String::from_utf8_lossy(&text).into_owned()));
         }
         if !status.is_success() {
-            return Err(ControlError::Status(status));
+            return Err(blame(&server, ControlError::Status(status)));
         }
-        Ok(body.map_err(|error| ControlError::Answer(error.to_string()))?.to_bytes())
+        Ok((body.map_err(|error| ControlError::Answer(error.to_string()))?.to_bytes(), server))
+    }
+}
+
+/// An answer that is not understood, from another release than this one, is that release's.
+fn blame(server: &str, error: ControlError) -> ControlError {
+    let known = server.is_empty() || server == server_name();
+    let strange = match &error {
+        ControlError::Answer(_) => true,
+        // 422, 409 and the like are answers to what was understood.
+        ControlError::Status(status) => {
+            matches!(*status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::BAD_REQUEST)
+        }
+        _ => false,
+    };
+    let theirs = server.strip_prefix("appctl/").map(|rest| rest.split(' ').next().unwrap_or(rest).to_owned());
+    match theirs {
+        Some(theirs) if !known && strange => {
+            let ours = Stamp::own().version.clone();
+            ControlError::Foreign { theirs, ours, problem: error.to_string() }
+        }
+        _ => error,
     }
 }
 
@@ -185,6 +221,25 @@ mod tests {
         ));
         assert!(matches!(ask("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]").await.0, Err(ControlError::Answer(_))));
         assert!(matches!(ask("garbage\r\n\r\n").await.0, Err(ControlError::Answer(_))));
+    }
+
+    #[tokio::test]
+    async fn a_router_of_another_release_is_named_where_it_is_not_understood() {
+        let answers = [
+            ("HTTP/1.1 404 Not Found\r\nServer: appctl/0.0.9 (abc)\r\nContent-Length: 0\r\n\r\n".to_owned(), "404"),
+            (
+                "HTTP/1.1 200 OK\r\nServer: appctl/0.0.9 (abc)\r\nContent-Length: 2\r\n\r\n{}".to_owned(),
+                "missing field",
+            ),
+        ];
+        for (answer, problem) in answers {
+            let error = ask(answer).await.0.unwrap_err().to_string();
+            let ours = env!("CARGO_PKG_VERSION");
+            assert!(error.starts_with(&format!("it is appctl 0.0.9, this command {ours}, and they do not")), "{error}");
+            assert!(error.contains(problem) && error.ends_with("run `appctl upgrade`"), "{error}");
+        }
+        let own = format!("HTTP/1.1 404 Not Found\r\nServer: {}\r\nContent-Length: 0\r\n\r\n", server_name());
+        assert!(matches!(ask(own).await.0, Err(ControlError::Status(StatusCode::NOT_FOUND))));
     }
 
     #[tokio::test]

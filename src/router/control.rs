@@ -14,7 +14,11 @@
 //! | `POST /v1/certificates` | 204: the body's certificates are served from now on; or 422, and why none of them is |
 //! | `POST /v1/stopping/PID` | 204: no new worker is let in from now on; or 409: that was the router before |
 //!
-//! systemd made the socket with mode 0600: who can connect may ask.
+//! Every answer says in `Server` which release gives it. What is asked and answered is only ever added to: unknown fields are
+//! ignored, missing ones have defaults.
+//!
+//! systemd made the socket with mode 0600: who can connect may ask. In the foreground it has no path, and only the same user and
+//! root are let in.
 
 use super::axm::{Called, Wanted};
 use super::certificates::Material;
@@ -22,11 +26,13 @@ use super::doors::CertificateStatus;
 use super::record::End;
 use super::table::Rank;
 use super::{Router, metrics};
+use crate::system::peer;
 use crate::system::stamp::Stamp;
 use crate::wire::axm::{Action, Metric};
 use crate::wire::hello::WireEncoding;
 use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -34,7 +40,7 @@ use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// All certificates and keys of an app, bytes.
@@ -191,8 +197,16 @@ impl Router {
     }
 }
 
+/// What each answer says of who gives it: `appctl/VERSION (BUILD)`.
+pub(super) fn server_name() -> String {
+    let Stamp { version, build, .. } = Stamp::own();
+    format!("appctl/{version} ({build})")
+}
+
 /// Accepts until it is dropped.
 pub(super) async fn serve(router: &Rc<Router>, socket: UnixListener) {
+    // One without a path has no mode.
+    let open_to_all = socket.local_addr().is_ok_and(|address| address.as_pathname().is_none());
     loop {
         let stream = match socket.accept().await {
             Ok((stream, _)) => stream,
@@ -202,14 +216,22 @@ pub(super) async fn serve(router: &Rc<Router>, socket: UnixListener) {
                 continue;
             }
         };
+        if open_to_all && !is_ours(&stream) {
+            continue;
+        }
         let router = Rc::clone(router);
         tokio::task::spawn_local(async move {
             let service = service_fn(|request: Request<Incoming>| async {
-                Ok::<_, Infallible>(match (request.method(), request.uri().path()) {
+                let mut response = match (request.method(), request.uri().path()) {
                     (&Method::POST, "/v1/certificates") => renew_certificates(&router, request.into_body()).await,
                     (&Method::POST, "/v1/actions") => call_action(&router, request.into_body()).await,
                     _ => answer(&router, &request),
-                })
+                };
+                // For those who ask what this release does not know.
+                if let Ok(name) = HeaderValue::from_str(&server_name()) {
+                    response.headers_mut().insert(header::SERVER, name);
+                }
+                Ok::<_, Infallible>(response)
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -220,6 +242,11 @@ pub(super) async fn serve(router: &Rc<Router>, socket: UnixListener) {
             }
         });
     }
+}
+
+/// Whether this user, or root, is at the other end.
+fn is_ours(stream: &UnixStream) -> bool {
+    peer::credentials(stream).is_ok_and(|peer| [0, nix::unistd::geteuid().as_raw()].contains(&peer.uid))
 }
 
 fn answer(router: &Router, request: &Request<Incoming>) -> Response<Full<Bytes>> {
@@ -295,7 +322,7 @@ fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
     match serde_json::to_vec(value) {
         Ok(body) => {
             let mut response = Response::new(Full::from(body));
-            response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }
         Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),

@@ -1,7 +1,7 @@
 //! One worker's channel: frames out in order, each whole; frames in; and which handover each acknowledgement is for.
 
 use crate::system::scm::{self, Sent};
-use crate::system::shared::Buffers;
+use crate::system::shared::{Buffers, write_note};
 use crate::system::sock::{set_nonblocking, watch};
 use crate::wire::Encoding;
 use crate::wire::channel::{Cutter, Frame, FrameError};
@@ -262,6 +262,11 @@ impl Link {
     /// Lets the channel and its buffers outlive this process.
     pub(crate) fn keep(&self, memory: &Memory) {
         memory.keep(self.id, self.stream.get_ref().as_fd(), self.buffers.borrow().file());
+    }
+
+    /// Writes down what every release can read of the worker.
+    pub(crate) fn jot(&self, note: &[u8]) -> io::Result<()> {
+        write_note(self.buffers.borrow().file(), note)
     }
 
     /// Queues one of our own messages.

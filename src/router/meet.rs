@@ -111,7 +111,7 @@ async fn meet(router: &Rc<Router>, mut stream: UnixStream, place: OwnedSemaphore
             answer(&mut stream, &Answer::Done).await
         }
         Err(error) => {
-            tracing::warn!(APP = router.app, %error, "refused a process on the channel socket");
+            tracing::warn!(APP = router.app, %error, "refused a process on the channel socket: {error}");
             answer(&mut stream, &Answer::Refused { reason: error.to_string() }).await
         }
     };

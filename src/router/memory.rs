@@ -3,20 +3,22 @@
 //! | name | what |
 //! | --- | --- |
 //! | `cID` | the channel of worker ID |
-//! | `wID` | its [`Buffers`](crate::system::shared::Buffers) |
+//! | `wID` | its [`Buffers`](crate::system::shared::Buffers), and its [`WorkerRecord`](super::record::WorkerRecord); of one without a channel, that alone |
 //! | `kNUMBER` | a client that waited when a router ended in peace |
 //! | `sGENERATION` | the log of [`record`](super::record) |
 //! | `tNUMBER` | what TLS is served with: certificates and keys |
 //!
 //! Nothing is stored where there is no systemd; then a worker's life ends with the router's, as with any parent.
 
-use super::record::{Picture, Record, line};
+use super::record::{Picture, Record, WorkerRecord, line};
 use super::table::WorkerId;
 use crate::system::notify;
-use crate::system::shared::Log;
+use crate::system::shared::{Log, blank, read_note, write_note};
+use crate::system::stamp::Stamp;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A log is written anew when it is this much longer than when it was new.
 const GROWTH: usize = 4;
@@ -29,6 +31,8 @@ pub(crate) struct Memory {
     generation: Cell<u64>,
     /// Length of the log when it was new, bytes.
     fresh: Cell<usize>,
+    /// What is kept of workers without a channel.
+    notes: RefCell<HashMap<WorkerId, OwnedFd>>,
 }
 
 /// What the process before us left.
@@ -46,9 +50,10 @@ pub struct Legacy {
 }
 
 impl Legacy {
-    /// Sorts what systemd passed. Logs that are not understood are dropped, with all that only they could explain.
+    /// Sorts what systemd passed. When no log is understood, as may be after an upgrade, the workers are what is known.
     pub fn sort(stored: Vec<(String, OwnedFd)>) -> Self {
         let mut legacy = Self::default();
+        let mut understood = false;
         for (name, descriptor) in stored {
             let (kind, number) = name.split_at_checked(1).unwrap_or_default();
             let id = number.parse::<WorkerId>();
@@ -58,11 +63,17 @@ impl Legacy {
                 ("t", Ok(id)) => legacy.keep_newer(u64::from(id), descriptor),
                 ("k", _) => legacy.clients.push((name, descriptor)),
                 ("s", _) => {
-                    let picture = Log::read(&descriptor).ok().and_then(|text| Picture::read(&text));
+                    let log = Log::read(&descriptor).ok();
+                    let picture = log.and_then(|text| Picture::read(&text, Stamp::own().record));
+                    understood |= picture.is_some();
                     match picture {
                         Some(picture) if picture.generation >= legacy.picture.generation => legacy.picture = picture,
                         Some(_) => {}
-                        None => tracing::warn!(name, "a log of the router before cannot be read"),
+                        None => tracing::warn!(
+                            name,
+                            "what the router before has written down cannot be read, it is of another release: the sessions that \
+                             it knew are forgotten, its workers and their connections stay"
+                        ),
                     }
                     legacy.logs.push(name);
                 }
@@ -72,7 +83,22 @@ impl Legacy {
                 }
             }
         }
+        if !understood {
+            legacy.adopt();
+        }
         legacy
+    }
+
+    /// Makes a picture of what is known without a log.
+    fn adopt(&mut self) {
+        let notes = self.buffers.values().filter_map(|file| read_note(file.as_fd()).ok().flatten());
+        let workers = notes.filter_map(|note| serde_json::from_slice::<WorkerRecord>(&note).ok());
+        self.picture.workers = workers.map(|worker| (worker.id, worker)).collect();
+        let numbers = self.channels.keys().chain(self.buffers.keys());
+        self.picture.last = numbers.copied().max().unwrap_or_default();
+        // No name of a log may be used again.
+        let generations = self.logs.iter().filter_map(|name| name.strip_prefix('s')?.parse().ok());
+        self.picture.generation = generations.max().unwrap_or_default();
     }
 }
 
@@ -99,7 +125,7 @@ impl Memory {
     /// Begins a log with this picture and gives it to systemd. Without this nothing is kept.
     pub(crate) fn begin(&self, picture: &Picture) {
         let before = self.log.borrow().is_some().then(|| log_name(self.generation.get()));
-        let text = picture.log();
+        let text = picture.log(Stamp::own().record);
         let made =
             Log::create(&text).and_then(|log| notify::store(&log_name(picture.generation), log.file()).map(|()| log));
         match made {
@@ -157,13 +183,37 @@ impl Memory {
         }
     }
 
+    /// Writes down a worker without a channel, by itself.
+    pub(crate) fn jot(&self, id: WorkerId, note: &[u8]) -> io::Result<()> {
+        let mut notes = self.notes.borrow_mut();
+        if let Some(file) = notes.get(&id) {
+            return write_note(file.as_fd(), note);
+        }
+        let file = blank()?;
+        write_note(file.as_fd(), note)?;
+        notify::store(&format!("w{id}"), file.as_fd())?;
+        notes.insert(id, file);
+        Ok(())
+    }
+
+    /// The note of the router before about a worker without a channel.
+    pub(crate) fn keep_note(&self, id: WorkerId, file: OwnedFd) {
+        self.notes.borrow_mut().insert(id, file);
+    }
+
+    pub(crate) fn drop_note(&self, id: WorkerId) {
+        if self.notes.borrow_mut().remove(&id).is_some() {
+            notify::forget(&format!("w{id}"));
+        }
+    }
+
     pub(crate) fn drop_worker(&self, id: WorkerId) {
         if self.is_kept() {
             forget_worker(id);
         }
     }
 
-    fn fail(&self, error: &std::io::Error) {
+    fn fail(&self, error: &io::Error) {
         *self.log.borrow_mut() = None;
         tracing::error!(%error, "cannot write the router's memory: sessions will not survive this router");
     }

@@ -307,6 +307,7 @@ impl Router {
             return;
         };
         self.note(&Record::Gone { id });
+        self.memory.drop_note(id);
         self.last_departure.set(Some(Instant::now()));
         self.announce_departure(id);
         let (slot, pid, phase) = (&worker.slot, worker.pid, worker.phase.as_str());

@@ -55,6 +55,7 @@ impl Router {
         self.leave_worker(id);
         if self.table.borrow_mut().detach(id).is_some() {
             self.note(&Record::Gone { id });
+            self.memory.drop_note(id);
         }
     }
 

@@ -2,6 +2,10 @@
 //!
 //! A line is written by one call, so a process that is killed leaves whole lines and perhaps the beginning of one. Records
 //! say how things are, not what changed: reading one twice, or the same again, does no harm.
+//!
+//! The next router may be of another release. What it does not know it skips, what it misses has a default. Where that is not
+//! enough, the layout gets another number: a router reads only logs of its own, and of others knows no more than the workers,
+//! by their [`WorkerRecord`]s, which are kept beside each one's channel as well.
 
 use super::table::{Phase, Place, Server, WorkerId};
 use crate::wire::adapter::Dialect;
@@ -14,7 +18,12 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Record {
     /// The first line. `last`: the highest number that a worker ever had; `generation`: how many routers there were.
-    Log { generation: u64, last: WorkerId },
+    Log {
+        generation: u64,
+        last: WorkerId,
+        #[serde(default = "first")]
+        layout: u32,
+    },
     /// A worker as it is now.
     Worker(WorkerRecord),
     /// It is gone, and all that is known of it.
@@ -56,6 +65,12 @@ pub struct End {
     pub ordered: bool,
 }
 
+/// The layout of logs that do not say theirs.
+fn first() -> u32 {
+    1
+}
+
+/// Every release must be able to read this: fields may be added, with a default, none may change its meaning or go.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkerRecord {
     pub id: WorkerId,
@@ -111,13 +126,15 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Reads a log. `None`: it is not one. A last line that is cut off does not count.
-    pub fn read(log: &[u8]) -> Option<Self> {
+    /// Reads a log of that layout. `None`: it is none. A last line that is cut off does not count.
+    pub fn read(log: &[u8], ours: u32) -> Option<Self> {
         let mut picture = Self::default();
         let whole = log.rsplit_once_newline()?;
         let mut lines = whole.split(|byte| *byte == b'\n').map(serde_json::from_slice::<Record>);
         match lines.next()? {
-            Ok(Record::Log { generation, last }) => (picture.generation, picture.last) = (generation, last),
+            Ok(Record::Log { generation, last, layout }) if layout == ours => {
+                (picture.generation, picture.last) = (generation, last);
+            }
             _ => return None,
         }
         // What cannot be read was written by another release; what can is still true.
@@ -127,7 +144,7 @@ impl Picture {
 
     fn add(&mut self, record: Record) {
         match record {
-            Record::Log { generation, last } => (self.generation, self.last) = (generation, last),
+            Record::Log { generation, last, .. } => (self.generation, self.last) = (generation, last),
             Record::Worker(worker) => {
                 self.last = self.last.max(worker.id);
                 self.workers.insert(worker.id, worker);
@@ -182,8 +199,8 @@ impl Picture {
     }
 
     /// The shortest log with this picture.
-    pub fn records(&self) -> impl Iterator<Item = Record> {
-        let head = Record::Log { generation: self.generation, last: self.last };
+    pub fn records(&self, layout: u32) -> impl Iterator<Item = Record> {
+        let head = Record::Log { generation: self.generation, last: self.last, layout };
         let workers = self.workers.values().cloned().map(Record::Worker);
         let sessions = self.sessions.iter().map(|(sid, id)| match self.learnt.get(sid) {
             Some(lifetime) => Record::Learnt { id: *id, sid: sid.clone(), lifetime: *lifetime },
@@ -214,8 +231,8 @@ impl Picture {
     }
 
     /// [`Self::records`] as lines.
-    pub fn log(&self) -> Vec<u8> {
-        self.records().filter_map(|record| line(&record)).flatten().collect()
+    pub fn log(&self, layout: u32) -> Vec<u8> {
+        self.records(layout).filter_map(|record| line(&record)).flatten().collect()
     }
 }
 
@@ -291,15 +308,28 @@ mod tests {
     }
 
     fn log(records: &[Record]) -> Vec<u8> {
-        let head = Record::Log { generation: 3, last: 2 };
+        let head = Record::Log { generation: 3, last: 2, layout: 1 };
         std::iter::once(&head).chain(records).filter_map(line).flatten().collect()
+    }
+
+    #[test]
+    fn a_log_of_another_release() {
+        let read = |text: &str| Picture::read(text.as_bytes(), 1);
+        // As it was before layouts had a number, with what came later, and with what is no longer there.
+        let old =
+            read("{\"Log\":{\"generation\":7,\"last\":3}}\n{\"Open\":{\"id\":3,\"sid\":\"a\",\"by\":\"hand\"}}\n");
+        assert_eq!(old.map(|picture| (picture.generation, picture.sessions.len())), Some((7, 1)));
+        let new = "{\"Log\":{\"generation\":7,\"last\":3,\"layout\":1,\"x\":1}}\n{\"Weather\":{\"fine\":true}}\n\
+                   {\"Open\":{\"id\":3,\"sid\":\"a\"}}\n";
+        assert_eq!(read(new).map(|picture| picture.sessions.len()), Some(1));
+        assert_eq!(read("{\"Log\":{\"generation\":7,\"last\":3,\"layout\":2}}\n"), None);
     }
 
     proptest! {
         #[test]
         fn the_shortest_log_has_the_same_picture(records in prop::collection::vec(record(), 0..40)) {
-            let picture = Picture::read(&log(&records)).unwrap();
-            let mut again = Picture::read(&picture.log()).unwrap();
+            let picture = Picture::read(&log(&records), 1).unwrap();
+            let mut again = Picture::read(&picture.log(1), 1).unwrap();
             again.nodes.retain(|_, nodes| !nodes.is_empty());
             let mut wanted = picture;
             wanted.nodes.retain(|_, nodes| !nodes.is_empty());
@@ -313,13 +343,13 @@ mod tests {
             let whole = log(&records);
             let cut = cut.index(whole.len() + 1);
             let lines = whole[..cut].iter().filter(|byte| **byte == b'\n').count();
-            let expected = (lines > 0).then(|| Picture::read(&log(&records[..lines - 1])).unwrap());
-            prop_assert_eq!(Picture::read(&whole[..cut]), expected);
+            let expected = (lines > 0).then(|| Picture::read(&log(&records[..lines - 1]), 1).unwrap());
+            prop_assert_eq!(Picture::read(&whole[..cut], 1), expected);
         }
 
         #[test]
         fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            Picture::read(&bytes);
+            Picture::read(&bytes, 1);
         }
     }
 }

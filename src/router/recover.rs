@@ -10,6 +10,7 @@ use crate::system::notify;
 use crate::system::shared::Buffers;
 use crate::wire::adapter::Envelope;
 use crate::wire::hello::WireEncoding;
+use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -64,6 +65,9 @@ impl Router {
         // What no log explains: a worker that was not told its number yet; it connects again.
         legacy.channels.keys().chain(legacy.buffers.keys()).for_each(|id| forget_worker(*id));
         self.memory.begin(&self.picture());
+        // The one before may not have done so.
+        let workers: Vec<_> = self.table.borrow().workers().map(|worker| worker.id).collect();
+        workers.iter().filter_map(|id| self.worker_record(*id)).for_each(|worker| self.jot(&worker));
         legacy.logs.iter().for_each(|name| notify::forget(name));
         let (workers, sessions) = (self.table.borrow().workers().count(), self.table.borrow().sessions());
         if known.generation > 0 {
@@ -108,7 +112,14 @@ impl Router {
     fn take_over(self: &Rc<Self>, worker: &WorkerRecord, legacy: &mut Legacy) -> Result<(), String> {
         if worker.place.is_some() {
             return match meet::stray(self, worker.pid, &worker.slot) {
-                Ok(None) => Ok(()),
+                Ok(None) => {
+                    legacy
+                        .buffers
+                        .remove(&worker.id)
+                        .into_iter()
+                        .for_each(|note| self.memory.keep_note(worker.id, note));
+                    Ok(())
+                }
                 Ok(Some(_)) => Err("its process has ended".into()),
                 Err(error) => Err(error.to_string()),
             };
@@ -160,7 +171,23 @@ impl Router {
         if self.memory.is_kept()
             && let Some(worker) = self.worker_record(id)
         {
+            self.jot(&worker);
             self.note(&Record::Worker(worker));
+        }
+    }
+
+    /// Writes a worker down where a router that cannot read our log finds it.
+    fn jot(&self, worker: &WorkerRecord) {
+        if !self.memory.is_kept() {
+            return;
+        }
+        let written =
+            serde_json::to_vec(worker).map_err(io::Error::other).and_then(|note| match self.link(worker.id) {
+                Some(link) => link.jot(&note),
+                None => self.memory.jot(worker.id, &note),
+            });
+        if let Err(error) = written {
+            tracing::warn!(APP = self.app, %error, "a router of another release will not know worker {}", worker.slot);
         }
     }
 

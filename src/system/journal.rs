@@ -75,6 +75,11 @@ fn own_field(manager: Manager) -> &'static str {
     }
 }
 
+/// The slice of a user's own app, in which all of it runs.
+pub fn user_slice(app: &str) -> String {
+    format!("app-{}.slice", app.replace('-', "\\x2d"))
+}
+
 impl Query {
     /// The arguments of journalctl(1). Groups of matches are joined by `+`: any of them is enough.
     pub fn arguments(&self) -> Vec<String> {
@@ -122,10 +127,17 @@ impl Query {
             if at > 0 {
                 arguments.push("+".into());
             }
-            match &wanted.of {
-                Of::App(app) => arguments.push(format!("APP={app}")),
-                Of::Worker { app, slot } => arguments.extend([format!("APP={app}"), format!("SLOT={slot}")]),
-                Of::Unit(unit) => arguments.push(format!("{}={unit}", own_field(self.manager))),
+            match (&wanted.of, self.manager) {
+                // journald knows LogExtraFields= of the system's units only.
+                (Of::App(app), Manager::User) => arguments.push(format!("_SYSTEMD_USER_SLICE={}", user_slice(app))),
+                (Of::Worker { app, slot }, Manager::User) => {
+                    arguments.push(format!("_SYSTEMD_USER_UNIT={app}@{slot}.service"));
+                }
+                (Of::App(app), Manager::System) => arguments.push(format!("APP={app}")),
+                (Of::Worker { app, slot }, Manager::System) => {
+                    arguments.extend([format!("APP={app}"), format!("SLOT={slot}")]);
+                }
+                (Of::Unit(unit), _) => arguments.push(format!("{}={unit}", own_field(self.manager))),
             }
             if wanted.units.is_empty() {
                 continue;
@@ -165,6 +177,14 @@ impl Query {
     pub fn read(&self) -> io::Result<Vec<String>> {
         run(&self.arguments())
     }
+}
+
+/// Whether this user may read any of the journal: journald keeps one for each user only on disk.
+pub fn is_readable() -> bool {
+    let machines = ["/var/log/journal", "/run/log/journal"].into_iter().filter_map(|root| std::fs::read_dir(root).ok());
+    let files = machines.flatten().flatten().filter_map(|machine| std::fs::read_dir(machine.path()).ok());
+    let mut journals = files.flatten().flatten().map(|file| file.path());
+    journals.any(|path| path.extension().is_some_and(|it| it == "journal") && std::fs::File::open(path).is_ok())
 }
 
 /// The last lines of a unit, for somebody who asks why it failed.
@@ -299,7 +319,8 @@ mod tests {
         assert_eq!(
             query.arguments().join(" "),
             "--no-pager --quiet --user --lines=15 --priority=err --output=json --all \
-             APP=shop + USER_UNIT=shop.service USER_UNIT=shop@1.service + APP=chat SLOT=2 + USER_UNIT=chat@2.service"
+             _SYSTEMD_USER_SLICE=app-shop.slice + USER_UNIT=shop.service USER_UNIT=shop@1.service \
+             + _SYSTEMD_USER_UNIT=chat@2.service + USER_UNIT=chat@2.service"
         );
     }
 }

@@ -3,7 +3,9 @@
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -50,9 +52,16 @@ pub fn replacement(user: bool, app: &str) -> Option<PathBuf> {
 pub fn unnamed<T>(bind: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<(T, OwnedFd)> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let directory = std::env::temp_dir().join(format!("appctl-{}-{number}", std::process::id()));
-    // Fails where somebody has put something there.
-    DirBuilder::new().mode(0o700).create(&directory)?;
+    let name = format!("appctl-{}-{number}", std::process::id());
+    // Fails where somebody has put something there. A container may have a root that is read-only, and no /tmp.
+    let make = |parent: &Path| {
+        let directory = parent.join(&name);
+        DirBuilder::new().mode(0o700).create(&directory).map(|()| directory)
+    };
+    let directory = make(&std::env::temp_dir()).or_else(|error| {
+        let others = ["/dev/shm", "/run"].into_iter();
+        others.filter_map(|parent| make(Path::new(parent)).ok()).next().ok_or(error)
+    })?;
     let path = directory.join("socket");
     let made = bind(&path).and_then(|socket| {
         let handle = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&path)?;
@@ -62,6 +71,31 @@ pub fn unnamed<T>(bind: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<(T, O
     let _ = std::fs::remove_file(&path);
     let _ = std::fs::remove_dir(&directory);
     made
+}
+
+/// Before the name of each [`foreground`] socket: the user's number and the app's name follow.
+const FOREGROUND: &str = "appctl/run/";
+
+/// Where `appctl run` is asked how it is: an abstract socket, so that it needs no place in any file system. Others of this
+/// machine's users can connect there: whoever takes connections has to look at the peer.
+pub fn foreground(app: &str) -> io::Result<UnixListener> {
+    let name = format!("{FOREGROUND}{}/{app}", nix::unistd::geteuid());
+    UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)
+}
+
+/// The names and addresses of all that `appctl run` serves here, of this user or, for root, of all.
+pub fn in_the_foreground() -> io::Result<Vec<(String, PathBuf)>> {
+    let own = nix::unistd::geteuid();
+    let table = std::fs::read_to_string("/proc/net/unix")?;
+    let named = table.lines().filter_map(|line| {
+        let name = line.split_once(&format!(" @{FOREGROUND}"))?.1;
+        let (user, app) = name.split_once('/')?;
+        (own.is_root() || user == own.to_string()).then_some(())?;
+        Some((app.to_owned(), PathBuf::from(format!("\0{FOREGROUND}{name}"))))
+    });
+    // Each connection has a line of its own.
+    let named: std::collections::BTreeSet<_> = named.collect();
+    Ok(named.into_iter().collect())
 }
 
 #[cfg(test)]

@@ -290,6 +290,35 @@ impl Buffers {
     }
 }
 
+/// Where the note is in the first page, behind the header, bytes.
+const NOTE: usize = 1024;
+const _: () = assert!(size_of::<Header>() <= NOTE);
+
+/// Writes a short text into the first page of [`Buffers`], or of [`blank`] memory: what every release that may come can read
+/// of a worker. One that is too long is left out.
+pub fn write_note(file: BorrowedFd<'_>, text: &[u8]) -> io::Result<()> {
+    let text = if text.len() <= PAGE - NOTE - size_of::<u64>() { text } else { &[] };
+    let mut note = (text.len() as u64).to_le_bytes().to_vec();
+    note.extend_from_slice(text);
+    // In one call: it is there or it is not.
+    let written = nix::sys::uio::pwrite(file, &note, NOTE as libc::off_t)?;
+    if written == note.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+/// What [`write_note`] wrote. `None`: nothing.
+pub fn read_note(file: BorrowedFd<'_>) -> io::Result<Option<Vec<u8>>> {
+    let mut page = vec![0; PAGE - NOTE];
+    let filled = nix::sys::uio::pread(file, &mut page, NOTE as libc::off_t)?;
+    let Some((length, rest)) = page[..filled].split_first_chunk::<{ size_of::<u64>() }>() else { return Ok(None) };
+    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    Ok(rest.get(..length).filter(|text| !text.is_empty()).map(<[u8]>::to_vec))
+}
+
+/// Memory for a note alone.
+pub fn blank() -> io::Result<OwnedFd> {
+    memory(c"appctl-worker")
+}
+
 /// A text that only grows, in memory that outlives the process.
 #[derive(Debug)]
 pub struct Log {
@@ -552,6 +581,26 @@ mod tests {
             buffers.receive(ours.as_fd(), &mut descriptors).unwrap();
         }
         assert_eq!((buffers.inbound(), descriptors.len()), (&b"frame"[..], 1));
+    }
+
+    #[test]
+    fn a_note_is_kept_beside_the_buffers() {
+        let (mut worker, ours) = UnixStream::pair().unwrap();
+        let mut buffers = Buffers::create().unwrap();
+        assert_eq!(read_note(buffers.file()).unwrap(), None);
+        worker.write_all(b"frame").unwrap();
+        receive(&mut buffers, &ours).unwrap();
+        write_note(buffers.file(), b"a longer note").unwrap();
+        write_note(buffers.file(), b"a note").unwrap();
+        let next = reopened(&buffers);
+        assert_eq!(next.inbound(), b"frame");
+        assert_eq!(read_note(next.file()).unwrap().as_deref(), Some(&b"a note"[..]));
+        write_note(next.file(), &[b'x'; PAGE]).unwrap();
+        assert_eq!(read_note(next.file()).unwrap(), None, "too long");
+        let blank = blank().unwrap();
+        assert_eq!(read_note(blank.as_fd()).unwrap(), None);
+        write_note(blank.as_fd(), b"another").unwrap();
+        assert_eq!(read_note(blank.as_fd()).unwrap().as_deref(), Some(&b"another"[..]));
     }
 
     #[test]

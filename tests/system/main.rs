@@ -16,12 +16,14 @@ mod heads;
 mod hung;
 mod interrupted;
 mod languages;
+mod life;
 mod limits;
 mod listing;
 // The other tests need more of it.
 #[allow(dead_code)]
 #[path = "../secure.rs"]
 mod made;
+mod managed;
 mod memory;
 mod messages;
 mod metrics;

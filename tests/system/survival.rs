@@ -171,7 +171,7 @@ pub(crate) fn workers(machine: &Boxed) -> BTreeSet<(String, i64)> {
 }
 
 /// As many workers as there should be, all ready, and nothing else on its way.
-fn settled(machine: &Boxed) -> Option<()> {
+pub(crate) fn settled(machine: &Boxed) -> Option<()> {
     let status = status(machine)?;
     let workers = status["workers"].as_array()?;
     (workers.len() == WORKERS && workers.iter().all(|one| one["state"] == "ready")).then_some(())?;

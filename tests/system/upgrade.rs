@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::boxed::{BINARY, Boxed, Options};
 use crate::survival::{
-    Witness, boot_with, holdings, lost, no_worker_restarted, nothing_established_was_lost, router, status, workers,
+    Witness, boot_with, holdings, lost, no_worker_restarted, nothing_established_was_lost, router, settled, status,
+    workers,
 };
 
 /// The built program, without what only a debugger needs.
@@ -51,14 +52,14 @@ impl Release {
     }
 
     /// Puts it beside the place where it is installed.
-    fn bring(self, machine: &Boxed) {
+    pub(crate) fn bring(self, machine: &Boxed) {
         let path = machine.path(&format!("/srv/{}", self.build));
         std::fs::write(path, self.program()).unwrap();
         machine.ok(&format!("chmod 755 /srv/{}", self.build));
     }
 
     /// As dpkg puts a new file into the place of an old one, which stays what it is to those who run it.
-    fn install(self, machine: &Boxed) {
+    pub(crate) fn install(self, machine: &Boxed) {
         machine.ok(&format!(
             "cp /srv/{} /usr/bin/appctl.dpkg-new && mv -f /usr/bin/appctl.dpkg-new /usr/bin/appctl",
             self.build
@@ -114,4 +115,104 @@ fn an_upgrade_under_load_loses_nothing() {
     no_worker_restarted(&machine);
     let after = holdings(&machine);
     println!("resident {} → {} kB", before.1, after.1);
+}
+
+/// A router that cannot read what the one before it has written down.
+#[test]
+fn a_router_of_another_layout_takes_the_workers_over() {
+    let Some(machine) = boot() else { return };
+    let strange = Release { build: "3333333333333333", record: 2, ..OTHER };
+    strange.bring(&machine);
+    let known = workers(&machine);
+    let witness = Witness::start(&machine, &[]);
+    for release in [strange, ONE] {
+        release.install(&machine);
+        machine.ok("appctl upgrade");
+        assert_eq!(workers(&machine), known);
+        let journal = machine.journal("-u app.service");
+        assert!(journal.contains("took over 4 workers and 0 sessions"), "{journal}");
+        machine.until("all workers are served again", || settled(&machine));
+    }
+    let report = witness.report();
+    // What a worker has, it keeps: WebSockets, and each new connection is served.
+    let dropped = report["dropped"].as_array().unwrap();
+    assert!(dropped.iter().all(|one| one["kind"] == "polling"), "{report}");
+    assert_eq!(
+        (&report["lost"], &report["refused"], &report["echoes"]["lost"]),
+        (&0.into(), &0.into(), &0.into()),
+        "{report}"
+    );
+    assert_eq!(report["standing"], true, "{report}");
+    no_worker_restarted(&machine);
+    holdings(&machine);
+}
+
+#[test]
+fn workers_without_a_channel_are_taken_over_by_another_layout() {
+    let app =
+        "require('http').createServer((q, r) => r.end(String(process.pid))).listen(process.env.PORT, '127.0.0.1');";
+    let file = "exec = [\"node\", \"/srv/app.js\"]\nruntime = \"port\"\nworkers = 2\nlisten = [\"8080\"]\n";
+    let options = Options::default().replaceable().file("/srv/app.js", app).file("/etc/appctl/app.toml", file);
+    let Some(machine) = options.boot() else { return };
+    machine.start_app("app", 2);
+    let strange = Release { build: "3333333333333333", record: 2, ..OTHER };
+    strange.bring(&machine);
+    strange.install(&machine);
+    let known = workers(&machine);
+    machine.ok("appctl upgrade");
+    assert_eq!(workers(&machine), known);
+    let pid = machine.ok("curl -sf -m 20 http://127.0.0.1:8080/");
+    assert!(known.iter().any(|(_, worker)| worker.to_string() == pid), "{pid} {known:?}");
+    machine.ok("systemctl stop app@2.service");
+    machine.until("the log and one worker are stored", || {
+        (machine.property("app.service", "NFileDescriptorStore") == "2").then_some(())
+    });
+    assert_eq!(check(&machine), (0, vec![]));
+}
+
+/// The router of one release, and the workers' side of another whose words it does not understand.
+#[test]
+fn sides_that_do_not_understand_each_other_say_so() {
+    let Some(machine) = boot() else { return };
+    let strange = Release { build: "3333333333333333", wire: 2, ..OTHER };
+    strange.bring(&machine);
+    ONE.install(&machine);
+    machine.ok("appctl upgrade");
+    strange.install(&machine);
+    machine.shell("systemctl kill -s KILL --kill-who=main app@1.service");
+    let told = "the hello cannot be read: it is of appctl 0.2.0, this is 0.1.7, and they do not understand each other: its \
+                protocol is 2, this one's 1; `appctl upgrade` starts the installed build of the router";
+    let hers = "the router of app did not answer: it is of appctl 0.1.7, this is 0.2.0, and they do not understand each other: \
+                its protocol is 1, this one's 2; run `appctl upgrade app`";
+    machine.until("the worker says why it is refused", || {
+        machine.journal("-u app@1.service").contains(hers).then_some(())
+    });
+    assert!(machine.journal("-u app.service").contains(told), "{}", machine.journal("-u app.service"));
+    let list = machine.ok("appctl list 2>&1");
+    assert!(list.contains("app: the router is another build than the installed one: `appctl upgrade`"), "{list}");
+    let others: Vec<_> = workers(&machine).into_iter().filter(|(slot, _)| slot != "1").collect();
+    machine.ok("appctl upgrade");
+    machine.until("all workers serve", || settled(&machine));
+    let now = workers(&machine);
+    assert!(others.iter().all(|worker| now.contains(worker)), "{others:?} {now:?}");
+}
+
+/// A file with mistakes gives no unit, and so no router that could follow.
+#[test]
+fn an_app_whose_file_has_mistakes_is_left_as_it_is() {
+    let Some(machine) = boot() else { return };
+    OTHER.install(&machine);
+    let old = router(&machine).unwrap();
+    machine.ok("cp /etc/appctl/app.toml /root/app.toml && echo '[[' >> /etc/appctl/app.toml");
+    let output = machine.shell("appctl upgrade");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("app is left as it is: its file has mistakes"), "{error}");
+    assert_eq!(router(&machine), Some(old));
+    machine.ok("cp /root/app.toml /etc/appctl/app.toml && appctl upgrade");
+    assert_ne!(router(&machine), Some(old));
+    assert_eq!(
+        machine.ok("appctl upgrade-check"),
+        format!("installed: 0.2.0 (build {})\nall that runs is that build", OTHER.build)
+    );
 }
