@@ -86,6 +86,16 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             )));
         };
         let began = SystemTime::now();
+        let path = apps::path(scope, name)?;
+        let by_hand = !arguments.names.contains(name)
+            && std::fs::read_to_string(&path)
+                .is_ok_and(|text| ![WRITTEN_BY_START, WRITTEN_BY_IMPORT].iter().any(|ours| text.starts_with(ours)));
+        let kept = arguments.keep_file || by_hand;
+        if let (false, Some(directory)) = (kept, path.parent()) {
+            // Whoever may stop an app may have no right to remove its file: then nothing is done.
+            nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK)
+                .map_err(|errno| Failure::of_write(&errno.into(), &path))?;
+        }
         let manager = Manager::connect(scope).await?;
         let names = names::units(scope, name);
         manager.end_actions(&[name]).await?;
@@ -94,11 +104,6 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             manager.explain(&unfinished, began, printer).await;
             code = FAILED;
         }
-        let path = apps::path(scope, name)?;
-        let by_hand = !arguments.names.contains(name)
-            && std::fs::read_to_string(&path)
-                .is_ok_and(|text| ![WRITTEN_BY_START, WRITTEN_BY_IMPORT].iter().any(|ours| text.starts_with(ours)));
-        let kept = arguments.keep_file || by_hand;
         if kept {
             let _ = manager.systemd.enqueue(Verb::Stop, &names.slice).await;
             manager.forget_failures(&names).await?;

@@ -106,7 +106,10 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
 async fn one(scope: Scope, name: &str, several: bool, printer: &Printer) -> Result<u8, Failure> {
     // A file with mistakes is told here, with its lines; the reload itself would only refuse it.
     let loaded = match apps::load(scope, name, printer) {
-        Ok(loaded) => loaded,
+        Ok(loaded) => {
+            super::secrets::refuse(&loaded.app)?;
+            loaded
+        }
         Err(Failure::Told(code)) => {
             printer.error(&format!("{name} not reloaded: its file has mistakes; nothing changed"));
             return Ok(code);

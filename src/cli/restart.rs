@@ -58,6 +58,7 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
         printer.detail(&format!("{} is left as it is", loaded.app.name));
         return Ok(FAILED);
     }
+    super::secrets::refuse(&loaded.app)?;
     // The hook would start them again, since they run.
     let surplus = manager.surplus(&loaded.app.name, loaded.workers()).await?;
     let mut unfinished = manager

@@ -191,6 +191,7 @@ pub(super) type New = (Scope, String, PathBuf, String);
 pub(super) fn from_file(word: &str, flags: &Flags, asked: Asked) -> Result<New, Failure> {
     let text =
         std::fs::read_to_string(word).map_err(|error| Failure::failed(format!("cannot read {word}: {error}")))?;
+    super::owners::refuse(Path::new(word), asked.for_new_app())?;
     if let Some(flag) = flags.of_a_script().filter(|flag| *flag != "--name") {
         return Err(Failure::Usage(format!("{flag} is for a script; write it into {word}")));
     }
@@ -474,6 +475,7 @@ pub(super) async fn to_start(manager: &Manager, loaded: &Loaded) -> Result<(Jobs
 pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, printer: &Printer) -> Result<Up, Failure> {
     let began = SystemTime::now();
     check_accounts(loaded)?;
+    super::secrets::refuse(&loaded.app)?;
     let name = &loaded.app.name;
     let names = names::units(manager.scope, name);
     let router = manager.properties(&names.router).await?;

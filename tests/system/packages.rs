@@ -252,6 +252,9 @@ fn an_upgraded_deb_leaves_workers_alone_and_a_removed_one_leaves_none() {
     upgraded(&machine, &alice, "apt-get install -y /srv/packages/next/*.deb", OTHER.version);
     let back = "apt-get install -y --allow-downgrades /srv/packages/now/*.deb";
     upgraded(&machine, &alice, back, env!("CARGO_PKG_VERSION"));
+    // The rule for polkit is where it works.
+    machine.ok("usermod -a -G appctl alice && runuser -u alice -- systemctl --no-ask-password restart app@1.service");
+    assert!(!machine.shell("runuser -u nobody -- systemctl --no-ask-password restart app@1.service").status.success());
     // What an administrator has stopped stays so.
     machine.ok("systemctl stop app.service && apt-get install -y /srv/packages/next/*.deb");
     assert!(!machine.is_active("app.service") && !machine.is_active("app@1.service"));
