@@ -14,7 +14,7 @@ use crate::config::Scope;
 use crate::generator;
 use crate::system::journal::errors_of;
 use crate::system::stamp::Stamp;
-use crate::unit::plan::{Names, PROGRAM};
+use crate::unit::plan::{Names, program};
 
 /// Lines of the router and of systemd about it, of priority err.
 const ERRORS: u32 = 10;
@@ -29,7 +29,8 @@ pub(super) async fn run(asked: Asked, printer: &Printer) -> Result<u8, Failure> 
         "program      {}",
         std::env::current_exe().map_or_else(|it| it.to_string(), |it| it.display().to_string())
     ));
-    line(&format!("units call   {PROGRAM}{}", if std::path::Path::new(PROGRAM).exists() { "" } else { " (missing)" }));
+    let missing = if std::path::Path::new(program()).exists() { "" } else { " (missing)" };
+    line(&format!("units call   {}{missing}", program()));
     line(&format!("user         {}", if names::is_root() { "root" } else { "not root" }));
     line("--- machine");
     line(&format!("systemd      {}", first_line("systemctl", &["--version"])));

@@ -13,7 +13,7 @@ use super::{apps, restart, rollout, start};
 use crate::config::{Scope, value};
 use crate::pm2::Draft;
 use crate::site;
-use crate::unit::plan::PROGRAM;
+use crate::unit::plan::program;
 
 /// What the worker finds its password in: `user:password`.
 const PASSWORD: &str = "APPCTL_SITE_AUTH";
@@ -81,7 +81,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             directory.display()
         )));
     }
-    let mut exec = vec![PROGRAM.to_owned(), "site".to_owned()];
+    let mut exec = vec![program().to_owned(), "site".to_owned()];
     exec.extend(arguments.spa.then(|| "--spa".to_owned()));
     exec.push(directory.to_string_lossy().into_owned());
     let draft = Draft {

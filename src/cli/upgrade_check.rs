@@ -15,7 +15,7 @@ use super::print::Printer;
 use crate::config::Scope;
 use crate::system::running::{Builds, guard_in};
 use crate::system::stamp::{Inode, Stamp};
-use crate::unit::plan::PROGRAM;
+use crate::unit::plan;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -54,7 +54,7 @@ struct Installed {
 
 /// The build that units start.
 pub(super) fn installed(builds: &mut Builds) -> Stamp {
-    let program = Path::new(PROGRAM);
+    let program = Path::new(plan::program());
     let is_this = Inode::of(Path::new("/proc/self/exe")).is_ok_and(|own| Inode::of(program).is_ok_and(|it| it == own));
     if is_this {
         return Stamp::own().clone();
@@ -81,7 +81,7 @@ pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Re
     let outdated = processes.iter().any(|process| process.outdated == Some(true));
     if printer.json {
         let Stamp { version, build, .. } = installed;
-        printer.json(&Told { installed: Installed { program: PROGRAM, version, build }, processes });
+        printer.json(&Told { installed: Installed { program: plan::program(), version, build }, processes });
     } else {
         tell(&processes, &installed, printer);
         if asked.0 != Some(Scope::User) && words.is_empty() {

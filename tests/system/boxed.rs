@@ -43,6 +43,7 @@ pub(crate) struct Options {
     node: Option<u32>,
     multi_user: bool,
     replaceable: bool,
+    packages: Option<PathBuf>,
 }
 
 impl Options {
@@ -76,9 +77,21 @@ impl Options {
         self
     }
 
+    /// A tree that has never heard of appctl, with these packages in `/srv/packages`.
+    pub(crate) fn packages(mut self, directory: &Path) -> Self {
+        self.packages = Some(directory.to_owned());
+        self
+    }
+
+    /// The root that is booted, other than this machine's own.
+    fn tree(&self) -> Option<PathBuf> {
+        let clean = || PathBuf::from(format!("{MANIFEST}/.cache/trees/bookworm"));
+        tree().or_else(|| self.packages.is_some().then(clean))
+    }
+
     /// `None`: it cannot run here; the reason has been printed.
     pub(crate) fn boot(self) -> Option<Boxed> {
-        match possible(self.node) {
+        match there(self.tree()).and_then(|()| possible(self.node)) {
             Ok(node) => Some(Boxed::start(&self, &node)),
             Err(reason) => {
                 skipped(&reason);
@@ -112,14 +125,16 @@ impl Boxed {
         stage(&base.join("stage"), options);
         std::fs::write(base.join("stage/etc/hostname"), format!("{name}\n")).unwrap();
         std::fs::write(base.join("stage/etc/machine-id"), format!("{process:024x}{number:08x}\n")).unwrap();
-        symlink(tree().unwrap_or_else(|| "/".into()), base.join("lower")).unwrap();
+        symlink(options.tree().unwrap_or_else(|| "/".into()), base.join("lower")).unwrap();
 
         let notify = hear(&name);
         let mut command = Command::new("setsid");
         command.arg("bash").arg(Path::new(MANIFEST).join("tests/system/boot.sh"));
         command.arg(&name).arg(&base).arg(format!("@{name}"));
         command.arg("--private-network");
-        if !options.replaceable {
+        if let Some(directory) = &options.packages {
+            command.arg(format!("--bind-ro={}:/srv/packages", directory.display()));
+        } else if !options.replaceable {
             command.arg(format!("--bind-ro={BINARY}:/usr/bin/appctl"));
         }
         command.arg(format!("--bind-ro={MANIFEST}/tests/apps:/srv/apps"));
@@ -361,13 +376,15 @@ pub(crate) fn stage(stage: &Path, options: &Options) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         symlink(target, path).unwrap();
     };
-    link("/usr/lib/systemd/system-generators/appctl-generator", "/usr/bin/appctl");
-    link("/usr/lib/systemd/user-generators/appctl-generator", "/usr/bin/appctl");
+    if options.packages.is_none() {
+        link("/usr/lib/systemd/system-generators/appctl-generator", "/usr/bin/appctl");
+        link("/usr/lib/systemd/user-generators/appctl-generator", "/usr/bin/appctl");
+    }
     // The machine's own timers and network have no business here.
     for unit in ["timers.target", "systemd-networkd.service", "systemd-networkd.socket", "ssh.socket"] {
         link(&format!("/etc/systemd/system/{unit}"), "/dev/null");
     }
-    let root = tree().unwrap_or_else(|| "/".into());
+    let root = options.tree().unwrap_or_else(|| "/".into());
     let wanted = std::fs::read_dir(root.join("etc/systemd/system/multi-user.target.wants"));
     for entry in wanted.into_iter().flatten().filter(|_| options.multi_user) {
         let unit = entry.unwrap().file_name().into_string().unwrap();
@@ -426,10 +443,15 @@ pub(crate) fn root() -> Result<(), String> {
     if output.stdout.trim_ascii() != b"0" {
         return Err("needs root (it boots a system); run tests/run as root".to_owned());
     }
-    if let Some(tree) = tree().filter(|tree| !tree.join("usr/lib/systemd/systemd").exists()) {
-        return Err(format!("{} holds no systemd; make it with tests/run", tree.display()));
+    there(tree())
+}
+
+/// Whether a tree is one that boots.
+fn there(tree: Option<PathBuf>) -> Result<(), String> {
+    match tree.filter(|tree| !tree.join("usr/lib/systemd/systemd").exists()) {
+        Some(tree) => Err(format!("{} holds no systemd; make it with tests/run", tree.display())),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The Node to use, of that major version or of whichever there is.

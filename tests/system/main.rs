@@ -32,6 +32,7 @@ mod metrics;
 mod monit;
 mod moved;
 mod newcomers;
+mod packages;
 #[path = "../patient.rs"]
 mod patient;
 mod plain;

@@ -24,7 +24,7 @@ pub(crate) static PROGRAM: LazyLock<Vec<u8>> = LazyLock::new(|| {
 /// A release as the program's file has it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Release {
-    version: &'static str,
+    pub(crate) version: &'static str,
     build: &'static str,
     wire: u32,
     record: u32,
@@ -35,7 +35,7 @@ pub(crate) const ONE: Release = Release { version: "0.1.7", build: "111111111111
 pub(crate) const OTHER: Release = Release { version: "0.2.0", build: "2222222222222222", wire: 1, record: 1 };
 
 impl Release {
-    fn program(self) -> Vec<u8> {
+    pub(crate) fn program(self) -> Vec<u8> {
         let mut program = PROGRAM.clone();
         // Not in one piece: the program that tests has none.
         let mark = ["appctl-stamp:", " version=0."].concat();
