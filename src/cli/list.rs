@@ -183,13 +183,14 @@ pub(super) fn table(apps: &[AppNow]) -> Table {
     table_of(&lines(apps, None))
 }
 
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     ">ID",
     "NAME",
     "SLOT",
     ">INDEX",
     ">PID",
     "STATE",
+    ">GEN",
     "RESTARTS",
     ">UPTIME",
     ">CPU",
@@ -200,7 +201,8 @@ const COLUMNS: [&str; 13] = [
 ];
 
 fn table_of(lines: &[Line<'_>]) -> Table {
-    let mut table = Table::new(&COLUMNS).giving_up(&["LISTEN", "INDEX", "LAG", "PID", "UPTIME", "ID", "SESSIONS"]);
+    let mut table =
+        Table::new(&COLUMNS).giving_up(&["LISTEN", "INDEX", "GEN", "LAG", "PID", "UPTIME", "ID", "SESSIONS"]);
     for line in lines {
         if line.broken {
             let state = Cell::coloured("file has errors", Colour::Red);
@@ -234,6 +236,7 @@ fn row(line: &Line<'_>) -> Vec<Cell> {
         or_dash(unit.index.map(|index| index.to_string())),
         or_dash(unit.pid.map(|pid| pid.to_string())),
         Cell::coloured(state, unit.colour),
+        or_dash(unit.generation.map(|generation| generation.to_string())),
         or_dash(restarts(unit)),
         or_dash(uptime(unit)),
         or_dash(unit.cpu_percent.map(|percent| format!("{percent:.1}%"))),
@@ -277,6 +280,7 @@ fn mini(lines: &[Line<'_>]) -> String {
         };
         fact("state", Some(if *broken { "file has errors".to_owned() } else { unit.state.clone() }));
         fact("code", unit.code.map(str::to_owned));
+        fact("generation", unit.generation.map(|generation| generation.to_string()));
         fact("pid", unit.pid.map(|pid| pid.to_string()));
         fact("id", unit.id.map(|id| id.to_string()));
         fact("restarts", restarts(unit));
@@ -326,6 +330,7 @@ pub(super) mod tests {
                     index: Some(0),
                     pid: Some(101),
                     state: "ready".into(),
+                    generation: Some(2),
                     restarts: Some(2),
                     last_end: Some(End { reason: "out of memory".into(), at: 9, failed: true, ordered: false }),
                     uptime_seconds: Some(65),
@@ -353,10 +358,10 @@ pub(super) mod tests {
         assert_eq!(
             table(&[shop()]).render(None, false),
             "\
-ID  NAME  SLOT    INDEX  PID  STATE                   RESTARTS           UPTIME     CPU  MEMORY    LAG  SESSIONS  LISTEN
- -  shop  router      -  100  running                 0                  2h 10m    0.4%       -      -        12  8080
- 3  shop  1           0  101  ready                   2 (out of memory)      1m  103.0%   50.0M  1.5ms        12  -
- 4  shop  2           -    -  failed (exit status 7)  1                       -       -       -      -         -  -"
+ID  NAME  SLOT    INDEX  PID  STATE                   GEN  RESTARTS           UPTIME     CPU  MEMORY    LAG  SESSIONS  LISTEN
+ -  shop  router      -  100  running                   -  0                  2h 10m    0.4%       -      -        12  8080
+ 3  shop  1           0  101  ready                     2  2 (out of memory)      1m  103.0%   50.0M  1.5ms        12  -
+ 4  shop  2           -    -  failed (exit status 7)    -  1                       -       -       -      -         -  -"
         );
     }
 
@@ -383,7 +388,7 @@ shop  2       failed (exit status …  1                       -       -        
         let broken =
             AppNow { error: Some("exec is missing".into()), workers: Vec::new(), router: UnitNow::default(), ..shop() };
         let text = table(&[broken]).render(None, false);
-        assert!(text.contains("\n -  shop  -         -    -  file has errors  -"), "{text}");
+        assert!(text.contains("\n -  shop  -         -    -  file has errors    -  -"), "{text}");
         assert_eq!(text.lines().count(), 2);
     }
 
@@ -417,6 +422,6 @@ shop  2       failed (exit status …  1                       -       -        
     fn facts_line_by_line() {
         let text = mini(&lines(&[shop()], None));
         assert!(text.starts_with("+--- shop (router)\nstate: running\npid: 100\n"), "{text}");
-        assert!(text.contains("+--- shop@1\nstate: ready\npid: 101\nid: 3\n"), "{text}");
+        assert!(text.contains("+--- shop@1\nstate: ready\ngeneration: 2\npid: 101\nid: 3\n"), "{text}");
     }
 }

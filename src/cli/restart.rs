@@ -2,14 +2,30 @@
 
 use std::time::SystemTime;
 
+use clap::Args;
+
 use super::apps::{self, Loaded};
+use super::counted;
 use super::exit::{DONE, FAILED, Failure};
+use super::files::Anew;
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::start;
 use crate::config::Scope;
 use crate::system::bus::Verb;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// NAME, NAME@SLOT, an id, `all`, /regex/, or a file that describes apps, which is read again
+    #[arg(required = true)]
+    pub(super) targets: Vec<String>,
+    #[command(flatten)]
+    pub(super) anew: Anew,
+    /// Only print the files and the calls to systemd that it would take
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
 
 pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut code = DONE;
@@ -47,6 +63,11 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
     let lifted = matches!(target, Target::App(_)) && apps::lift(scope, target.app())?;
     manager.refresh(&names, lifted).await?;
     if let Target::Worker { slot, .. } = target {
+        if manager.router_runs(&names).await?
+            && let Some(index) = manager.index_of(target.app(), slot).await
+        {
+            counted::add(scope, target.app(), Some(index));
+        }
         let wanted = [(Verb::Restart, names.slot(slot))];
         let unfinished = manager
             .run(&wanted, async |_, unit| printer.note(&format!("{} restarted", unit.trim_end_matches(".service"))))
@@ -69,6 +90,7 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
         // A socket keeps its addresses until it is stopped.
         printer.note(&format!("{}: its addresses have changed; stopping all of it", loaded.app.name));
         unfinished.extend(manager.stop(&[&loaded.app.name], printer).await?);
+        counted::add(scope, &loaded.app.name, None);
     }
     let running = manager.router_runs(&names).await?;
     let wanted: Vec<_> = if running {

@@ -9,6 +9,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::generation::Generations;
+
 /// Workers are named by their slots.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
@@ -32,6 +34,12 @@ pub struct Progress {
     pub reason: Option<String>,
     /// What follows from its end is done.
     pub concluded: bool,
+    /// The number of what it brings; 0: nobody counted ([`super::generation`]).
+    #[serde(default)]
+    pub generation: u64,
+    /// What ran when it began.
+    #[serde(default)]
+    pub before: Generations,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

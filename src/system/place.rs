@@ -35,6 +35,11 @@ pub fn reload(user: bool, app: &str) -> Option<PathBuf> {
     Some(runtime_directory(user)?.join("appctl/.reload").join(format!("{app}.json")))
 }
 
+/// The number of an app's last start.
+pub fn generation(user: bool, app: &str) -> Option<PathBuf> {
+    Some(runtime_directory(user)?.join("appctl/.generation").join(app))
+}
+
 /// Whoever moves an app's workers has this file locked.
 pub fn lock(user: bool, app: &str) -> Option<PathBuf> {
     Some(runtime_directory(user)?.join("appctl/.lock").join(app))
@@ -43,6 +48,11 @@ pub fn lock(user: bool, app: &str) -> Option<PathBuf> {
 /// What is known of the latest replacement of a single worker.
 pub fn replacement(user: bool, app: &str) -> Option<PathBuf> {
     Some(runtime_directory(user)?.join("appctl/.replacement").join(format!("{app}.json")))
+}
+
+/// How often an app was restarted or reloaded on purpose.
+pub fn counted(user: bool, app: &str) -> Option<PathBuf> {
+    Some(runtime_directory(user)?.join("appctl/.counted").join(format!("{app}.json")))
 }
 
 /// What `bind` makes at a path, and a handle on that: `/proc/self/fd/HANDLE` leads there for as long as it is open, from

@@ -26,9 +26,11 @@ mod memory;
 mod messages;
 mod metrics;
 mod monit;
+mod newcomers;
 #[path = "../patient.rs"]
 mod patient;
 mod plain;
+mod pm2_suite;
 mod proxied;
 mod reload;
 mod runtimes;
