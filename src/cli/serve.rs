@@ -48,6 +48,9 @@ pub(super) struct Arguments {
     /// Overwrite a file of that name that says something else
     #[arg(short, long)]
     force: bool,
+    /// Only print the files and the calls to systemd that it would take
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// The worker: `appctl site DIRECTORY`.
@@ -106,7 +109,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     };
     let path = apps::path(scope, &name)?;
     let mut text = draft.toml();
-    let mut renewed = false;
+    let (mut renewed, mut secret_file) = (false, None);
     if let (Some(user), Some(password)) = (&arguments.basic_auth_username, &arguments.basic_auth_password) {
         let file = secret(&path);
         if user.contains(':') {
@@ -115,7 +118,11 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         let line = format!("environment_files = [{}]\n", toml_edit::Value::from(file.to_string_lossy().as_ref()));
         text = text.replacen("\nlisten = ", &format!("\n{line}listen = "), 1);
         let news = start::is_news(&name, &path, &text, arguments.force)?;
-        renewed = write_secret(&file, &format!("{user}:{password}"))? && !news;
+        secret_file = Some(file.clone());
+        renewed = !arguments.dry_run && write_secret(&file, &format!("{user}:{password}"))? && !news;
+    }
+    if arguments.dry_run {
+        return super::dry::serve((scope, name, path, text), secret_file, arguments.force, printer).await;
     }
     let code = start::start_new((scope, name.clone(), path, text), arguments.force, printer).await?;
     if renewed && code == DONE {

@@ -51,8 +51,12 @@ pub fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             let options = serde_saphyr::options! { strict_booleans: true };
             serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
         }
-        Kind::Json | Kind::Package | Kind::Script => serde_json::from_str(text).or_else(|_| {
+        Kind::Json | Kind::Package | Kind::Script => serde_json::from_str(text).or_else(|strict| {
             json5::from_str(text).map_err(|error| {
+                if strict.is_eof() {
+                    // The other one tells no place.
+                    return format!("line {}: the file ends too early: {strict}", text.lines().count().max(1));
+                }
                 format!(
                     "{error}\nCode in it would be evaluated by PM2, not here: call the file ecosystem.config.js then."
                 )

@@ -114,7 +114,8 @@ fn lists_in_the_shape_of_pm2() {
     done(&machine, "stop shop");
     let stopped = jlist(&machine);
     assert!(stopped.iter().all(|process| process["pid"] == 0 && process["pm2_env"]["status"] == "stopped"));
-    assert_eq!(done(&machine, "pid shop").trim(), "0\n0");
+    let (code, out, _) = appctl(&machine, "pid shop");
+    assert_eq!((code, out.trim()), (3, ""), "nobody has a pid of 0");
 }
 
 /// The id of a worker by `list`, `jlist` and `id`.
