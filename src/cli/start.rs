@@ -234,7 +234,8 @@ pub(super) fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New
         )));
     }
     let place = script::look(word, scope)?;
-    if place.is_none() && word.contains(char::is_whitespace) {
+    let is_line = place.is_none() && word.contains(char::is_whitespace);
+    if is_line || (pm2::is_launcher(word) && !Path::new(word).exists()) {
         let draft = script::of_line(flags, word, scope)?;
         check_account(&draft)?;
         check_access(&draft, scope, word)?;
