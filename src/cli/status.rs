@@ -127,6 +127,9 @@ fn show(full: &InFull, scope: Scope, printer: &Printer) {
     if let Some(error) = &full.app.error {
         printer.data(&format!("\n{error}\n`appctl check {}` tells it all.", full.app.name));
     }
+    if full.app.listen_wanted.is_some() {
+        printer.note(&full.app.listens_elsewhere());
+    }
     if full.app.on_hold
         && let Ok(hold) = on_hold(scope, &full.app.name)
     {

@@ -612,6 +612,8 @@ mod tests {
             (json!({"interpreter": "node@18.1.0"}), "/root/.nvm/versions/node/v18.1.0/bin/node /srv/app/app.js", ""),
             (json!({"script": "node app.js --x 'y z'"}), "/usr/bin/node app.js --x y z", ""),
             (json!({"script": "A=1 node app.js"}), "/usr/bin/bash -c A=1 node app.js", ""),
+            (json!({"script": "node -e 'work()'"}), "/usr/bin/bash -c node -e 'work()'", "none"),
+            (json!({"script": "node --no-warnings -e 0"}), "/usr/bin/node --no-warnings -e 0", "none"),
             (json!({"script": "npm start", "name": "a"}), "/usr/bin/node app.js --prod", ""),
             (json!({"script": "npm run dev -- -p 1", "name": "a"}), "/srv/app/node_modules/.bin/next dev -p 1", ""),
         ] {

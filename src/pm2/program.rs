@@ -200,7 +200,9 @@ fn line(line: &str, directory: &Path, machine: &dyn Machine) -> Result<Program, 
             let script = script_of(&found, arguments, directory, machine);
             let exec = [&[text(&found)?], arguments].concat();
             let note = "run directly: it needs no shell".to_owned();
-            return Ok(Program { exec, kind: kind(&found, machine), script, notes: vec![note] });
+            let words = words.iter().flatten().map(String::as_str);
+            let kind = if evaluates(words) { Kind::Other } else { kind(&found, machine) };
+            return Ok(Program { exec, kind, script, notes: vec![note] });
         }
     }
     let shell = machine.find("bash").or_else(|| machine.find("sh"));
@@ -209,8 +211,21 @@ fn line(line: &str, directory: &Path, machine: &dyn Machine) -> Result<Program, 
     let node = line
         .split(|c: char| c.is_whitespace() || "&|;()".contains(c))
         .any(|word| Path::new(word).file_name().is_some_and(|name| name == "node" || name == "bun" || name == "deno"));
-    let kind = if node { Kind::Channel } else { Kind::Other };
+    let kind = if node && !evaluates(line.split_whitespace()) { Kind::Channel } else { Kind::Other };
     Ok(Program { exec: vec![text(&shell)?, "-c".to_owned(), line.to_owned()], kind, script: shell, notes: Vec::new() })
+}
+
+/// `node -e CODE`: without a script Node leaves the channel alone, so it is nobody's worker.
+fn evaluates<'w>(words: impl Iterator<Item = &'w str>) -> bool {
+    let mut after_node = false;
+    for word in words {
+        if after_node && ["-e", "--eval", "-p", "-pe", "--print"].contains(&word) {
+            return true;
+        }
+        after_node =
+            matches!(file_name(Path::new(word)), Some("node" | "bun")) || (after_node && word.starts_with('-'));
+    }
+    false
 }
 
 /// The first argument that is a file, else the program.

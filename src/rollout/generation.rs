@@ -55,12 +55,7 @@ pub fn started(path: &Path) -> Option<u64> {
 /// Counts a start of all workers. `reload`: where the last reload before it is written down.
 pub fn start(path: &Path, reload: &Path) -> io::Result<()> {
     let next = Generations::of(started(path), ledger::read(reload).as_ref()).next();
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    let temporary = path.with_file_name(format!(".{}", std::process::id()));
-    std::fs::write(&temporary, format!("{next}\n"))?;
-    std::fs::rename(&temporary, path)
+    ledger::publish(path, format!("{next}\n").as_bytes())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod death;
 mod ecosystem;
 mod ends;
 mod farewell;
+mod generations;
 mod harness;
 mod heads;
 mod hung;
@@ -26,6 +27,7 @@ mod memory;
 mod messages;
 mod metrics;
 mod monit;
+mod moved;
 mod newcomers;
 #[path = "../patient.rs"]
 mod patient;

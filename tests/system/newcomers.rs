@@ -47,6 +47,7 @@ fn apps_that_serve_nobody_need_no_address() {
     assert!(code == 1 && err.contains("--runtime"), "an address needs a way there: {err}");
     let (code, _, err) = appctl(&machine, "start 'python3 work.py' --name line");
     assert!(code == 0 && err.contains("line@1 ready"), "{err}");
+    done(&machine, "start \"node -e 'setInterval(() => {}, 1000)'\" --name eval");
     let (code, _, err) = appctl(&machine, "start 'my work.js'");
     assert!(code == 1 && err.contains("there is no file my work.js, and no program my"), "{err}");
     assert!(refused(&machine, 8080));
