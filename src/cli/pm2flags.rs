@@ -167,4 +167,30 @@ mod tests {
         assert!(told.contains(&"--no-vizion: not needed: no version control is looked at".to_owned()), "{told:#?}");
         assert!(told.iter().any(|it| it.starts_with("--namespace: no counterpart: apps have no groups")), "{told:#?}");
     }
+
+    /// The flags of PM2 7.0.4, by its own `--help`; those of `startup` apart.
+    const THEIRS: &str = "-s --silent --ext -n --name -m --mini-list --interpreter --interpreter-args --node-args -o --output -e \
+        --error -l --log --filter-env --log-type --log-date-format --time --disable-logs --env -a --update-env -f --force -i \
+        --instances --parallel --shutdown-with-message -p --pid -k --kill-timeout --listen-timeout --max-memory-restart \
+        --restart-delay --exp-backoff-restart-delay -x --execute-command --max-restarts --uid --gid --namespace --cwd \
+        --wait-ip -c --cron --cron-restart -w --write --no-daemon --source-map-support --only --disable-source-map-support \
+        --wait-ready --merge-logs --watch --ignore-watch --watch-delay --no-color --no-vizion --no-autostart \
+        --no-autorestart --stop-exit-codes --no-treekill --no-pmx --no-automation --trace --disable-trace --attach --v8 \
+        --event-loop-inspector --deep-monitoring";
+
+    #[test]
+    fn every_flag_of_pm2_is_taken_by_start() {
+        let line = crate::cli::line();
+        let start = line.find_subcommand("start").unwrap();
+        let arguments = || start.get_arguments().chain(line.get_arguments());
+        let long = |flag: &str| arguments().any(|it| it.get_long_and_visible_aliases().is_some_and(|all| all.contains(&flag)));
+        let short = |flag| arguments().any(|it| it.get_short_and_visible_aliases().is_some_and(|all| all.contains(&flag)));
+        for flag in THEIRS.split_whitespace() {
+            let known = match flag.strip_prefix("--") {
+                Some(name) => long(name),
+                None => flag.chars().nth(1).is_some_and(short),
+            };
+            assert!(known, "{flag}");
+        }
+    }
 }

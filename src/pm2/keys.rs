@@ -137,7 +137,7 @@ pub const KEYS: &[Key] = &[
         "without it: the script's owner, or for root's scripts a user of the app's own",
     ),
     key("gid", &[], "--gid", "\"root\"", Becomes("group"), ""),
-    key("autostart", &[], "", "false", Becomes("start"), "start = \"manual\""),
+    key("autostart", &[], "--no-autostart", "false", Becomes("start"), "start = \"manual\""),
     key("autorestart", &[], "--no-autorestart", "false", Becomes("restart.policy"), ""),
     key("stop_exit_codes", &[], "--stop-exit-codes", "[0, 3]", Becomes("restart.stop_exit_codes"), ""),
     key("restart_delay", &[], "--restart-delay", "4000", Becomes("restart.delay"), ""),

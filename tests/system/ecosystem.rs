@@ -325,13 +325,13 @@ fn a_file_is_imported_once_and_again() {
     assert!(says(&machine, 4001, "ay") && machine.main_pid("two@1.service") == before, "{err}");
 
     // What the operator has changed is his.
-    machine.ok("sed -i 's/^workers = 1/workers = 2/' /etc/appctl/one.toml");
+    machine.ok("sed -i 's/^listen = .*/listen = [\"4009\"]/' /etc/appctl/one.toml");
     for line in ["appctl start ecosystem.config.js --only one", "appctl import --only one"] {
         let (code, err) = told(&machine, line);
         assert!(code == 1 && err.contains("--force"), "{line}: {err}");
     }
     assert_eq!(told(&machine, "appctl import --only one --force").0, 0);
-    assert!(machine.ok("cat /etc/appctl/one.toml").contains("workers = 1"));
+    assert!(machine.ok("cat /etc/appctl/one.toml").contains("listen = [\"4001\"]"));
     machine.ok("cd /srv/own && echo '[{script: \"one.js\", name: \"three\", port: 4003, args: \"d\", env: {A: \"c\"}}]' | appctl start -");
     assert!(says(&machine, 4003, "cd"));
 

@@ -48,3 +48,4 @@ mod uml;
 mod units;
 mod verbs;
 mod watch;
+mod words;
