@@ -14,8 +14,7 @@ use super::files::OfFile;
 use super::names::{Asked, is_root};
 use super::print::{Colour, Printer};
 use super::script::{Here, closed_to_others};
-use super::stamp;
-use super::start;
+use super::{stamp, start, statics};
 use crate::config::Scope;
 use crate::pm2::app::{self, Became, Circumstances, Imported, Told};
 use crate::pm2::dump;
@@ -86,24 +85,26 @@ pub(super) fn is_file(word: &str) -> bool {
 /// What the apps of a file are called here.
 pub(super) fn names(file: &str, of: &OfFile) -> Result<Vec<String>, Failure> {
     let (ecosystem, _) = open(file, &Printer::new(false, true))?;
-    let chosen = chosen(&ecosystem, file, &of.only)?;
+    let (chosen, statics) = chosen(&ecosystem, file, &of.only)?;
     let profile = of.env.as_deref();
-    Ok(chosen.into_iter().filter_map(|entry| Some(app::name(entry, &pm2_name(entry)?, profile))).collect())
+    let names = chosen.into_iter().filter_map(|entry| Some(app::name(entry, &pm2_name(entry)?, profile)));
+    Ok(names.chain(statics.into_iter().map(statics::name)).collect())
 }
 
-/// The apps that `--only` leaves.
-fn chosen<'e>(
-    ecosystem: &'e Ecosystem,
-    file: &str,
-    only: &[String],
-) -> Result<Vec<&'e serde_json::Map<String, Value>>, Failure> {
-    let all: Vec<String> = ecosystem.apps.iter().filter_map(pm2_name).collect();
+type Entries<'e> = Vec<&'e serde_json::Map<String, Value>>;
+
+/// The apps and the directories that `--only` leaves.
+fn chosen<'e>(ecosystem: &'e Ecosystem, file: &str, only: &[String]) -> Result<(Entries<'e>, Entries<'e>), Failure> {
+    let all = ecosystem.apps.iter().filter_map(pm2_name).chain(ecosystem.statics.iter().map(statics::name));
+    let all: Vec<String> = all.collect();
     let only: Vec<&str> = only.iter().flat_map(|names| names.split([',', ' '])).filter(|it| !it.is_empty()).collect();
     if let Some(unknown) = only.iter().find(|name| !all.iter().any(|known| known == *name)) {
         return Err(Failure::failed(format!("{file} has no app {unknown}; it has {}", all.join(", "))));
     }
     let meant = |entry: &_| only.is_empty() || pm2_name(entry).is_some_and(|name| only.contains(&name.as_str()));
-    Ok(ecosystem.apps.iter().filter(|entry| meant(entry)).collect())
+    let statics = ecosystem.statics.iter();
+    let statics = statics.filter(|entry| only.is_empty() || only.contains(&statics::name(entry).as_str()));
+    Ok((ecosystem.apps.iter().filter(|entry| meant(entry)).collect(), statics.collect()))
 }
 
 /// A file's content (`-`: JSON on standard input), and its whole path.
@@ -161,7 +162,7 @@ fn convert(
 ) -> Result<Vec<Entry>, Failure> {
     let directory = std::env::current_dir()
         .map_err(|error| Failure::failed(format!("cannot tell the working directory: {error}")))?;
-    let chosen = chosen(ecosystem, file, &choice.only)?;
+    let (chosen, statics) = chosen(ecosystem, file, &choice.only)?;
     if chosen.len() > 1 && !choice.listen.is_empty() {
         return Err(Failure::Usage(format!(
             "--listen is for one app, and these are {}: add --only NAME",
@@ -179,9 +180,16 @@ fn convert(
         typed: false,
     };
     let (mut read, mut problems) = (Vec::<Entry>::new(), Vec::new());
-    for entry in chosen {
+    let apps = chosen.into_iter().map(|entry| {
         let called = pm2_name(entry).unwrap_or_else(|| "an app without a name".to_owned());
-        match app::read(entry, &circumstances, &Here) {
+        (called, app::read(entry, &circumstances, &Here))
+    });
+    let statics = statics.into_iter().map(|entry| {
+        let imported = statics::read(entry, &directory, scope).map_err(|failure| vec![failure.to_string()]);
+        (statics::name(entry), imported)
+    });
+    for (called, imported) in apps.chain(statics) {
+        match imported {
             Ok(imported) => {
                 if read.iter().any(|other| other.name == imported.draft.name) {
                     problems.push(format!("{called}: there are two apps of that name; give one another `name`"));

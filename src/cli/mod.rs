@@ -58,6 +58,7 @@ mod stamp;
 mod start;
 mod start_or;
 mod started;
+mod statics;
 mod status;
 mod stop;
 mod stopping;
@@ -124,16 +125,10 @@ impl Globals {
     }
 
     /// For commands about files alone.
-    fn scope_of(self, names: &[String]) -> Scope {
-        match names.first() {
-            Some(name) => self.asked().for_app(name),
-            None => self
-                .asked()
-                .for_all()
-                .into_iter()
-                .rfind(|scope| apps::names(*scope).is_ok_and(|it| !it.is_empty()))
-                .unwrap_or(self.scope()),
-        }
+    fn scope_of_all(self) -> Scope {
+        let scopes = self.asked().for_all().into_iter();
+        let there = |scope: &Scope| apps::names(*scope).is_ok_and(|it| !it.is_empty());
+        scopes.rev().find(there).unwrap_or(self.scope())
     }
 
     /// For those that systemd calls.
@@ -262,7 +257,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Names {
-    /// Names of apps; none means all
+    /// Names of apps, `all`, /regex/, ids or files; none means all
     names: Vec<String>,
 }
 
@@ -365,8 +360,8 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Help(arguments) => man::run(&arguments, printer)?,
         Command::Completion(arguments) => complete::run(&arguments, printer)?,
         Command::Other(words) => counterparts::answer(words.first().map_or("", String::as_str), &commands(), printer)?,
-        Command::Check(names) => check::run(&names.names, globals.scope_of(&names.names)),
-        Command::Cat(names) => cat::run(&names.names, globals.scope_of(&names.names)),
+        Command::Check(names) => block_on(of_files(&names.names, true, globals, check::run))?,
+        Command::Cat(names) => block_on(of_files(&names.names, false, globals, cat::run))?,
         Command::Serve(arguments) => block_on(serve::run(&arguments, asked, printer))?,
         Command::Site(arguments) => block_on(serve::worker(&arguments))?,
         Command::Run(arguments) => return run::run(&arguments, printer),
@@ -386,6 +381,21 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
 /// Whether the command is one that starts a script, whose own flags come behind a `--`.
 fn takes_words_of_a_script() -> bool {
     std::env::args().skip(1).find(|word| !word.starts_with('-')).is_some_and(|word| word == "start" || word == "run")
+}
+
+/// `check` and `cat`: scope by scope.
+async fn of_files(
+    words: &[String],
+    paths: bool,
+    globals: Globals,
+    run: fn(&[String], Scope) -> u8,
+) -> Result<u8, Failure> {
+    if words.is_empty() {
+        return Ok(run(&[], globals.scope_of_all()));
+    }
+    let found = selector::of_files(words, paths, globals.asked()).await?;
+    // `all`, and there are none.
+    Ok(found.iter().map(|(scope, names)| run(names, *scope)).max().unwrap_or_else(|| run(&[], globals.scope_of_all())))
 }
 
 /// The whole command line: with examples, and with the names of apps for a shell that completes.

@@ -183,8 +183,10 @@ mod tests {
         let line = crate::cli::line();
         let start = line.find_subcommand("start").unwrap();
         let arguments = || start.get_arguments().chain(line.get_arguments());
-        let long = |flag: &str| arguments().any(|it| it.get_long_and_visible_aliases().is_some_and(|all| all.contains(&flag)));
-        let short = |flag| arguments().any(|it| it.get_short_and_visible_aliases().is_some_and(|all| all.contains(&flag)));
+        let long =
+            |flag: &str| arguments().any(|it| it.get_long_and_visible_aliases().is_some_and(|all| all.contains(&flag)));
+        let short =
+            |flag| arguments().any(|it| it.get_short_and_visible_aliases().is_some_and(|all| all.contains(&flag)));
         for flag in THEIRS.split_whitespace() {
             let known = match flag.strip_prefix("--") {
                 Some(name) => long(name),

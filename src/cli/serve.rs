@@ -10,7 +10,7 @@ use super::names::Asked;
 use super::print::Printer;
 use super::script;
 use super::{apps, restart, rollout, start};
-use crate::config::{Scope, value};
+use crate::config::{Scope, Workers, value};
 use crate::pm2::Draft;
 use crate::site;
 use crate::unit::plan::PROGRAM;
@@ -68,45 +68,11 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     let port = arguments.port.as_deref().or(arguments.port_flag.as_deref()).unwrap_or("8080");
     let name = match &arguments.name {
         Some(name) => name.clone(),
-        None => format!("site-{}", port.rsplit([':', '/']).next().unwrap_or(port).trim_end_matches(".sock")),
+        None => usual_name(port),
     };
     value::check_name(&name).map_err(|wrong| Failure::Usage(format!("{}; choose another by --name", wrong.reason)))?;
-    let owner = std::fs::metadata(&directory).ok().map(|metadata| metadata.uid()).filter(|uid| *uid != 0);
-    let owner = owner.and_then(|uid| nix::unistd::User::from_uid(uid.into()).ok().flatten()).map(|user| user.name);
-    let user = arguments.uid.clone().or(owner).filter(|_| scope == Scope::System);
-    if scope == Scope::System
-        && user.is_none()
-        && let Some(closed) = script::closed_to_others(&directory)
-    {
-        return Err(Failure::failed(format!(
-            "the workers would run as a user of their own, who cannot read {}: {closed}\n\
-             Move it to a place such as /srv; or give it to a user (chown), whom they then run as; or add --uid USER.",
-            directory.display()
-        )));
-    }
-    let mut exec = vec![PROGRAM.to_owned(), "site".to_owned()];
-    exec.extend(arguments.spa.then(|| "--spa".to_owned()));
-    exec.push(directory.to_string_lossy().into_owned());
-    let draft = Draft {
-        head: script::head(&name),
-        name: name.clone(),
-        exec,
-        directory,
-        user,
-        group: None,
-        workers: script::instances(&arguments.instances)?,
-        runtime: Some("socket".to_owned()),
-        listen: vec![port.to_owned()],
-        watch: Vec::new(),
-        ignore: Vec::new(),
-        at_boot: true,
-        index_variable: None,
-        increment_variable: None,
-        environment: Vec::new(),
-        active_profile: None,
-        profiles: Vec::new(),
-        tables: Vec::new(),
-    };
+    let workers = script::instances(&arguments.instances)?;
+    let draft = draft(&name, directory, port.to_owned(), arguments.spa, workers, arguments.uid.clone(), scope)?;
     let path = apps::path(scope, &name)?;
     let mut text = draft.toml();
     let (mut renewed, mut secret_file) = (false, None);
@@ -133,8 +99,61 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     Ok(code)
 }
 
+/// Without `--name`.
+pub(super) fn usual_name(port: &str) -> String {
+    format!("site-{}", port.rsplit([':', '/']).next().unwrap_or(port).trim_end_matches(".sock"))
+}
+
+/// The app that serves a directory. `user`: who was asked for.
+pub(super) fn draft(
+    name: &str,
+    directory: PathBuf,
+    port: String,
+    spa: bool,
+    workers: Workers,
+    user: Option<String>,
+    scope: Scope,
+) -> Result<Draft, Failure> {
+    let owner = std::fs::metadata(&directory).ok().map(|metadata| metadata.uid()).filter(|uid| *uid != 0);
+    let owner = owner.and_then(|uid| nix::unistd::User::from_uid(uid.into()).ok().flatten()).map(|user| user.name);
+    let user = user.or(owner).filter(|_| scope == Scope::System);
+    if scope == Scope::System
+        && user.is_none()
+        && let Some(closed) = script::closed_to_others(&directory)
+    {
+        return Err(Failure::failed(format!(
+            "the workers would run as a user of their own, who cannot read {}: {closed}\n\
+             Move it to a place such as /srv; or give it to a user (chown), whom they then run as; or add --uid USER.",
+            directory.display()
+        )));
+    }
+    let mut exec = vec![PROGRAM.to_owned(), "site".to_owned()];
+    exec.extend(spa.then(|| "--spa".to_owned()));
+    exec.push(directory.to_string_lossy().into_owned());
+    Ok(Draft {
+        head: script::head(name),
+        name: name.to_owned(),
+        exec,
+        directory,
+        user,
+        group: None,
+        workers,
+        runtime: Some("socket".to_owned()),
+        listen: vec![port],
+        watch: Vec::new(),
+        ignore: Vec::new(),
+        at_boot: true,
+        index_variable: None,
+        increment_variable: None,
+        environment: Vec::new(),
+        active_profile: None,
+        profiles: Vec::new(),
+        tables: Vec::new(),
+    })
+}
+
 /// As it was typed, links and all: a release is often one.
-fn absolute(typed: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn absolute(typed: &Path) -> Result<PathBuf, Failure> {
     let directory = std::path::absolute(typed).unwrap_or_else(|_| typed.to_owned());
     match std::fs::metadata(&directory) {
         Ok(metadata) if metadata.is_dir() => Ok(directory.components().collect()),

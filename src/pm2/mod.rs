@@ -13,7 +13,7 @@ pub mod keys;
 mod program;
 pub mod sample;
 mod serves;
-mod values;
+pub mod values;
 pub mod verbs;
 
 pub use draft::Draft;
