@@ -118,7 +118,7 @@ fn flags_without_a_meaning_are_told_of() {
     let file = machine.ok("cat /etc/appctl/work.toml");
     assert!(file.contains("StandardOutput = \"null\"") && file.contains("[schedule]"), "{file}");
     let (code, _, err) = appctl(&machine, "reload work -a");
-    assert!(code == 0 && err.contains("--update-env: no variable of your shell gets into a unit"), "{err}");
+    assert!(code == 0 && err.contains("--update-env: the environment is what the app's file says"), "{err}");
     done(&machine, "serve . --port 8091");
     assert!(machine.ok("curl -sf --max-time 10 127.0.0.1:8091/work.py").contains("in Python"));
 }
