@@ -179,6 +179,8 @@ pub fn unknown(scope: Scope, name: &str) -> Failure {
     } else if exists(other, name) {
         let flag = if other == Scope::User { "--user" } else { "--system" };
         format!("\nIt is an app of the other scope: add {flag}.")
+    } else if let Some(apps) = of_namespace(scope, name) {
+        format!("\n{name} was a namespace of PM2's, and apps have no groups here: name them, {}", apps.join(" "))
     } else {
         let names = names(scope).unwrap_or_default();
         match nearest(name, &names) {
@@ -188,6 +190,17 @@ pub fn unknown(scope: Scope, name: &str) -> Failure {
         }
     };
     Failure::UnknownApp(format!("no app {name}: there is no {file}{hint}"))
+}
+
+/// The apps that were imported from a namespace of PM2's, as the heads of their files say.
+fn of_namespace(scope: Scope, namespace: &str) -> Option<Vec<String>> {
+    let head = format!("# PM2's namespace = {}: ", serde_json::Value::from(namespace));
+    let is_of = |name: &String| {
+        let text = path(scope, name).ok().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        text.lines().take_while(|line| line.starts_with('#')).any(|line| line.starts_with(&head))
+    };
+    let apps: Vec<String> = names(scope).unwrap_or_default().into_iter().filter(is_of).collect();
+    (!apps.is_empty()).then_some(apps)
 }
 
 /// The one that was probably meant: much alike, or one slip of the finger away.

@@ -107,7 +107,7 @@ pub const ALL: &[Counterpart] = &[
          profile when it ends.",
     ),
     instead(
-        &["slist", "sysinfos"],
+        &["slist", "sysinfos", "sysmonit"],
         "The machine's own figures are not appctl's: use `systemd-cgtop`, top(1) or a node exporter.",
     ),
     instead(
@@ -129,6 +129,19 @@ pub const ALL: &[Counterpart] = &[
         &["install-otel", "uninstall-otel", "autoinstall"],
         "appctl installs nothing into your app: add OpenTelemetry to it, with `node --import` in `exec`.",
     ),
+    instead(
+        &["startJSON"],
+        "`appctl start ecosystem.json` takes PM2's files, and `appctl startOrReload` reloads what runs.",
+    ),
+    instead(
+        &["web"],
+        "`appctl dashboard` is a page for a browser, `appctl list --json` and `appctl metrics` are for programs.",
+    ),
+    instead(
+        &["pm2-runtime", "runtime"],
+        "`appctl run SCRIPT` serves in the foreground, without systemd, as in a container; it takes ecosystem files, too.",
+    ),
+    instead(&["version"], "`appctl --version` prints it, and `appctl report` those of systemd and Node as well."),
     instead(&["examples"], "`appctl COMMAND --help` ends with examples of each command."),
 ];
 
@@ -180,5 +193,22 @@ mod tests {
         assert_eq!(answer("save", &[], &printer).unwrap(), DONE);
         assert_eq!(answer("deploy", &[], &printer).unwrap_err().code(), USAGE);
         assert_eq!(answer("strat", &["start".into()], &printer).unwrap_err().code(), USAGE);
+    }
+
+    /// The commands of PM2 7.0.4, by its own `--help`; and older ones that scripts have.
+    const THEIRS: &str = "start trigger deploy startOrRestart startOrReload pid create startOrGracefulReload stop restart scale \
+        profile:mem profile:cpu reload id inspect delete del sendSignal ping updatePM2 update install module:install \
+        module:update module:generate uninstall module:uninstall package publish module:publish set multiset get conf config \
+        unset report link unlink monitor unmonitor open plus register login logout dump save cleardump send attach resurrect \
+        unstartup startup logrotate ecosystem init reset describe desc info show env list ls l ps status jlist slist sysinfos \
+        prettylist monit imonit dashboard dash flush reloadLogs logs kill pull forward backward deepUpdate serve expose \
+        autoinstall examples install-otel uninstall-otel startJSON gracefulReload sysmonit web version pm2-runtime";
+
+    #[test]
+    fn every_command_of_pm2_is_one_or_answered() {
+        let ours = crate::cli::commands();
+        for verb in THEIRS.split_whitespace() {
+            assert!(ours.iter().any(|known| known == verb) != of(verb).is_some(), "{verb}");
+        }
     }
 }

@@ -8,20 +8,20 @@ use clap::Args;
 use super::apps;
 use super::exit::{FAILED, Failure};
 use super::files::{self, OfFile};
-use super::import::WRITTEN_BY_IMPORT;
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::script::WRITTEN_BY_START;
 use super::serve;
+use super::stamp::{self, WRITTEN_BY_IMPORT};
 use crate::config::Scope;
 use crate::system::bus::Verb;
 use crate::system::place;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Names of apps, ids, `all`, /regex/, or a file that describes apps; all but names spare files that were not written by
-    /// `appctl start` or an import
+    /// Names of apps, ids, `all`, /regex/, or a file that describes apps; all but names spare files that neither `appctl
+    /// start` nor an import wrote, and those that were changed since their import
     #[arg(required = true)]
     pub(super) names: Vec<String>,
     #[command(flatten)]
@@ -55,10 +55,10 @@ fn forget(user: bool, name: &str) {
     }
 }
 
-/// Whether `appctl` has written a file, as far as it can be read.
+/// Whether a file says what `appctl` wrote, as far as it can be told: what an import wrote carries a checksum. Only the
+/// name of an app deletes another one.
 pub(super) fn is_ours(path: &Path) -> bool {
-    std::fs::read_to_string(path)
-        .map_or(true, |text| [WRITTEN_BY_START, WRITTEN_BY_IMPORT].iter().any(|ours| text.starts_with(ours)))
+    std::fs::read_to_string(path).map_or(true, |text| text.starts_with(WRITTEN_BY_START) || stamp::is_untouched(&text))
 }
 
 /// With a user's last app goes what was made for them all; the system's directories are the package's.
@@ -127,8 +127,9 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             remove(&manager, name, &path).await?;
         }
         if by_hand && !arguments.keep_file {
-            printer
-                .note(&format!("{name} stopped; {} is not ours, delete it by `appctl delete {name}`", path.display()));
+            let edited = std::fs::read_to_string(&path).is_ok_and(|text| text.starts_with(WRITTEN_BY_IMPORT));
+            let why = if edited { "was changed since its import" } else { "is not ours" };
+            printer.note(&format!("{name} stopped; {} {why}, delete it by `appctl delete {name}`", path.display()));
         } else if kept {
             printer.note(&format!("{name} stopped; {} is kept", path.display()));
         } else {

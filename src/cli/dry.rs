@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::apps::{self, Loaded};
-use super::exit::{DONE, FAILED, Failure, USAGE};
+use super::exit::{DONE, FAILED, Failure, NOT_RUNNING, USAGE};
 use super::files::{self, OfFile};
 use super::import::{self, Choice, Entry};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
+use super::start::New;
 use super::start_or::Act;
-use super::{delete, ids, restart as restarting, scale as scaling, script, selector, start as starting, started, stop};
+use super::{
+    delete, ids, reset, restart as restarting, scale as scaling, script, selector, signal, stamp, start as starting,
+    started, stop, trigger,
+};
 use crate::config::Scope;
 use crate::system::bus::Verb;
 
@@ -117,8 +121,11 @@ async fn of_ecosystem(
     let scope = asked.for_new_app();
     let manager = Manager::connect(scope).await?;
     let mut steps = Vec::new();
-    for Entry { name, text, imported } in import::read(word, choice, scope, printer)?.0 {
-        let path = apps::path(scope, &name)?;
+    for entry in import::read(word, choice, scope, printer)?.0 {
+        let path = apps::path(scope, &entry.name)?;
+        let there = std::fs::read_to_string(&path).unwrap_or_default();
+        let (text, _) = import::to_write(&there, &entry);
+        let Entry { name, imported, .. } = entry;
         let app = apps::check(scope, &name, &path, &text, printer)?;
         let first = !path.exists();
         let news = starting::is_news(&name, &path, &text, force || import::may_be_replaced(&path))?;
@@ -178,23 +185,79 @@ pub(super) async fn start(arguments: &starting::Arguments, asked: Asked, printer
             continue;
         }
         let new = if word.ends_with(".toml") { starting::from_file } else { starting::from_script };
-        let (scope, name, path, text) = new(word, flags, asked)?;
-        let app = apps::check(scope, &name, &path, &text, printer)?;
-        let manager = Manager::connect(scope).await?;
-        let news = starting::is_news(&name, &path, &text, flags.force)?;
-        let loaded = Loaded { app, path: path.clone(), text: text.clone() };
-        if news {
-            steps.push(Step::Write { path, text });
-            steps.push(Step::daemon_reload());
-        }
-        let running = manager.router_runs(&names::units(scope, &name)).await?;
-        steps.extend(if news && running {
-            restarting_one(&manager, &loaded).await?
-        } else {
-            rising(&manager, &loaded).await?
-        });
+        let new = new(word, flags, asked)?;
+        let there = std::fs::read_to_string(&new.2).unwrap_or_default();
+        let scaled = word.ends_with(".toml") && stamp::differ_in_workers_alone(&there, &new.3);
+        steps.extend(of_new(new, flags.force || scaled, printer).await?);
     }
     Ok(tell(&steps, printer))
+}
+
+/// A file that is written, and its app started.
+async fn of_new((scope, name, path, text): New, force: bool, printer: &Printer) -> Result<Vec<Step>, Failure> {
+    let mut steps = Vec::new();
+    let app = apps::check(scope, &name, &path, &text, printer)?;
+    let manager = Manager::connect(scope).await?;
+    let news = starting::is_news(&name, &path, &text, force)?;
+    let loaded = Loaded { app, path: path.clone(), text: text.clone() };
+    if news {
+        steps.push(Step::Write { path, text });
+        steps.push(Step::daemon_reload());
+    }
+    let running = manager.router_runs(&names::units(scope, &name)).await?;
+    steps.extend(if news && running {
+        restarting_one(&manager, &loaded).await?
+    } else {
+        rising(&manager, &loaded).await?
+    });
+    Ok(steps)
+}
+
+/// `secret`: a file that is written beside the app's, whose text is not for everybody.
+pub(super) async fn serve(new: New, secret: Option<PathBuf>, force: bool, printer: &Printer) -> Result<u8, Failure> {
+    let secret = secret.map(|path| Step::Write { path, text: "(the password)".to_owned() });
+    let mut steps: Vec<Step> = secret.into_iter().collect();
+    steps.extend(of_new(new, force, printer).await?);
+    Ok(tell(&steps, printer))
+}
+
+pub(super) async fn reset(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let mut steps = Vec::new();
+    for (scope, target) in names::targets(words, asked).await? {
+        let units = reset::units(&Manager::connect(scope).await?, &target).await?;
+        steps.extend(units.into_iter().map(|unit| Step::Call { method: "ResetFailedUnit", unit: Some(unit) }));
+    }
+    Ok(tell(&steps, printer))
+}
+
+pub(super) async fn signal(arguments: &signal::Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let mut steps = Vec::new();
+    let mut code = DONE;
+    for (scope, target) in names::targets(&arguments.targets, asked).await? {
+        let units = signal::units(&Manager::connect(scope).await?, &target).await?;
+        if units.is_empty() {
+            printer.error(&format!("{} does not run", target.app()));
+            code = NOT_RUNNING;
+        }
+        for unit in units {
+            let what = format!("its main process gets {}", arguments.signal);
+            steps.extend([Step::Call { method: "KillUnit", unit: Some(unit) }, Step::Follows { what }]);
+        }
+    }
+    Ok(code.max(tell(&steps, printer)))
+}
+
+pub(super) async fn trigger(arguments: &trigger::Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let targets = names::targets(std::slice::from_ref(&arguments.target), asked).await?;
+    let step = |target: &Target| {
+        let workers = match target {
+            Target::App(_) => "every worker of it that runs".to_owned(),
+            Target::Worker { slot, .. } => format!("worker {slot}"),
+        };
+        let (app, action) = (target.app(), &arguments.action);
+        Step::Follows { what: format!("would ask the router of {app} to call the action {action} in {workers}") }
+    };
+    Ok(tell(&targets.iter().map(|(_, target)| step(target)).collect::<Vec<_>>(), printer))
 }
 
 async fn starting_known(
@@ -220,7 +283,7 @@ pub(super) async fn restart(words: &[String], of: &OfFile, asked: Asked, printer
     let (files, words): (Vec<String>, Vec<String>) = words.iter().cloned().partition(|word| import::is_file(word));
     let mut steps = Vec::new();
     for word in files {
-        steps.extend(of_ecosystem(Some(Act::Restart), &word, &of.choice(), false, asked, printer).await?);
+        steps.extend(of_ecosystem(Some(Act::Restart), &word, &of.choice(), of.force, asked, printer).await?);
     }
     for (scope, target) in names::targets(&words, asked).await? {
         let loaded = apps::load(scope, target.app(), printer)?;
@@ -260,7 +323,7 @@ pub(super) async fn reload(words: &[String], of: &OfFile, asked: Asked, printer:
     let mut steps = Vec::new();
     let mut code = DONE;
     for word in files {
-        steps.extend(of_ecosystem(Some(Act::Reload), &word, &of.choice(), false, asked, printer).await?);
+        steps.extend(of_ecosystem(Some(Act::Reload), &word, &of.choice(), of.force, asked, printer).await?);
     }
     for (scope, target) in names::targets(&words, asked).await? {
         let Target::App(name) = &target else {

@@ -35,6 +35,7 @@ pub(super) async fn last(manager: &Manager, name: &str) -> Vec<Told> {
         lines: Some(ERRORS),
         follow: false,
         since: None,
+        from: None,
         levels: Levels::Errors,
         output: Output::Json,
     };

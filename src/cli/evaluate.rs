@@ -103,7 +103,14 @@ pub(super) fn evaluate(path: &Path, printer: &Printer) -> Result<Value, Failure>
     become_owner(&mut command, path, metadata.uid(), metadata.gid())?;
     let child = command.spawn().map_err(|error| Failure::failed(format!("cannot run {}: {error}", node.display())))?;
     let said = hear(child).map_err(|error| Failure::failed(format!("cannot evaluate {}: {error}", path.display())))?;
-    let shown: Vec<&str> = said.error.lines().take(LINES).collect();
+    // Node's own frames, and ours, are nobody's mistake.
+    let is_foreign = |line: &str| {
+        let line = line.trim_start();
+        line.starts_with("at ") && ["node:", "[eval]", "<anonymous>"].iter().any(|part| line.contains(part))
+            || line.starts_with("Node.js v")
+    };
+    let lines = said.error.lines().filter(|line| !is_foreign(line) && !line.trim().is_empty());
+    let shown: Vec<&str> = lines.take(LINES).collect();
     if said.late {
         return Err(Failure::failed(format!(
             "{} was still running after {} s, and was ended: it must only export its apps\n{}",
@@ -272,6 +279,7 @@ mod tests {
             let Some(value) = of("a.config.js", text, &[]) else { return };
             let error = value.unwrap_err();
             assert!(error.contains(said) && error.contains("a.config.js"), "{text}: {error}");
+            assert!(!error.contains("node:internal"), "{error}");
         }
     }
 }

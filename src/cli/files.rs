@@ -8,6 +8,7 @@ use clap::Args;
 use super::exit::{DONE, Failure};
 use super::import::Choice;
 use super::names::Asked;
+use super::pm2flags::Habits;
 use super::print::Printer;
 use super::start_or::{self, Act};
 use super::{apps, import, reload, restart, selector};
@@ -21,6 +22,9 @@ pub(super) struct OfFile {
     /// The profile that is to be active: env_NAME of a file of PM2's, `[profile.NAME.environment]` of a TOML file
     #[arg(long, value_name = "NAME")]
     pub(super) env: Option<String>,
+    /// `--force`, where there is one.
+    #[arg(skip)]
+    pub(super) force: bool,
 }
 
 /// How `restart` and `reload` take apps of files.
@@ -31,6 +35,17 @@ pub(super) struct Anew {
     /// Nothing: the environment is what the app's file says, and is always taken as it is now (for PM2's sake)
     #[arg(short = 'a', long)]
     update_env: bool,
+    /// Of a file of PM2's: overwrite the files of apps that were changed since their import
+    #[arg(short, long)]
+    force: bool,
+    #[command(flatten)]
+    habits: Habits,
+}
+
+impl Anew {
+    pub(super) fn of(&self) -> OfFile {
+        OfFile { force: self.force, ..self.of.clone() }
+    }
 }
 
 impl OfFile {
@@ -73,15 +88,16 @@ pub(super) async fn act(
     asked: Asked,
     printer: &Printer,
 ) -> Result<u8, Failure> {
-    anew.of.check(words)?;
+    let of = anew.of();
+    of.check(words)?;
+    anew.habits.tell(printer);
     if anew.update_env {
         printer.note(
             "--update-env: the environment is what the app's file says; every restart and reload takes it as it is now",
         );
     }
-    let (files, names): (Vec<String>, Vec<String>) =
-        words.iter().cloned().partition(|word| anew.of.is_news(word, asked));
-    let mut code = if files.is_empty() { DONE } else { start_or::run(act, &files, &anew.of, asked, printer).await? };
+    let (files, names): (Vec<String>, Vec<String>) = words.iter().cloned().partition(|word| of.is_news(word, asked));
+    let mut code = if files.is_empty() { DONE } else { start_or::run(act, &files, &of, asked, printer).await? };
     if !names.is_empty() {
         code = code.max(match act {
             Act::Restart => restart::run(&names, asked, printer).await?,

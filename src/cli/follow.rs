@@ -35,6 +35,7 @@ impl Follower {
             lines: Some(LINES),
             follow: true,
             since: None,
+            from: None,
             levels: Levels::All,
             output: Output::Short,
         };

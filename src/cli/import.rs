@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::apps;
 use super::evaluate::evaluate;
@@ -15,16 +14,12 @@ use super::files::OfFile;
 use super::names::{Asked, is_root};
 use super::print::{Colour, Printer};
 use super::script::{Here, closed_to_others};
-use super::start;
+use super::{stamp, start, statics};
 use crate::config::Scope;
 use crate::pm2::app::{self, Became, Circumstances, Imported, Told};
 use crate::pm2::dump;
 use crate::pm2::form::{self, Ecosystem, Kind, USUAL};
 
-/// How a file begins that was imported.
-pub(super) const WRITTEN_BY_IMPORT: &str = "# Written by `appctl import` from ";
-/// Characters of the checksum in a file's first line.
-const CHECKSUM: usize = 16;
 /// Longest file that is read, bytes.
 const FILE_MAX: u64 = 4 << 20;
 
@@ -93,24 +88,26 @@ pub(super) fn is_file(word: &str) -> bool {
 /// What the apps of a file are called here.
 pub(super) fn names(file: &str, of: &OfFile) -> Result<Vec<String>, Failure> {
     let (ecosystem, _) = open(file, &Printer::new(false, true))?;
-    let chosen = chosen(&ecosystem, file, &of.only)?;
+    let (chosen, statics) = chosen(&ecosystem, file, &of.only)?;
     let profile = of.env.as_deref();
-    Ok(chosen.into_iter().filter_map(|entry| Some(app::name(entry, &pm2_name(entry)?, profile))).collect())
+    let names = chosen.into_iter().filter_map(|entry| Some(app::name(entry, &pm2_name(entry)?, profile)));
+    Ok(names.chain(statics.into_iter().map(statics::name)).collect())
 }
 
-/// The apps that `--only` leaves.
-fn chosen<'e>(
-    ecosystem: &'e Ecosystem,
-    file: &str,
-    only: &[String],
-) -> Result<Vec<&'e serde_json::Map<String, Value>>, Failure> {
-    let all: Vec<String> = ecosystem.apps.iter().filter_map(pm2_name).collect();
+type Entries<'e> = Vec<&'e serde_json::Map<String, Value>>;
+
+/// The apps and the directories that `--only` leaves.
+fn chosen<'e>(ecosystem: &'e Ecosystem, file: &str, only: &[String]) -> Result<(Entries<'e>, Entries<'e>), Failure> {
+    let all = ecosystem.apps.iter().filter_map(pm2_name).chain(ecosystem.statics.iter().map(statics::name));
+    let all: Vec<String> = all.collect();
     let only: Vec<&str> = only.iter().flat_map(|names| names.split([',', ' '])).filter(|it| !it.is_empty()).collect();
     if let Some(unknown) = only.iter().find(|name| !all.iter().any(|known| known == *name)) {
         return Err(Failure::failed(format!("{file} has no app {unknown}; it has {}", all.join(", "))));
     }
     let meant = |entry: &_| only.is_empty() || pm2_name(entry).is_some_and(|name| only.contains(&name.as_str()));
-    Ok(ecosystem.apps.iter().filter(|entry| meant(entry)).collect())
+    let statics = ecosystem.statics.iter();
+    let statics = statics.filter(|entry| only.is_empty() || only.contains(&statics::name(entry).as_str()));
+    Ok((ecosystem.apps.iter().filter(|entry| meant(entry)).collect(), statics.collect()))
 }
 
 /// A file's content (`-`: JSON on standard input), and its whole path.
@@ -168,7 +165,7 @@ fn convert(
 ) -> Result<Vec<Entry>, Failure> {
     let directory = std::env::current_dir()
         .map_err(|error| Failure::failed(format!("cannot tell the working directory: {error}")))?;
-    let chosen = chosen(ecosystem, file, &choice.only)?;
+    let (chosen, statics) = chosen(ecosystem, file, &choice.only)?;
     if chosen.len() > 1 && !choice.listen.is_empty() {
         return Err(Failure::Usage(format!(
             "--listen is for one app, and these are {}: add --only NAME",
@@ -186,11 +183,18 @@ fn convert(
         typed: false,
     };
     let (mut read, mut problems) = (Vec::<Entry>::new(), Vec::new());
-    for entry in chosen {
+    let apps = chosen.into_iter().map(|entry| {
         let called = pm2_name(entry).unwrap_or_else(|| "an app without a name".to_owned());
-        match app::read(entry, &circumstances, &Here) {
+        let named = ACCOUNT.iter().any(|key| entry.contains_key(*key));
+        (called, named, app::read(entry, &circumstances, &Here))
+    });
+    let statics = statics.into_iter().map(|entry| {
+        let imported = statics::read(entry, &directory, scope).map_err(|failure| vec![failure.to_string()]);
+        (statics::name(entry), false, imported)
+    });
+    for (called, named, imported) in apps.chain(statics) {
+        match imported {
             Ok(mut imported) => {
-                let named = ACCOUNT.iter().any(|key| entry.contains_key(*key));
                 let restrained =
                     source.map_or(Ok(()), |path| super::owners::restrain(&mut imported.draft, named, path, scope));
                 problems.extend(restrained.err().map(|wrong| format!("{called}: {wrong}")));
@@ -219,18 +223,7 @@ fn written(imported: &Imported, from: &str) -> String {
         .collect();
     let name = &draft.name;
     let text = format!("# Change it as you like, then: appctl reload {name}\n{}", draft.toml());
-    format!("{WRITTEN_BY_IMPORT}{} [{}]\n{text}", from.replace('\n', " "), checksum(&text))
-}
-
-fn checksum(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>()[..CHECKSUM].to_owned()
-}
-
-/// Whether a file is as an import wrote it.
-pub(super) fn is_untouched(text: &str) -> bool {
-    let Some((first, rest)) = text.split_once('\n') else { return false };
-    let sum = first.strip_prefix(WRITTEN_BY_IMPORT).and_then(|line| line.strip_suffix(']')?.rsplit_once('['));
-    sum.is_some_and(|(_, sum)| sum == checksum(rest))
+    stamp::stamped(from, &text)
 }
 
 pub(super) fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
@@ -295,18 +288,44 @@ pub(super) fn usual(file: Option<&str>) -> Result<String, Failure> {
 /// replaced.
 pub(super) fn install(scope: Scope, app: &Entry, force: bool, printer: &Printer) -> Result<bool, Failure> {
     let path = apps::path(scope, &app.name)?;
-    let force = force || may_be_replaced(&path);
-    start::install(scope, &app.name, &path, &app.text, force, printer)
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    let (text, told) = to_write(&there, app);
+    let force = force || stamp::is_untouched(&there);
+    let changed = start::install(scope, &app.name, &path, &text, force, printer)?;
+    if let Some(told) = told {
+        printer.note(&format!("{}: {told}", app.name));
+    }
+    let (before, after) = (stamp::profile(&there), stamp::profile(&text));
+    if changed && !there.is_empty() && before != after {
+        let named = |profile: Option<&str>| profile.map_or_else(|| "none".to_owned(), |name| format!("\"{name}\""));
+        let (before, after) = (named(before), named(after));
+        printer.warning(&format!("{}: its profile is {after} now, and was {before}: --env says which it is", app.name));
+    }
+    Ok(changed)
+}
+
+/// What the file of an app is to say that says `there` now, and what there is to tell of that.
+pub(super) fn to_write(there: &str, app: &Entry) -> (String, Option<String>) {
+    if stamp::is_untouched(there) { stamp::renewed(there, &app.text) } else { (app.text.clone(), None) }
 }
 
 /// Whether a file is of an import, and nobody has changed it since.
 pub(super) fn may_be_replaced(path: &Path) -> bool {
-    std::fs::read_to_string(path).is_ok_and(|text| is_untouched(&text))
+    std::fs::read_to_string(path).is_ok_and(|text| stamp::is_untouched(&text))
 }
 
 /// Warns of what will not work.
 fn check_place(scope: Scope, app: &Entry, printer: &Printer) {
     let draft = &app.imported.draft;
+    if let Some(user) = draft.user.as_ref().filter(|_| scope == Scope::System)
+        && user.parse::<u32>().is_err()
+        && matches!(nix::unistd::User::from_name(user), Ok(None))
+    {
+        printer.warning(&format!(
+            "{}: there is no user {user}: add it (useradd --system {user}) before the start",
+            app.name
+        ));
+    }
     if scope == Scope::System && draft.user.is_none() {
         let files = draft.exec.iter().filter(|word| word.starts_with('/')).map(Path::new);
         if let Some(closed) = files.chain([draft.directory.as_path()]).find_map(closed_to_others) {
@@ -385,12 +404,20 @@ fn story(scope: Scope, app: &Entry, printer: &Printer) -> Result<String, Failure
 pub(super) fn warn(app: &Entry, printer: &Printer) {
     for told in &app.imported.told {
         if matches!(told.became, Became::Refused(_) | Became::Unknown(_)) {
-            printer.note(&format!("{}:{}", app.name, line(told, printer)));
+            printer.note(&format!("{}: {}", app.name, line(told, printer).trim_start()));
         }
     }
-    for note in &app.imported.notes {
-        printer.note(&format!("{}: {note}", app.name));
-    }
+    app.imported.notes.iter().for_each(|note| remark(&app.name, note, printer));
+}
+
+/// Whether it is about a profile that is not there.
+fn is_of_profile(note: &str) -> bool {
+    note.starts_with("--env ")
+}
+
+fn remark(name: &str, note: &str, printer: &Printer) {
+    let text = format!("{name}: {note}");
+    if is_of_profile(note) { printer.warning(&text) } else { printer.note(&text) }
 }
 
 #[derive(Serialize)]
@@ -453,30 +480,26 @@ pub(super) fn apps(
     printer: &Printer,
 ) -> Result<Vec<Installed>, Failure> {
     let (read, beside) = read(file, choice, scope, printer)?;
-    for told in &beside {
-        printer.note(&line(told, printer));
-    }
     let mut installed = Vec::new();
     for app in read {
-        warn(&app, printer);
-        check_place(scope, &app, printer);
         let first = !apps::exists(scope, &app.name);
         let changed = install(scope, &app, force, printer)?;
+        if changed {
+            warn(&app, printer);
+            check_place(scope, &app, printer);
+        } else {
+            // All has been told when it was written; but a profile that is not there is of this command.
+            app.imported
+                .notes
+                .iter()
+                .filter(|note| is_of_profile(note))
+                .for_each(|note| remark(&app.name, note, printer));
+            printer.note(&format!("{}: its file says the same as before", app.name));
+        }
         installed.push(Installed { app, changed, first });
     }
-    if installed.is_empty() { Err(Failure::Told(FAILED)) } else { Ok(installed) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_somebody_changed_is_known() {
-        let text = "exec = 'x'\n";
-        let whole = format!("{WRITTEN_BY_IMPORT}/srv/a [1].json [{}]\n{text}", checksum(text));
-        assert!(is_untouched(&whole));
-        assert!(!is_untouched(&whole.replace("'x'", "'y'")));
-        assert!(!is_untouched(text) && !is_untouched(""));
+    if installed.iter().any(|app| app.changed) {
+        beside.iter().for_each(|told| printer.note(line(told, printer).trim_start()));
     }
+    if installed.is_empty() { Err(Failure::Told(FAILED)) } else { Ok(installed) }
 }

@@ -91,6 +91,11 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         }
         targets
     } else {
+        if let Some(form) = arguments.targets.iter().find(|word| arguments.timestamp.is_some() && is_form(word)) {
+            return Err(Failure::Usage(format!(
+                "--timestamp takes no form such as {form}: write --timestamp=short, iso, precise, full or unix"
+            )));
+        }
         names::targets(&words, asked).await?
     };
     ids::tell(&arguments.targets, &targets, asked, printer);
@@ -102,11 +107,12 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     if !elsewhere.is_empty() {
         printer.note("showing your own apps; add --system for the system's");
     }
-    let query = Query {
+    let mut query = Query {
         manager: apps::manager(scope),
         matches: here.iter().map(|(_, target)| matches(scope, target)).collect(),
         lines: arguments.lines.or(if arguments.since.is_some() { None } else { Some(LINES) }),
         since: arguments.since.clone(),
+        from: None,
         follow: arguments.follow,
         levels: match (arguments.err, arguments.out) {
             (true, _) => Levels::Errors,
@@ -123,6 +129,10 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             _ => Output::Short,
         },
     };
+    query.begin_with_the_newest().map_err(|error| Failure::failed(format!("cannot read the journal: {error}")))?;
+    if arguments.err && !arguments.follow {
+        hint(&query, printer);
+    }
     if arguments.format {
         let wanted = list::wanted(&arguments.targets, asked).await?;
         let ids = Ids::of(&ids::look(&wanted, asked).await?);
@@ -174,6 +184,11 @@ fn passed_on(query: &Query, mut form: impl FnMut(&str) -> String, longest: u64) 
     }
 }
 
+/// What PM2 takes for the form of a time.
+fn is_form(word: &str) -> bool {
+    word.contains(':') || ["YY", "HH", "DD"].iter().any(|part| word.contains(part))
+}
+
 /// Who writes in which colour, in the order of their first lines.
 #[derive(Debug, Default)]
 struct Palette(HashMap<String, usize>);
@@ -202,6 +217,19 @@ impl Palette {
         let at = *self.0.entry(name.to_owned()).or_insert(next);
         let colour = Self::COLOURS[at % Self::COLOURS.len()];
         Some(format!("\x1b[2m{time}\x1b[0m \x1b[{colour}m{writer}\x1b[0m: {text}"))
+    }
+}
+
+/// Whoever looks for what a program has written to standard error finds it among all lines: the journal has both streams of a
+/// unit as one.
+fn hint(query: &Query, printer: &Printer) {
+    let one = Query { lines: Some(1), since: query.since.clone(), from: None, output: Output::Raw, ..query.clone() };
+    if one.read().is_ok_and(|lines| lines.is_empty()) {
+        printer.note(
+            "--err: no line of priority err, or worse. Standard output and error of a program are one stream of the journal: what \
+             it wrote to either (console.error, the trace of a crash) is in `appctl logs` without --err; a `<3>` before a line \
+             makes it an error.",
+        );
     }
 }
 

@@ -13,6 +13,7 @@ use super::print::{Colour, Printer};
 use crate::config::Scope;
 use crate::router::client::{Control, Status};
 use crate::system::bus::{BusError, Properties, Systemd, Verb};
+use crate::system::holder::{self, Holder};
 use crate::system::jobs::{self, Unfinished};
 use crate::system::journal::{self, Last};
 use crate::system::place;
@@ -247,6 +248,7 @@ impl Manager {
             for line in &lines {
                 printer.detail(&format!("  {} {line}", printer.paint_err("|", Colour::Dim)));
             }
+            taken(&lines).iter().for_each(|told| printer.detail(told));
             if let Some(remedy) = remedy(&happened) {
                 printer.detail(remedy);
             } else if lines.is_empty() {
@@ -267,6 +269,33 @@ fn remove_dead(addresses: &[String]) {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Who has the ports that lines call taken.
+fn taken(lines: &[String]) -> Vec<String> {
+    let busy = lines.iter().filter(|line| line.contains("Address already in use") || line.contains("EADDRINUSE"));
+    let mut ports: Vec<u16> = busy.filter_map(|line| port(line)).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let told = |port: &u16| {
+        let holders = holder::of_port(*port);
+        let who = holders.iter().map(|Holder { pid, name, unit }| {
+            let unit = unit.as_ref().map_or(String::new(), |unit| format!(", of {unit}"));
+            format!("{name} (pid {pid}{unit})")
+        });
+        (!holders.is_empty()).then(|| format!("  {port} is taken by {}", who.collect::<Vec<_>>().join(" and ")))
+    };
+    ports.iter().filter_map(told).collect()
+}
+
+/// The port that a line is about: the last number behind a colon, `([::]:8080)`, `address :::3000`.
+fn port(line: &str) -> Option<u16> {
+    let ends = line.match_indices(':').filter_map(|(at, _)| {
+        let digits: String = line[at + 1..].chars().take_while(char::is_ascii_digit).collect();
+        let next = line[at + 1 + digits.len()..].chars().next();
+        next.is_none_or(|next| !next.is_alphanumeric()).then(|| digits.parse().ok())?
+    });
+    ends.last()
 }
 
 /// What to do where systemd could not even begin.
@@ -339,6 +368,17 @@ pub(super) fn count(number: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_port_that_is_taken() {
+        let line = "shop.socket: Failed to create listening socket ([::]:8080): Address already in use";
+        assert_eq!(port(line), Some(8080));
+        assert_eq!(port("Error: listen EADDRINUSE: address already in use :::3000"), Some(3000));
+        assert_eq!(port("Address already in use"), None);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = taken(&[format!("({}): Address already in use", listener.local_addr().unwrap())]);
+        assert!(taken.len() == 1 && taken[0].contains(&format!("(pid {}", std::process::id())), "{taken:?}");
+    }
 
     #[test]
     fn slots_in_order() {

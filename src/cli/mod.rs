@@ -58,9 +58,11 @@ mod selector;
 mod serve;
 mod shown;
 mod signal;
+mod stamp;
 mod start;
 mod start_or;
 mod started;
+mod statics;
 mod status;
 mod stop;
 mod stopping;
@@ -72,6 +74,7 @@ mod whereabouts;
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Scope;
@@ -105,8 +108,18 @@ struct Globals {
     #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
     /// No progress, only data and errors
-    #[arg(short, long, global = true, visible_alias = "silent", help_heading = "Everywhere")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        visible_alias = "silent",
+        visible_short_alias = 's',
+        help_heading = "Everywhere"
+    )]
     quiet: bool,
+    /// No colours; NO_COLOR=1 is the same
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    no_color: bool,
 }
 
 impl Globals {
@@ -119,16 +132,10 @@ impl Globals {
     }
 
     /// For commands about files alone.
-    fn scope_of(self, names: &[String]) -> Scope {
-        match names.first() {
-            Some(name) => self.asked().for_app(name),
-            None => self
-                .asked()
-                .for_all()
-                .into_iter()
-                .rfind(|scope| apps::names(*scope).is_ok_and(|it| !it.is_empty()))
-                .unwrap_or(self.scope()),
-        }
+    fn scope_of_all(self) -> Scope {
+        let scopes = self.asked().for_all().into_iter();
+        let there = |scope: &Scope| apps::names(*scope).is_ok_and(|it| !it.is_empty());
+        scopes.rev().find(there).unwrap_or(self.scope())
     }
 
     /// For those that systemd calls.
@@ -146,6 +153,7 @@ enum Command {
     /// Stop and start apps or single workers (NAME@SLOT or its id)
     Restart(restart::Arguments),
     /// Replace all workers by new ones, one after the other, without a gap; a broken release changes nothing
+    #[command(alias = "gracefulReload")]
     Reload(reload::Arguments),
     /// Stop apps and remove their files
     #[command(visible_alias = "del")]
@@ -160,7 +168,7 @@ enum Command {
     #[command(visible_aliases = ["ls", "l", "ps"])]
     List(list::Arguments),
     /// One app in full: addresses, units, workers, last errors; without a name: list
-    #[command(visible_aliases = ["describe", "show", "info"])]
+    #[command(visible_aliases = ["describe", "show", "info"], alias = "desc")]
     Status(status::Arguments),
     /// Apps and workers on the whole terminal: graphs, logs, and keys to reload, restart and scale
     #[command(alias = "imonit")]
@@ -263,7 +271,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Names {
-    /// Names of apps; none means all
+    /// Names of apps, `all`, /regex/, ids or files; none means all
     names: Vec<String>,
 }
 
@@ -273,13 +281,18 @@ pub fn main() -> ExitCode {
     let matches = line().try_get_matches();
     let line = match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
         Ok(line) => line,
-        Err(error) => {
+        Err(mut error) => {
+            // The rest of the line is hardly a script's, where no command takes one.
+            if error.kind() == ErrorKind::UnknownArgument && !takes_words_of_a_script() {
+                error.remove(ContextKind::Suggested);
+            }
             // Help and version are an answer; the reader may have gone away.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::DONE });
         }
     };
     let printer = Printer::new(line.globals.json, line.globals.quiet);
+    let printer = if line.globals.no_color { printer.without_colours() } else { printer };
     match dispatch(line, &printer) {
         Ok(code) => code,
         Err(failure) => {
@@ -294,26 +307,33 @@ pub fn main() -> ExitCode {
 fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
     let globals = line.globals;
     let asked = globals.asked();
-    let code = match line.command {
+    let command = match line.command {
+        Command::Start(arguments) => Command::Start(arguments.completed()?),
+        command => command,
+    };
+    let code = match command {
         Command::Start(arguments) if arguments.script.no_daemon => {
             return run::run(&arguments.into_run()?, printer);
         }
         Command::Start(arguments) if arguments.dry_run => block_on(dry::start(&arguments, asked, printer))?,
         Command::Stop(arguments) if arguments.dry_run => block_on(dry::stop(&arguments, asked, printer))?,
         Command::Restart(arguments) if arguments.dry_run => {
-            block_on(dry::restart(&arguments.targets, &arguments.anew.of, asked, printer))?
+            block_on(dry::restart(&arguments.targets, &arguments.anew.of(), asked, printer))?
         }
         Command::Reload(arguments) if arguments.dry_run => {
-            block_on(dry::reload(&arguments.names, &arguments.anew.of, asked, printer))?
+            block_on(dry::reload(&arguments.names, &arguments.anew.of(), asked, printer))?
         }
         Command::StartOrRestart(arguments) if arguments.dry_run => {
-            block_on(dry::restart(&arguments.targets, &arguments.of, asked, printer))?
+            block_on(dry::restart(&arguments.targets, &arguments.of(), asked, printer))?
         }
         Command::StartOrReload(arguments) if arguments.dry_run => {
-            block_on(dry::reload(&arguments.targets, &arguments.of, asked, printer))?
+            block_on(dry::reload(&arguments.targets, &arguments.of(), asked, printer))?
         }
         Command::Delete(arguments) if arguments.dry_run => block_on(dry::delete(&arguments, asked, printer))?,
         Command::Scale(arguments) if arguments.dry_run => block_on(dry::scale(&arguments, asked, printer))?,
+        Command::SendSignal(arguments) if arguments.dry_run => block_on(dry::signal(&arguments, asked, printer))?,
+        Command::Reset(arguments) if arguments.dry_run => block_on(dry::reset(&arguments.targets, asked, printer))?,
+        Command::Trigger(arguments) if arguments.dry_run => block_on(dry::trigger(&arguments, asked, printer))?,
         Command::Start(arguments) => block_on(start::run(&arguments, asked, printer))?,
         Command::Stop(targets) => block_on(stop::run(&targets, asked, printer))?,
         Command::Restart(restart::Arguments { targets, anew, .. }) => {
@@ -334,10 +354,12 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Ecosystem(arguments) => ecosystem::run(&arguments, printer)?,
         Command::Scale(arguments) => block_on(scale::run(&arguments, asked, printer))?,
         Command::StartOrRestart(arguments) => {
-            block_on(start_or::run(start_or::Act::Restart, &arguments.targets, &arguments.of, asked, printer))?
+            arguments.habits.tell(printer);
+            block_on(start_or::run(start_or::Act::Restart, &arguments.targets, &arguments.of(), asked, printer))?
         }
         Command::StartOrReload(arguments) => {
-            block_on(start_or::run(start_or::Act::Reload, &arguments.targets, &arguments.of, asked, printer))?
+            arguments.habits.tell(printer);
+            block_on(start_or::run(start_or::Act::Reload, &arguments.targets, &arguments.of(), asked, printer))?
         }
         Command::Jlist(arguments) => block_on(pm2list::jlist(&arguments, asked, printer))?,
         Command::Prettylist(arguments) => block_on(pm2list::prettylist(&arguments, asked, printer))?,
@@ -354,8 +376,8 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Help(arguments) => man::run(&arguments, printer)?,
         Command::Completion(arguments) => complete::run(&arguments, printer)?,
         Command::Other(words) => counterparts::answer(words.first().map_or("", String::as_str), &commands(), printer)?,
-        Command::Check(names) => check::run(&names.names, globals.scope_of(&names.names)),
-        Command::Cat(names) => cat::run(&names.names, globals.scope_of(&names.names)),
+        Command::Check(names) => block_on(of_files(&names.names, true, globals, check::run))?,
+        Command::Cat(names) => block_on(of_files(&names.names, false, globals, cat::run))?,
         Command::Serve(arguments) => block_on(serve::run(&arguments, asked, printer))?,
         Command::Site(arguments) => block_on(serve::worker(&arguments))?,
         Command::Run(arguments) => return run::run(&arguments, printer),
@@ -371,6 +393,26 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Stopping { name } => block_on(stopping::run(&name, globals.scope(), printer))?,
     };
     Ok(ExitCode::from(code))
+}
+
+/// Whether the command is one that starts a script, whose own flags come behind a `--`.
+fn takes_words_of_a_script() -> bool {
+    std::env::args().skip(1).find(|word| !word.starts_with('-')).is_some_and(|word| word == "start" || word == "run")
+}
+
+/// `check` and `cat`: scope by scope.
+async fn of_files(
+    words: &[String],
+    paths: bool,
+    globals: Globals,
+    run: fn(&[String], Scope) -> u8,
+) -> Result<u8, Failure> {
+    if words.is_empty() {
+        return Ok(run(&[], globals.scope_of_all()));
+    }
+    let found = selector::of_files(words, paths, globals.asked()).await?;
+    // `all`, and there are none.
+    Ok(found.iter().map(|(scope, names)| run(names, *scope)).max().unwrap_or_else(|| run(&[], globals.scope_of_all())))
 }
 
 /// The whole command line: with examples, and with the names of apps for a shell that completes.

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::print::Printer;
 use crate::pm2::keys::{Fate, find};
 
 /// Those of `start`.
@@ -49,6 +50,50 @@ pub struct WithoutEffect {
     pub deep_monitoring: bool,
     #[arg(long, hide = true, value_name = "MS")]
     pub watch_delay: Option<String>,
+    #[arg(long, hide = true, value_name = "ENDINGS")]
+    pub ext: Option<String>,
+    #[arg(short, long, hide = true)]
+    pub write: bool,
+    #[arg(short = 'a', long, hide = true)]
+    pub update_env: bool,
+    #[command(flatten)]
+    pub habits: Habits,
+}
+
+/// Those of PM2's flags that are about no app: of every command that changes one.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Habits {
+    #[arg(long, hide = true, value_name = "N")]
+    pub parallel: Option<String>,
+    #[arg(long, hide = true)]
+    pub attach: bool,
+    #[arg(short, long, hide = true)]
+    pub mini_list: bool,
+    #[arg(long, hide = true)]
+    pub wait_ip: bool,
+}
+
+impl Habits {
+    fn told(&self) -> impl Iterator<Item = String> {
+        let given = [
+            (
+                self.parallel.is_some(),
+                "--parallel: not needed: how many workers a reload replaces at once is reload.surge",
+            ),
+            (self.attach, "--attach: no counterpart: `appctl logs NAME -f` follows what workers write"),
+            (self.mini_list, "--mini-list: not needed: no list is printed; `appctl list -m` is one"),
+            (
+                self.wait_ip,
+                "--wait-ip: not needed: of PM2's own start at boot; an app that needs the network says so by \
+             `systemctl edit NAME@.service`: After=network-online.target",
+            ),
+        ];
+        given.into_iter().filter(|(given, _)| *given).map(|(_, text)| text.to_owned())
+    }
+
+    pub(super) fn tell(&self, printer: &Printer) {
+        self.told().for_each(|text| printer.note(&text));
+    }
 }
 
 impl WithoutEffect {
@@ -76,6 +121,8 @@ impl WithoutEffect {
             (self.event_loop_inspector, "--event-loop-inspector", "event_loop_inspector"),
             (self.deep_monitoring, "--deep-monitoring", "deep_monitoring"),
             (self.watch_delay.is_some(), "--watch-delay", "watch_delay"),
+            (self.write, "--write", "write"),
+            (self.update_env, "--update-env", "filter_env"),
         ];
         let given = given.into_iter().filter(|(given, ..)| *given);
         given
@@ -84,6 +131,11 @@ impl WithoutEffect {
                 let fate = if key.fate == Fate::Refused { "no counterpart" } else { "not needed" };
                 Some(format!("{flag}: {fate}: {}", key.note))
             })
+            .chain(self.ext.iter().map(|_| {
+                "--ext: no counterpart: every file that is watched counts; --ignore-watch names those that do not"
+                    .to_owned()
+            }))
+            .chain(self.habits.told())
             .collect()
     }
 }
@@ -103,7 +155,7 @@ mod tests {
     fn every_flag_says_why_it_does_nothing() {
         let line = "pm2 -x -o a -e b -l --log-type json --log-date-format YYYY --merge-logs -p c --namespace d --filter-env=e \
                     --disable-source-map-support --no-treekill --no-vizion --no-pmx --no-automation --trace \
-                    --disable-trace --v8 --event-loop-inspector --deep-monitoring --watch-delay 1";
+                    --disable-trace --v8 --event-loop-inspector --deep-monitoring --watch-delay 1 --ext js -w -a --parallel 2 --attach -m --wait-ip";
         let command = Line::command();
         let many = command.get_arguments().filter(|argument| argument.get_id() != "help").count();
         let read = Line::from_arg_matches(&command.get_matches_from(line.split_whitespace())).unwrap();
@@ -114,5 +166,33 @@ mod tests {
         }
         assert!(told.contains(&"--no-vizion: not needed: no version control is looked at".to_owned()), "{told:#?}");
         assert!(told.iter().any(|it| it.starts_with("--namespace: no counterpart: apps have no groups")), "{told:#?}");
+    }
+
+    /// The flags of PM2 7.0.4, by its own `--help`; those of `startup` apart.
+    const THEIRS: &str = "-s --silent --ext -n --name -m --mini-list --interpreter --interpreter-args --node-args -o --output -e \
+        --error -l --log --filter-env --log-type --log-date-format --time --disable-logs --env -a --update-env -f --force -i \
+        --instances --parallel --shutdown-with-message -p --pid -k --kill-timeout --listen-timeout --max-memory-restart \
+        --restart-delay --exp-backoff-restart-delay -x --execute-command --max-restarts --uid --gid --namespace --cwd \
+        --wait-ip -c --cron --cron-restart -w --write --no-daemon --source-map-support --only --disable-source-map-support \
+        --wait-ready --merge-logs --watch --ignore-watch --watch-delay --no-color --no-vizion --no-autostart \
+        --no-autorestart --stop-exit-codes --no-treekill --no-pmx --no-automation --trace --disable-trace --attach --v8 \
+        --event-loop-inspector --deep-monitoring";
+
+    #[test]
+    fn every_flag_of_pm2_is_taken_by_start() {
+        let line = crate::cli::line();
+        let start = line.find_subcommand("start").unwrap();
+        let arguments = || start.get_arguments().chain(line.get_arguments());
+        let long =
+            |flag: &str| arguments().any(|it| it.get_long_and_visible_aliases().is_some_and(|all| all.contains(&flag)));
+        let short =
+            |flag| arguments().any(|it| it.get_short_and_visible_aliases().is_some_and(|all| all.contains(&flag)));
+        for flag in THEIRS.split_whitespace() {
+            let known = match flag.strip_prefix("--") {
+                Some(name) => long(name),
+                None => flag.chars().nth(1).is_some_and(short),
+            };
+            assert!(known, "{flag}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::counted::{self, Counted};
-use super::exit::{DONE, Failure};
+use super::exit::{DONE, Failure, NOT_RUNNING};
 use super::look::{AppNow, UnitNow};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
@@ -199,14 +199,17 @@ async fn workers(words: &[String], asked: Asked, printer: &Printer) -> Result<Ve
     Ok(workers.cloned().collect())
 }
 
-/// `appctl pid [NAME]`: the process ids of the workers, a line each; 0 of one that does not run.
+/// `appctl pid [NAME]`: the process ids of the workers, a line each; nothing of one that does not run, and 3 if none does.
 pub(super) async fn pid(arguments: &Targets, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let found = workers(&arguments.targets, asked, printer).await?;
-    let pids: Vec<u32> = found.iter().map(|worker| worker.pid.unwrap_or_default()).collect();
+    let pids: Vec<u32> = found.iter().filter_map(|worker| worker.pid).collect();
     if printer.json {
         printer.json(&pids);
     } else {
         pids.iter().for_each(|pid| printer.data(&pid.to_string()));
+    }
+    if pids.is_empty() && !found.is_empty() {
+        return Ok(NOT_RUNNING);
     }
     Ok(DONE)
 }

@@ -56,6 +56,10 @@ impl Printer {
         }
     }
 
+    pub fn without_colours(self) -> Self {
+        Self { colour_out: false, colour_err: false, ..self }
+    }
+
     /// Data: standard output. A reader that went away is a normal end.
     pub fn data(&self, text: &str) {
         let mut out = io::stdout().lock();

@@ -13,21 +13,28 @@ use crate::system::bus::BusError;
 pub(super) struct Arguments {
     /// NAME, NAME@SLOT, an id, `all` or /regex/
     #[arg(required = true)]
-    targets: Vec<String>,
+    pub(super) targets: Vec<String>,
+    /// Only print what it would do
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+/// Whose failures and restarts are forgotten.
+pub(super) async fn units(manager: &Manager, target: &Target) -> Result<Vec<String>, Failure> {
+    let names = names::units(manager.scope, target.app());
+    Ok(match target {
+        Target::App(_) => {
+            let workers = manager.workers(&names).await?.into_iter().map(|(unit, _)| unit);
+            workers.chain([names.router.clone()]).collect()
+        }
+        Target::Worker { slot, .. } => vec![names.slot(slot)],
+    })
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     for (scope, target) in names::targets(&arguments.targets, asked).await? {
         let manager = Manager::connect(scope).await?;
-        let names = names::units(scope, target.app());
-        let units: Vec<String> = match &target {
-            Target::App(_) => {
-                let workers = manager.workers(&names).await?.into_iter().map(|(unit, _)| unit);
-                workers.chain([names.router.clone()]).collect()
-            }
-            Target::Worker { slot, .. } => vec![names.slot(slot)],
-        };
-        for unit in units {
+        for unit in units(&manager, &target).await? {
             match manager.systemd.reset_failed(&unit).await {
                 // One that is not loaded counts nothing.
                 Ok(()) | Err(BusError::NoSuchUnit(_)) => {}

@@ -6,12 +6,12 @@ use clap::Args;
 
 use super::apps::{self, Loaded};
 use super::counted;
-use super::exit::{DONE, FAILED, Failure};
+use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
 use super::files::Anew;
-use super::manage::Manager;
+use super::manage::{Manager, count};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
-use super::start;
+use super::start::{self, Tell};
 use crate::config::Scope;
 use crate::system::bus::Verb;
 
@@ -56,9 +56,30 @@ pub(super) async fn listens_elsewhere(manager: &Manager, loaded: &Loaded) -> boo
 async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8, Failure> {
     let began = SystemTime::now();
     // A file with mistakes leaves the app running as it is.
-    let loaded = apps::load(scope, target.app(), printer)?;
+    let loaded = match apps::load(scope, target.app(), printer) {
+        Err(failure @ Failure::Told(_)) => {
+            printer.detail(&format!("{target} is not restarted; nothing has changed"));
+            return Err(failure);
+        }
+        loaded => loaded?,
+    };
     let names = names::units(scope, target.app());
     let manager = Manager::connect(scope).await?;
+    if let Target::Worker { slot, .. } = target {
+        let is_more = slot.parse::<u32>().is_ok_and(|slot| slot > loaded.workers());
+        let known = manager.workers(&names).await?;
+        let is_down = !known.iter().any(|(unit, state)| *unit == names.slot(slot) && state != "inactive");
+        if is_more && is_down {
+            printer.error(&format!(
+                "{target} does not run, and {} has {}\n`appctl scale {} +1` adds one; `appctl start {target}` does until the \
+                 next stop.",
+                target.app(),
+                count(loaded.workers() as usize),
+                target.app()
+            ));
+            return Ok(NOT_RUNNING);
+        }
+    }
     // One worker alone stays with the others.
     let lifted = matches!(target, Target::App(_)) && apps::lift(scope, target.app())?;
     manager.refresh(&names, lifted).await?;
@@ -95,7 +116,10 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
     }
     let running = manager.router_runs(&names).await?;
     let wanted: Vec<_> = if running {
-        printer.note(&format!("{}: stopping the workers", loaded.app.name));
+        // Whoever has no right to it hears that alone.
+        if manager.systemd.reset_failed(&names.router).await.is_ok() {
+            printer.note(&format!("{}: stopping the workers", loaded.app.name));
+        }
         vec![(Verb::Restart, names.router.clone())]
     } else {
         let workers = manager.workers(&names).await?;
@@ -116,5 +140,5 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
     for (unit, _) in manager.workers(&names).await?.into_iter().filter(|(_, state)| state == "failed") {
         let _ = manager.systemd.reset_failed(&unit).await;
     }
-    Ok(start::bring_up(&manager, &loaded, false, printer).await?.code())
+    Ok(start::bring_up(&manager, &loaded, Tell::All, printer).await?.code())
 }

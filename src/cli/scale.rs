@@ -12,7 +12,7 @@ use super::manage::{Manager, count};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::rollout::{lock, unlockable};
-use super::start;
+use super::start::{self, Tell};
 use crate::config::Workers;
 use crate::config::check::WORKERS_MAX;
 use crate::generator::held;
@@ -74,7 +74,11 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     }
     manager.refresh(&names, says != said).await?;
     let (from, to) = (before as usize, after.workers() as usize);
-    printer.note(&format!("{name}: {} instead of {from}, in {}", count(to), after.path.display()));
+    if from == to {
+        printer.note(&format!("{name} has {} already, by {}", count(to), after.path.display()));
+    } else {
+        printer.note(&format!("{name}: {} instead of {from}, in {}", count(to), after.path.display()));
+    }
 
     let running = manager.router_runs(&names).await?;
     if !running {
@@ -94,7 +98,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         manager.explain(&unfinished, began, printer).await;
         return Ok(FAILED);
     }
-    Ok(start::bring_up(&manager, &after, false, printer).await?.code())
+    Ok(start::bring_up(&manager, &after, Tell::New, printer).await?.code())
 }
 
 /// What a number as typed means for an app that has `now` workers.

@@ -70,6 +70,9 @@ pub struct Flags {
     /// Let the pause grow with each restart, from this up to 15 s, milliseconds
     #[arg(long, value_name = "MS", conflicts_with = "restart_delay", value_parser = clap::value_parser!(u64).range(1..15_000))]
     pub exp_backoff_restart_delay: Option<u64>,
+    /// Write the file, with start = "manual", and start nothing: neither now nor at boot
+    #[arg(long)]
+    pub no_autostart: bool,
     /// Do not start workers again that ended
     #[arg(long)]
     pub no_autorestart: bool,
@@ -135,6 +138,7 @@ impl Flags {
             (!self.watch.is_empty(), "--watch"),
             (self.shutdown_with_message, "--shutdown-with-message"),
             (self.exp_backoff_restart_delay.is_some(), "--exp-backoff-restart-delay"),
+            (self.no_autostart, "--no-autostart"),
             (self.no_autorestart, "--no-autorestart"),
             (!self.stop_exit_codes.is_empty(), "--stop-exit-codes"),
             (self.max_restarts.is_some(), "--max-restarts"),
@@ -193,6 +197,7 @@ impl Flags {
             ("uid", self.uid.clone().into()),
             ("gid", self.gid.clone().into()),
             ("autorestart", if self.no_autorestart { false.into() } else { Value::Null }),
+            ("autostart", if self.no_autostart { false.into() } else { Value::Null }),
             ("stop_exit_codes", self.stop_exit_codes.clone().into()),
             ("restart_delay", self.restart_delay.into()),
             ("exp_backoff_restart_delay", self.exp_backoff_restart_delay.into()),

@@ -4,12 +4,11 @@ use std::path::Path;
 
 use regex::RegexBuilder;
 
-use super::apps;
 use super::exit::Failure;
 use super::files::OfFile;
 use super::import;
-use super::names::{Asked, is_root};
-use super::whereabouts;
+use super::names::{self, Asked, Target, is_root};
+use super::{apps, ids, whereabouts};
 use crate::config::Scope;
 
 const NONE_YET: &str = "There are no apps yet: `appctl start SCRIPT` makes one.";
@@ -43,6 +42,39 @@ pub(super) fn read(word: &str, asked: Asked) -> Result<Option<Vec<(Scope, String
 /// Whether a word stands for apps that are there, and cannot be a script's.
 pub(super) fn is_of_several(word: &str) -> bool {
     word == "all" || pattern(word).is_some_and(|_| !Path::new(word).exists())
+}
+
+/// For commands about files alone: names of apps by scope, each once. A path to a file of ours stays one where `paths` are
+/// meant as such, and what is not there is left to the command to tell.
+pub(super) async fn of_files(
+    words: &[String],
+    paths: bool,
+    asked: Asked,
+) -> Result<Vec<(Scope, Vec<String>)>, Failure> {
+    let mut found: Vec<(Scope, Vec<String>)> = Vec::new();
+    for word in words {
+        let is_path = paths && of_file(word).is_some();
+        let several =
+            is_of_several(word) || import::is_file(word) || ids::is_id(word, asked) || of_file(word).is_some();
+        let meant = if several && !is_path {
+            let targets = names::targets(std::slice::from_ref(word), asked).await?;
+            targets.into_iter().map(|(scope, target)| (scope, target.app().to_owned())).collect()
+        } else {
+            let target = Target::read(word);
+            let scope = asked.for_app(target.app());
+            // One of its workers means the app.
+            let name = if apps::exists(scope, target.app()) { target.app() } else { word };
+            vec![(scope, name.to_owned())]
+        };
+        for (scope, name) in meant {
+            match found.iter_mut().find(|(of, _)| *of == scope) {
+                Some((_, names)) if names.contains(&name) => {}
+                Some((_, names)) => names.push(name),
+                None => found.push((scope, vec![name])),
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Every app that the caller may mean to change.

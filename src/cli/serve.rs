@@ -10,7 +10,7 @@ use super::names::Asked;
 use super::print::Printer;
 use super::script;
 use super::{apps, restart, rollout, start};
-use crate::config::{Scope, value};
+use crate::config::{Scope, Workers, value};
 use crate::pm2::Draft;
 use crate::site;
 use crate::unit::plan::program;
@@ -48,6 +48,9 @@ pub(super) struct Arguments {
     /// Overwrite a file of that name that says something else
     #[arg(short, long)]
     force: bool,
+    /// Only print the files and the calls to systemd that it would take
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// The worker: `appctl site DIRECTORY`.
@@ -65,12 +68,55 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     let port = arguments.port.as_deref().or(arguments.port_flag.as_deref()).unwrap_or("8080");
     let name = match &arguments.name {
         Some(name) => name.clone(),
-        None => format!("site-{}", port.rsplit([':', '/']).next().unwrap_or(port).trim_end_matches(".sock")),
+        None => usual_name(port),
     };
     value::check_name(&name).map_err(|wrong| Failure::Usage(format!("{}; choose another by --name", wrong.reason)))?;
+    let workers = script::instances(&arguments.instances)?;
+    let draft = draft(&name, directory, port.to_owned(), arguments.spa, workers, arguments.uid.clone(), scope)?;
+    let path = apps::path(scope, &name)?;
+    let mut text = draft.toml();
+    let (mut renewed, mut secret_file) = (false, None);
+    if let (Some(user), Some(password)) = (&arguments.basic_auth_username, &arguments.basic_auth_password) {
+        let file = secret(&path);
+        if user.contains(':') {
+            return Err(Failure::Usage("the name of a user has no colon (RFC 7617)".into()));
+        }
+        let line = format!("environment_files = [{}]\n", toml_edit::Value::from(file.to_string_lossy().as_ref()));
+        text = text.replacen("\nlisten = ", &format!("\n{line}listen = "), 1);
+        let news = start::is_news(&name, &path, &text, arguments.force)?;
+        secret_file = Some(file.clone());
+        renewed = !arguments.dry_run && write_secret(&file, &format!("{user}:{password}"))? && !news;
+    }
+    if arguments.dry_run {
+        return super::dry::serve((scope, name, path, text), secret_file, arguments.force, printer).await;
+    }
+    let code = start::start_new((scope, name.clone(), path, text), arguments.force, false, printer).await?;
+    if renewed && code == DONE {
+        // The file says the same, and what it names says something else.
+        printer.note(&format!("{name} has another password: restarting it"));
+        return restart::run(&[name], Asked(Some(scope)), printer).await;
+    }
+    Ok(code)
+}
+
+/// Without `--name`.
+pub(super) fn usual_name(port: &str) -> String {
+    format!("site-{}", port.rsplit([':', '/']).next().unwrap_or(port).trim_end_matches(".sock"))
+}
+
+/// The app that serves a directory. `user`: who was asked for.
+pub(super) fn draft(
+    name: &str,
+    directory: PathBuf,
+    port: String,
+    spa: bool,
+    workers: Workers,
+    user: Option<String>,
+    scope: Scope,
+) -> Result<Draft, Failure> {
     let owner = std::fs::metadata(&directory).ok().map(|metadata| metadata.uid()).filter(|uid| *uid != 0);
     let owner = owner.and_then(|uid| nix::unistd::User::from_uid(uid.into()).ok().flatten()).map(|user| user.name);
-    let user = arguments.uid.clone().or(owner).filter(|_| scope == Scope::System);
+    let user = user.or(owner).filter(|_| scope == Scope::System);
     if scope == Scope::System
         && user.is_none()
         && let Some(closed) = script::closed_to_others(&directory)
@@ -82,18 +128,18 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         )));
     }
     let mut exec = vec![program().to_owned(), "site".to_owned()];
-    exec.extend(arguments.spa.then(|| "--spa".to_owned()));
+    exec.extend(spa.then(|| "--spa".to_owned()));
     exec.push(directory.to_string_lossy().into_owned());
-    let draft = Draft {
-        head: script::head(&name),
-        name: name.clone(),
+    Ok(Draft {
+        head: script::head(name),
+        name: name.to_owned(),
         exec,
         directory,
         user,
         group: None,
-        workers: script::instances(&arguments.instances)?,
+        workers,
         runtime: Some("socket".to_owned()),
-        listen: vec![port.to_owned()],
+        listen: vec![port],
         watch: Vec::new(),
         ignore: Vec::new(),
         at_boot: true,
@@ -103,31 +149,11 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         active_profile: None,
         profiles: Vec::new(),
         tables: Vec::new(),
-    };
-    let path = apps::path(scope, &name)?;
-    let mut text = draft.toml();
-    let mut renewed = false;
-    if let (Some(user), Some(password)) = (&arguments.basic_auth_username, &arguments.basic_auth_password) {
-        let file = secret(&path);
-        if user.contains(':') {
-            return Err(Failure::Usage("the name of a user has no colon (RFC 7617)".into()));
-        }
-        let line = format!("environment_files = [{}]\n", toml_edit::Value::from(file.to_string_lossy().as_ref()));
-        text = text.replacen("\nlisten = ", &format!("\n{line}listen = "), 1);
-        let news = start::is_news(&name, &path, &text, arguments.force)?;
-        renewed = write_secret(&file, &format!("{user}:{password}"))? && !news;
-    }
-    let code = start::start_new((scope, name.clone(), path, text), arguments.force, false, printer).await?;
-    if renewed && code == DONE {
-        // The file says the same, and what it names says something else.
-        printer.note(&format!("{name} has another password: restarting it"));
-        return restart::run(&[name], Asked(Some(scope)), printer).await;
-    }
-    Ok(code)
+    })
 }
 
 /// As it was typed, links and all: a release is often one.
-fn absolute(typed: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn absolute(typed: &Path) -> Result<PathBuf, Failure> {
     let directory = std::path::absolute(typed).unwrap_or_else(|_| typed.to_owned());
     match std::fs::metadata(&directory) {
         Ok(metadata) if metadata.is_dir() => Ok(directory.components().collect()),

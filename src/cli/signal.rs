@@ -15,10 +15,13 @@ use crate::system::bus::BusError;
 pub(super) struct Arguments {
     /// A name, with or without SIG, or a number
     #[arg(value_parser = read)]
-    signal: Signal,
+    pub(super) signal: Signal,
     /// NAME (all its workers), NAME@SLOT, an id, `all` or /regex/
     #[arg(required = true)]
-    targets: Vec<String>,
+    pub(super) targets: Vec<String>,
+    /// Only print what it would do
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 fn read(text: &str) -> Result<Signal, String> {
@@ -30,16 +33,21 @@ fn read(text: &str) -> Result<Signal, String> {
     Signal::from_str(&name).map_err(|_| format!("there is no signal {text}; write SIGUSR2, SIGHUP, …"))
 }
 
+/// Whose main processes get it.
+pub(super) async fn units(manager: &Manager, target: &Target) -> Result<Vec<String>, Failure> {
+    let names = names::units(manager.scope, target.app());
+    Ok(match target {
+        Target::App(_) => manager.standing(&names).await?,
+        Target::Worker { slot, .. } => vec![names.slot(slot)],
+    })
+}
+
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut code = DONE;
     let signal = arguments.signal;
     for (scope, target) in names::targets(&arguments.targets, asked).await? {
         let manager = Manager::connect(scope).await?;
-        let names = names::units(scope, target.app());
-        let units = match &target {
-            Target::App(_) => manager.standing(&names).await?,
-            Target::Worker { slot, .. } => vec![names.slot(slot)],
-        };
+        let units = units(&manager, &target).await?;
         if units.is_empty() {
             printer.error(&format!("{} does not run: there is nobody to get {signal}", target.app()));
             code = code.max(NOT_RUNNING);

@@ -16,6 +16,7 @@ use super::print::Printer;
 use super::run;
 use super::script::{self, Flags};
 use super::selector;
+use super::stamp;
 use super::started;
 use super::whereabouts;
 use crate::config::{Runtime, Scope};
@@ -26,7 +27,8 @@ use crate::system::bus::Verb;
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Names of apps, `all`, NAME@SLOT, ids, a TOML file, or a script or program
-    #[arg(required = true, value_name = "NAME|FILE|SCRIPT")]
+    /// [default: ecosystem.config.js and its like, if one is here]
+    #[arg(value_name = "NAME|FILE|SCRIPT")]
     pub(super) targets: Vec<String>,
     #[command(flatten)]
     pub(super) script: Flags,
@@ -42,6 +44,21 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
+    /// Without a word the file of PM2's that is here is meant, as with PM2.
+    pub(super) fn completed(mut self) -> Result<Self, Failure> {
+        if self.targets.is_empty() {
+            let usual = import::usual(None).map_err(|_| {
+                Failure::Usage(
+                    "what is to be started? There is no ecosystem.config.js here, nor its like: name an app, a file or a \
+                     script"
+                        .into(),
+                )
+            })?;
+            self.targets.push(usual);
+        }
+        Ok(self)
+    }
+
     /// The same as `appctl run`, for --no-daemon.
     pub(super) fn into_run(self) -> Result<run::Arguments, Failure> {
         match <[String; 1]>::try_from(self.targets) {
@@ -98,8 +115,29 @@ async fn start_one(word: &str, flags: &Flags, no_block: bool, asked: Asked, prin
     if pm2::form::kind(word).is_some() || word == "-" {
         return start_ecosystem(word, flags, no_block, asked, printer).await;
     }
-    let new = if word.ends_with(".toml") { from_file(word, flags, asked)? } else { from_script(word, flags, asked)? };
-    start_new(new, flags.force, no_block, printer).await
+    if word.ends_with(".toml") {
+        let new = from_file(word, flags, asked)?;
+        let there = std::fs::read_to_string(&new.2).unwrap_or_default();
+        let scaled = stamp::differ_in_workers_alone(&there, &new.3);
+        if scaled && !flags.force {
+            printer.note(&format!("{}: the number of workers is that of {word} again", new.1));
+        }
+        return start_new(new, flags.force || scaled, no_block, printer).await;
+    }
+    let new = from_script(word, flags, asked)?;
+    let remark = whereabouts::remark(Path::new(word), &flags.listen, &new.3);
+    if flags.no_autostart {
+        let (scope, name, path, text) = new;
+        install(scope, &name, &path, &text, flags.force, printer)?;
+        Manager::connect(scope).await?.refresh(&names::units(scope, &name), true).await?;
+        printer.note(&format!("{name} is not started (--no-autostart): `appctl start {name}` does it"));
+        return Ok(DONE);
+    }
+    let code = start_new(new, flags.force, no_block, printer).await?;
+    if let Some(remark) = remark.filter(|_| code == DONE) {
+        printer.note(&remark);
+    }
+    Ok(code)
 }
 
 /// Writes an app's file, and starts it.
@@ -222,7 +260,8 @@ pub(super) fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New
         )));
     }
     let place = script::look(word, scope)?;
-    if place.is_none() && word.contains(char::is_whitespace) {
+    let is_line = place.is_none() && word.contains(char::is_whitespace);
+    if is_line || (pm2::is_launcher(word) && !Path::new(word).exists()) {
         let draft = script::of_line(flags, word, scope)?;
         check_account(&draft)?;
         check_access(&draft, scope, word)?;
@@ -290,10 +329,11 @@ fn check_account(draft: &Draft) -> Result<(), Failure> {
 pub(super) fn is_news(name: &str, path: &Path, text: &str, force: bool) -> Result<bool, Failure> {
     match std::fs::read_to_string(path) {
         Ok(there) if there == text => Ok(false),
-        Ok(_) if !force => Err(Failure::failed(format!(
-            "{} is there already, and says something else\n\
+        Ok(there) if !force => Err(Failure::failed(format!(
+            "{} is there already, and says something else:\n{}\n\
              `appctl start {name}` starts it as it is; --force overwrites it; --name OTHER makes another app.",
-            path.display()
+            path.display(),
+            stamp::difference(&there, text)
         ))),
         _ => Ok(true),
     }
@@ -420,7 +460,7 @@ async fn up(
         told(loaded, manager.scope, true, None, printer);
         return Ok(Up::Serves);
     }
-    let outcome = bring_up(manager, loaded, true, printer).await?;
+    let outcome = bring_up(manager, loaded, Tell::Already, printer).await?;
     let already = outcome == Up::Already;
     if already && is_newer(loaded, manager.scope) {
         printer.note(&format!(
@@ -497,8 +537,19 @@ pub(super) async fn to_start(manager: &Manager, loaded: &Loaded) -> Result<(Jobs
     Ok((sockets, services))
 }
 
-/// Starts sockets, router and workers, and waits until all are ready. `tell`: say so when all were already.
-pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, printer: &Printer) -> Result<Up, Failure> {
+/// Which workers get a line of their own when they are ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// Those that were not; and if all were, that.
+    Already,
+    /// Those that were not.
+    New,
+    /// Every one.
+    All,
+}
+
+/// Starts sockets, router and workers, and waits until all are ready.
+pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: Tell, printer: &Printer) -> Result<Up, Failure> {
     let began = SystemTime::now();
     check_accounts(loaded)?;
     super::secrets::refuse(&loaded.app)?;
@@ -548,7 +599,7 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
     }
     let unfinished = manager
         .run(&services, async |_, unit| {
-            if unit.contains('@') && !running.iter().any(|it| it == unit) {
+            if unit.contains('@') && (tell == Tell::All || !running.iter().any(|it| it == unit)) {
                 ready(manager, unit, printer).await;
             }
         })
@@ -569,11 +620,15 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: bool, pri
         return Ok(Up::Failed);
     }
     let served = addresses(loaded);
-    let served = if served.is_empty() { String::new() } else { format!(" on {}", served.join(" and ")) };
-    if already && tell {
+    let (does, served) = match served.as_slice() {
+        // Nobody connects to it.
+        [] => ("runs", String::new()),
+        served => ("serves", format!(" on {}", served.join(" and "))),
+    };
+    if already && tell == Tell::Already {
         printer.note(&format!("{name} was running already, with {}{served}", count(workers)));
     } else {
-        printer.note(&format!("{name} serves{served} with {}", count(workers)));
+        printer.note(&format!("{name} {does}{served} with {}", count(workers)));
     }
     if loaded.app.router.listen.certificates().next().is_some()
         && let Some(status) = manager.router_status(name).await

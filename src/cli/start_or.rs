@@ -10,6 +10,7 @@ use super::files::OfFile;
 use super::import::{self, Installed};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
+use super::pm2flags::Habits;
 use super::print::Printer;
 use super::script::Flags;
 use super::{apps, ids, reload, restart, selector, start};
@@ -21,10 +22,21 @@ pub(super) struct Arguments {
     #[arg(required = true, value_name = "NAME|FILE")]
     pub(super) targets: Vec<String>,
     #[command(flatten)]
-    pub(super) of: OfFile,
+    of: OfFile,
+    /// Of a file of PM2's: overwrite the files of apps that were changed since their import
+    #[arg(short, long)]
+    force: bool,
+    #[command(flatten)]
+    pub(super) habits: Habits,
     /// Only print the files and the calls to systemd that it would take
     #[arg(long)]
     pub(super) dry_run: bool,
+}
+
+impl Arguments {
+    pub(super) fn of(&self) -> OfFile {
+        OfFile { force: self.force, ..self.of.clone() }
+    }
 }
 
 /// What is done to an app that runs.
@@ -91,7 +103,7 @@ async fn one(act: Act, word: &str, of: &OfFile, asked: Asked, printer: &Printer)
 async fn of_ecosystem(act: Act, word: &str, of: &OfFile, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let scope = asked.for_new_app();
     let mut code = DONE;
-    for Installed { app, first, .. } in import::apps(word, &of.choice(), scope, false, printer)? {
+    for Installed { app, first, .. } in import::apps(word, &of.choice(), scope, of.force, printer)? {
         if first && !app.imported.draft.at_boot {
             printer.note(&format!("{0} is not started (autostart: false): `appctl start {0}` does it", app.name));
             continue;

@@ -199,11 +199,14 @@ fn head(full: &InFull, now: SystemTime, printer: &Printer) -> String {
     }
     if let Some(status) = &full.status {
         text.push_str(&format!(
-            ", {} sessions, {} connections handed over, {} waiting, {} refused",
-            status.sessions, status.connections, status.waiting, status.refused
+            ", {}, {} handed over, {} waiting, {} refused",
+            many(status.sessions as u64, "session"),
+            many(status.connections, "connection"),
+            status.waiting,
+            status.refused
         ));
         if status.proxied > 0 {
-            text.push_str(&format!(", {} requests routed one by one", status.proxied));
+            text.push_str(&format!(", {} routed one by one", many(status.proxied, "request")));
         }
     }
     if let Some(reload) = reloading {
@@ -247,6 +250,11 @@ fn head(full: &InFull, now: SystemTime, printer: &Printer) -> String {
         });
     }
     text
+}
+
+/// `1 session`, `2 sessions`.
+fn many(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 
+use super::apps;
 use super::exit::{FAILED, Failure};
 use super::files::{self, OfFile};
 use super::manage::Manager;
@@ -65,7 +66,15 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             for (_, worker) in &workers {
                 let _ = manager.systemd.reset_failed(worker).await;
             }
-            apps.iter().for_each(|app| printer.note(&format!("{app} stopped")));
+            for app in &apps {
+                let comes_back = apps::read(scope, app).is_ok_and(|it| it.app.start != crate::config::Start::Manual);
+                let until = if comes_back {
+                    " (until the next boot; start = \"manual\" in its file keeps it down)"
+                } else {
+                    ""
+                };
+                printer.note(&format!("{app} stopped{until}"));
+            }
         } else {
             manager.explain(&unfinished, began, printer).await;
             code = code.max(FAILED);

@@ -20,14 +20,17 @@ use crate::router::client::{Called, ControlError, Outcome, Wanted};
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// NAME (all its workers), NAME@SLOT, an id, `all` or /regex/
-    target: String,
+    pub(super) target: String,
     /// Its name, as the app has registered it; `appctl status NAME` lists those that there are
-    action: String,
+    pub(super) action: String,
     /// A text that the action gets, if it takes one
     param: Option<String>,
     /// How long a worker may take to answer
     #[arg(long, value_parser = read, default_value = "30s", value_name = "TIME")]
     timeout: Duration,
+    /// Only print what it would ask for
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 fn read(text: &str) -> Result<Duration, String> {
@@ -233,8 +236,13 @@ mod tests {
 
     #[test]
     fn codes() {
-        let arguments =
-            Arguments { target: "shop".into(), action: "a".into(), param: None, timeout: Duration::from_secs(1) };
+        let arguments = Arguments {
+            target: "shop".into(),
+            action: "a".into(),
+            param: None,
+            timeout: Duration::from_secs(1),
+            dry_run: false,
+        };
         let printer = Printer::new(false, true);
         let answered = |answer| Outcome::Answered { answer, parts: Vec::new() };
         for (outcome, code) in [

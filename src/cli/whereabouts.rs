@@ -22,11 +22,41 @@ pub(super) fn listen(scope: Scope, name: &str, script: &Path) -> Result<Vec<Stri
     if let Some(own) = all.iter().find(|app| app.name == name) {
         return Ok(own.listen.iter().map(ToString::to_string).collect());
     }
+    Ok(beside(&all, &source(script)))
+}
+
+/// What somebody should know who thinks that the script's own port is the one: nobody connects there. `text`: the app's file.
+pub(super) fn remark(script: &Path, asked: &[String], text: &str) -> Option<String> {
+    if !asked.is_empty() {
+        return None;
+    }
+    let listen = listen_of(text)?;
+    let port = std::env::var("PORT").ok().filter(|port| port.parse::<u16>().is_ok());
+    if let Some(port) = port.filter(|port| *port != listen) {
+        return Some(format!(
+            "PORT={port} of your shell is not the app's: clients connect at {listen}; `--listen {port} --force` changes that"
+        ));
+    }
+    let port = pm2::port_named_in(&source(script)).map(|port| port.to_string())?;
+    (port != listen)
+        .then(|| format!("The script says {port}; clients connect at {listen}, `--listen {port} --force` changes that"))
+}
+
+/// The one port of a file.
+fn listen_of(text: &str) -> Option<String> {
+    let document: toml_edit::DocumentMut = text.parse().ok()?;
+    let listen = document.get("listen")?.as_array()?;
+    let address = listen.get(0).filter(|_| listen.len() == 1)?.as_str()?;
+    address.parse::<u16>().is_ok().then(|| address.to_owned())
+}
+
+/// What a script says, as far as one looks.
+fn source(script: &Path) -> String {
     let source = std::fs::File::open(script).and_then(|file| {
         let mut bytes = Vec::new();
         file.take(LOOK).read_to_end(&mut bytes).map(|_| String::from_utf8_lossy(&bytes).into_owned())
     });
-    Ok(beside(&all, &source.unwrap_or_default()))
+    source.unwrap_or_default()
 }
 
 fn beside(others: &[App], source: &str) -> Vec<String> {

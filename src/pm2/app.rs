@@ -78,7 +78,7 @@ pub fn read(
     let mut reader = Reader { entry, place, machine, told: Vec::new(), notes: Vec::new(), problems: Vec::new() };
     match reader.draft() {
         Some(draft) if reader.problems.is_empty() => {
-            reader.tell_the_rest();
+            reader.tell_the_rest(&draft.name);
             Ok(Imported { draft, told: reader.told, notes: reader.notes })
         }
         _ => Err(reader.problems),
@@ -401,14 +401,14 @@ impl Reader<'_> {
     }
 
     /// Tells of all keys that nobody has told of.
-    fn tell_the_rest(&mut self) {
+    fn tell_the_rest(&mut self, app: &str) {
         let told = |reader: &Self, key: &str| reader.told.iter().any(|told| told.key == key);
         for (written, value) in self.entry {
             if told(self, written) {
                 continue;
             }
             let became = match find(written) {
-                Some(key) => self.without_effect(key, written, value),
+                Some(key) => self.without_effect(app, key, written, value),
                 None => {
                     let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
                     Became::Unknown(match nearest(written, &names) {
@@ -427,15 +427,15 @@ impl Reader<'_> {
     }
 
     /// A known key of which nothing was made.
-    fn without_effect(&self, key: &Key, written: &str, value: &Value) -> Became {
+    fn without_effect(&self, app: &str, key: &Key, written: &str, value: &Value) -> Became {
         let other = self.given(key.name).filter(|(spelling, _)| spelling != written && key.name != "env_*");
         match (key.fate, other) {
             (_, Some((counts, _))) => Became::Needless(format!("{counts} is there as well, and counts")),
             (Fate::Refused, _) if *value == Value::Bool(key.name == "treekill") => {
                 Became::Needless("it is so without it".to_owned())
             }
-            (Fate::Refused, _) => Became::Refused(key.note.to_owned()),
-            (Fate::Needless, _) => Became::Needless(key.note.to_owned()),
+            (Fate::Refused, _) => Became::Refused(key.note.replace("NAME", app)),
+            (Fate::Needless, _) => Became::Needless(key.note.replace("NAME", app)),
             (Fate::Becomes(_), _) => Became::Needless("it is so without it".to_owned()),
         }
     }

@@ -51,8 +51,12 @@ pub fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             let options = serde_saphyr::options! { strict_booleans: true };
             serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
         }
-        Kind::Json | Kind::Package | Kind::Script => serde_json::from_str(text).or_else(|_| {
+        Kind::Json | Kind::Package | Kind::Script => serde_json::from_str(text).or_else(|strict| {
             json5::from_str(text).map_err(|error| {
+                if strict.is_eof() {
+                    // The other one tells no place.
+                    return format!("line {}: the file ends too early: {strict}", text.lines().count().max(1));
+                }
                 format!(
                     "{error}\nCode in it would be evaluated by PM2, not here: call the file ecosystem.config.js then."
                 )
@@ -66,6 +70,8 @@ pub fn parse(kind: Kind, text: &str) -> Result<Value, String> {
 pub struct Ecosystem {
     pub apps: Vec<Map<String, Value>>,
     pub deploy: Option<Value>,
+    /// Directories of files to serve.
+    pub statics: Vec<Map<String, Value>>,
     /// Keys beside the apps, of which nothing becomes.
     pub told: Vec<Told>,
 }
@@ -82,12 +88,17 @@ pub fn ecosystem(kind: Kind, value: Value) -> Result<Ecosystem, String> {
                 }
                 Some(inner) => {
                     found.deploy = top.get("deploy").cloned();
+                    found.statics = statics(top.remove("static"))?;
                     if kind != Kind::Package {
                         found.told = top.iter().map(|(key, value)| beside(key, value)).collect();
                     }
                     inner
                 }
                 None if kind == Kind::Package => return Err("it has no key `pm2`".to_owned()),
+                None if top.contains_key("static") && top.len() == 1 => {
+                    found.statics = statics(top.remove("static"))?;
+                    Value::Array(Vec::new())
+                }
                 None => Value::Object(top),
             }
         }
@@ -103,10 +114,24 @@ pub fn ecosystem(kind: Kind, value: Value) -> Result<Ecosystem, String> {
             other => return Err(format!("app {number} (from 0) must be an object, not {}", show(&other))),
         }
     }
-    if found.apps.is_empty() {
+    if found.apps.is_empty() && found.statics.is_empty() {
         return Err("it has no apps".to_owned());
     }
     Ok(found)
+}
+
+/// The entries of `static`; one may stand alone.
+fn statics(value: Option<Value>) -> Result<Vec<Map<String, Value>>, String> {
+    let entries = match value {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(entries)) => entries,
+        Some(one) => vec![one],
+    };
+    let object = |entry| match entry {
+        Value::Object(entry) => Ok(entry),
+        other => Err(format!("static: an entry must be an object with path and port, not {}", show(&other))),
+    };
+    entries.into_iter().map(object).collect()
 }
 
 fn beside(key: &str, value: &Value) -> Told {

@@ -42,6 +42,8 @@ use Fate::{Becomes, Needless, Refused};
 
 const JOURNAL: &str =
     "the journal has every line of every worker with its time: `appctl logs NAME`, `-o json` of journalctl";
+/// Where the lines are that PM2 writes into files.
+pub const LOG_FILE: &str = "the journal has it: `journalctl -u 'NAME@*'`, -f to follow; for a file instead, write service.StandardOutput = \"append:/PATH\" into NAME.toml";
 const APM: &str = "it is for PM2 Plus or its agent in the app, which are not there";
 
 /// In the order of PM2's own documentation: what runs, how many, its environment, its ends, its files.
@@ -137,7 +139,7 @@ pub const KEYS: &[Key] = &[
         "without it: the script's owner, or for root's scripts a user of the app's own",
     ),
     key("gid", &[], "--gid", "\"root\"", Becomes("group"), ""),
-    key("autostart", &[], "", "false", Becomes("start"), "start = \"manual\""),
+    key("autostart", &[], "--no-autostart", "false", Becomes("start"), "start = \"manual\""),
     key("autorestart", &[], "--no-autorestart", "false", Becomes("restart.policy"), ""),
     key("stop_exit_codes", &[], "--stop-exit-codes", "[0, 3]", Becomes("restart.stop_exit_codes"), ""),
     key("restart_delay", &[], "--restart-delay", "4000", Becomes("restart.delay"), ""),
@@ -240,9 +242,9 @@ pub const KEYS: &[Key] = &[
         Refused,
         "systemd ends every process of a worker: the main one by the signal, what is left after it at once",
     ),
-    key("out_file", &["out", "output", "out_log"], "", "\"out.log\"", Needless, JOURNAL),
-    key("error_file", &["error", "err", "err_file", "err_log"], "", "\"err.log\"", Needless, JOURNAL),
-    key("log_file", &["log"], "", "\"all.log\"", Needless, JOURNAL),
+    key("out_file", &["out", "output", "out_log"], "", "\"out.log\"", Needless, LOG_FILE),
+    key("error_file", &["error", "err", "err_file", "err_log"], "", "\"err.log\"", Needless, LOG_FILE),
+    key("log_file", &["log"], "", "\"all.log\"", Needless, LOG_FILE),
     key("disable_logs", &[], "--disable-logs", "true", Becomes("service.StandardOutput"), ""),
     key("merge_logs", &["combine_logs"], "", "true", Needless, "`appctl logs NAME` shows all workers, NAME@SLOT one"),
     key("log_date_format", &[], "", "\"HH:mm\"", Needless, JOURNAL),
@@ -293,7 +295,14 @@ pub const TOP: &[Key] = &[
         Refused,
         "code is brought by your own means (git, rsync, a package); then `appctl reload NAME`. Its `env` is merged as PM2 does",
     ),
-    key("static", &[], "", "[]", Refused, "static files: let a web server serve them, or the app itself"),
+    key(
+        "static",
+        &[],
+        "",
+        "[]",
+        Becomes("NAME.toml"),
+        "an app that runs `appctl serve`, called site-PORT if it has no name; path, port, spa and name are taken over",
+    ),
 ];
 
 /// The entry of a key as somebody wrote it: its name, an alias, or either in camelCase.

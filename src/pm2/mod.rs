@@ -13,10 +13,11 @@ pub mod keys;
 mod program;
 pub mod sample;
 mod serves;
-mod values;
+pub mod values;
 pub mod verbs;
 
 pub use draft::Draft;
+pub use program::is_launcher;
 pub use serves::port_named_in;
 
 use std::path::{Path, PathBuf};

@@ -54,6 +54,11 @@ fn by_ending(script: &Path, typed: bool) -> Option<&'static str> {
 /// Those that run a line of a package.json.
 const LAUNCHERS: [&str; 5] = ["npm", "npx", "yarn", "pnpm", "pnpx"];
 
+/// Whether a word is one of them.
+pub fn is_launcher(word: &str) -> bool {
+    LAUNCHERS.contains(&word)
+}
+
 /// Without `.` and `..`, as Node's path.resolve() does it.
 pub(super) fn tidy(path: &Path) -> PathBuf {
     let mut tidy = PathBuf::new();

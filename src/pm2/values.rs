@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// A value in a few words, for reports.
-pub(super) fn show(value: &Value) -> String {
+pub fn show(value: &Value) -> String {
     let text = value.to_string();
     if text.chars().count() > 60 { format!("{}…", text.chars().take(59).collect::<String>()) } else { text }
 }
@@ -11,7 +11,7 @@ pub(super) fn show(value: &Value) -> String {
 /// What is wrong with a value: what it should be.
 pub(super) type Unfit = &'static str;
 
-pub(super) fn text(value: &Value) -> Result<String, Unfit> {
+pub fn text(value: &Value) -> Result<String, Unfit> {
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Number(number) => Ok(number.to_string()),
@@ -19,7 +19,7 @@ pub(super) fn text(value: &Value) -> Result<String, Unfit> {
     }
 }
 
-pub(super) fn truth(value: &Value) -> Result<bool, Unfit> {
+pub fn truth(value: &Value) -> Result<bool, Unfit> {
     match value {
         Value::Bool(truth) => Ok(*truth),
         Value::String(text) if text == "true" => Ok(true),

@@ -44,7 +44,11 @@ pub const VERBS: &[Verb] = &[
     verb("startOrRestart file", "appctl startOrRestart ecosystem.config.js", ""),
     verb("restart NAME", "appctl restart NAME", "with its file as it is now; `--update-env` is known and says so"),
     verb("reload NAME", "appctl reload NAME", "new workers first; a broken release changes nothing, and is exit 1"),
-    verb("stop NAME", "appctl stop NAME", "timers and watching stop with it"),
+    verb(
+        "stop NAME",
+        "appctl stop NAME",
+        "timers and watching stop with it; it comes back at boot, unless its file says `start = \"manual\"`: so `pm2 stop x; pm2 save` is `appctl stop x` and that line",
+    ),
     verb("delete NAME", "appctl delete NAME", "or its script, as with stop, restart and reload: `delete app.js`"),
     verb("scale NAME +2", "appctl scale NAME +2", "`-1` works too"),
     verb("list", "appctl list", "also `systemctl list-units 'NAME*'`"),

@@ -105,7 +105,13 @@ impl<'a> Rollout<'a> {
                 self.ledger.update(|progress| progress.end(State::Done, None));
                 let replaced = self.ledger.now().replaced.len();
                 let seconds = began.elapsed().as_secs_f64();
-                tell!(info, name, "done", "{name} reloaded: {replaced} new workers in {seconds:.1} s");
+                tell!(
+                    info,
+                    name,
+                    "done",
+                    "{name} reloaded: {replaced} new worker{} in {seconds:.1} s",
+                    plural(replaced)
+                );
                 Ok(())
             }
             Err(error) => {
@@ -142,7 +148,14 @@ impl<'a> Rollout<'a> {
         let (old, mut taken) = self.look().await?;
         let plan = plan::plan(&old, self.workers);
         let at_a_time = if surge == 1 { "one at a time".to_owned() } else { format!("{surge} at a time") };
-        tell!(info, name, "begin", "{name}: {} workers to replace, {at_a_time}", plan.moves.len());
+        tell!(
+            info,
+            name,
+            "begin",
+            "{name}: {} worker{} to replace, {at_a_time}",
+            plan.moves.len(),
+            plural(plan.moves.len())
+        );
         self.ask(async || self.control.begin_rollout(self.workers).await).await?;
         self.ledger.update(|progress| {
             progress.workers = plan.moves.len();
@@ -419,4 +432,8 @@ impl<'a> Rollout<'a> {
 /// `NAME@SLOT`
 fn short(unit: &str) -> &str {
     unit.trim_end_matches(".service")
+}
+/// The end of a word of which there are so many.
+fn plural(number: usize) -> &'static str {
+    if number == 1 { "" } else { "s" }
 }

@@ -1,6 +1,6 @@
 //! Reading the journal, by `journalctl` as a child: the one stable interface to it that needs no C library.
 
-use std::io;
+use std::io::{self, BufRead};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
@@ -18,6 +18,8 @@ pub struct Query {
     pub follow: bool,
     /// Only lines since then, as systemd.time(7) writes it.
     pub since: Option<String>,
+    /// The entry to begin with, by its cursor; then `lines` and `since` say nothing.
+    pub from: Option<String>,
     pub levels: Levels,
     pub output: Output,
 }
@@ -89,14 +91,15 @@ impl Query {
         if self.manager == Manager::User {
             arguments.push("--user".into());
         }
-        if let Some(lines) = self.lines {
-            arguments.push(format!("--lines={lines}"));
+        match &self.from {
+            Some(cursor) => arguments.extend([format!("--cursor={cursor}"), "--no-tail".into()]),
+            None => {
+                arguments.extend(self.lines.map(|lines| format!("--lines={lines}")));
+                arguments.extend(self.since.iter().map(|since| format!("--since={since}")));
+            }
         }
         if self.follow {
             arguments.push("--follow".into());
-        }
-        if let Some(since) = &self.since {
-            arguments.push(format!("--since={since}"));
         }
         match self.levels {
             Levels::All => {}
@@ -152,6 +155,31 @@ impl Query {
             arguments.extend(wanted.units.iter().map(|unit| format!("{field}={unit}")));
         }
         arguments
+    }
+
+    /// With a time *and* a number: journalctl before systemd 254 would give the oldest lines since then; this makes it the
+    /// newest.
+    pub fn begin_with_the_newest(&mut self) -> io::Result<()> {
+        let (Some(since), Some(lines @ 1..)) = (&self.since, self.lines) else { return Ok(()) };
+        let mut arguments =
+            Self { follow: false, lines: None, since: None, output: Output::Json, ..self.clone() }.arguments();
+        arguments.retain(|argument| argument != "--all");
+        let (first, rest): (Vec<String>, Vec<String>) = arguments.into_iter().partition(|it| it.starts_with("--"));
+        let more = ["--reverse".to_owned(), "--output-fields=PRIORITY".to_owned(), format!("--since={since}")];
+        let mut journalctl = Command::new("journalctl");
+        journalctl.args(first.iter().chain(&more).chain(&rest)).stdin(Stdio::null()).stderr(Stdio::null());
+        let mut journalctl = journalctl.stdout(Stdio::piped()).spawn()?;
+        let newest = journalctl.stdout.take().map(io::BufReader::new);
+        let cursor = newest.and_then(|newest| {
+            let lines = newest.lines().map_while(Result::ok).take(lines as usize);
+            let entry: serde_json::Value = serde_json::from_str(&lines.last()?).ok()?;
+            Some(entry["__CURSOR"].as_str()?.to_owned())
+        });
+        // It may have much more to say.
+        let _ = journalctl.kill();
+        journalctl.wait()?;
+        self.from = cursor;
+        Ok(())
     }
 
     /// Becomes journalctl; returns only when that is impossible.
@@ -294,6 +322,7 @@ mod tests {
             lines: Some(15),
             follow: true,
             since: None,
+            from: None,
             levels: Levels::All,
             output: Output::Short,
         }

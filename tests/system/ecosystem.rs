@@ -325,13 +325,13 @@ fn a_file_is_imported_once_and_again() {
     assert!(says(&machine, 4001, "ay") && machine.main_pid("two@1.service") == before, "{err}");
 
     // What the operator has changed is his.
-    machine.ok("sed -i 's/^workers = 1/workers = 2/' /etc/appctl/one.toml");
+    machine.ok("sed -i 's/^listen = .*/listen = [\"4009\"]/' /etc/appctl/one.toml");
     for line in ["appctl start ecosystem.config.js --only one", "appctl import --only one"] {
         let (code, err) = told(&machine, line);
         assert!(code == 1 && err.contains("--force"), "{line}: {err}");
     }
     assert_eq!(told(&machine, "appctl import --only one --force").0, 0);
-    assert!(machine.ok("cat /etc/appctl/one.toml").contains("workers = 1"));
+    assert!(machine.ok("cat /etc/appctl/one.toml").contains("listen = [\"4001\"]"));
     machine.ok("cd /srv/own && echo '[{script: \"one.js\", name: \"three\", port: 4003, args: \"d\", env: {A: \"c\"}}]' | appctl start -");
     assert!(says(&machine, 4003, "cd"));
 
@@ -437,6 +437,49 @@ fn a_file_in_the_place_of_names() {
     let (code, err) = told(&machine, "appctl delete ecosystem.config.js");
     assert!(code == 4 && err.contains("two.toml is not ours"), "{err}");
     assert_eq!(machine.ok("ls /etc/appctl"), "two.toml");
+}
+
+#[test]
+fn directories_of_a_file_are_served() {
+    let file = "{ apps: [{ name: 'one', script: 'one.js', port: 4001, out_file: '/var/log/one.log' }], \
+                static: [{ path: './public', port: 4005, spa: true }, { path: 'public', port: '4006', name: 'docs', basic_auth: {} }] }";
+    let boxed = Options::default()
+        .file("/srv/own/one.js", SERVER)
+        .file("/srv/own/processes.json", file)
+        .file("/srv/own/public/index.html", "the page")
+        .boot();
+    let Some(machine) = boxed else { return };
+    let out = machine.ok("cd /srv/own && appctl import --dry-run processes.json 2>&1");
+    for said in [
+        "site-4005 → /etc/appctl/site-4005.toml",
+        "static.spa = true → exec: --spa",
+        "static.basic_auth = … ✗ no counterpart: a password does not belong",
+        "out_file = \"/var/log/one.log\" · not needed: the journal has it: `journalctl -u 'one@*'`",
+        "into one.toml",
+    ] {
+        assert!(out.contains(said), "{said}: {out}");
+    }
+    machine.ok("cd /srv/own && appctl start processes.json");
+    assert!(says(&machine, 4005, "the page") && says(&machine, 4005, "the page") && says(&machine, 4006, "the page"));
+    assert_eq!(machine.ok("curl -s --max-time 10 127.0.0.1:4005/no/such/file"), "the page", "spa");
+    assert_ne!(machine.ok("curl -s --max-time 10 127.0.0.1:4006/no/such/file"), "the page");
+    machine.ok("cd /srv/own && appctl stop processes.json --only docs,one");
+    assert!(
+        machine.is_active("site-4005.service")
+            && !machine.is_active("docs.service")
+            && !machine.is_active("one.service")
+    );
+    machine.ok("cd /srv/own && appctl delete processes.json");
+    assert_eq!(machine.ok("ls /etc/appctl"), "");
+    for (text, said) in [
+        ("{ static: [{ path: 'none', port: 4005 }] }", "there is no directory"),
+        ("{ static: ['public'] }", "static: an entry must be an object with path and port"),
+        ("{ static: [{ path: 'public', port: [] }] }", "static site-8080: port: write"),
+    ] {
+        machine.write("/srv/own/wrong.json", text);
+        let (code, err) = told(&machine, "appctl import wrong.json");
+        assert!(code == 1 && err.contains(said), "{text}: {err}");
+    }
 }
 
 #[test]

@@ -55,3 +55,4 @@ mod units;
 mod upgrade;
 mod verbs;
 mod watch;
+mod words;

@@ -61,6 +61,40 @@ fn selectors_choose_apps_and_workers() {
     assert_eq!(list(&machine, "api-two")["workers"][0]["state"], "stopped");
     assert_eq!(list(&machine, "web")["workers"][0]["state"], "ready");
     done(&machine, "cat /etc/appctl/web.toml > /dev/null || true; appctl list /etc/appctl/web.toml");
+    let shown = |arguments: &str| {
+        let out = done(&machine, &format!("cat {arguments}"));
+        names
+            .into_iter()
+            .filter(|name| out.contains(&format!("/run/systemd/generator/{name}.service\n")))
+            .collect::<Vec<_>>()
+    };
+    machine.write("/srv/own/two.json", "[{script: 'worker.js', name: 'api-one'}, {script: 'worker.js', name: 'web'}]");
+    for (selector, meant) in [
+        ("", names.to_vec()),
+        ("all", names.to_vec()),
+        ("'/^api-/' api-one", vec!["api-one", "api-two"]),
+        ("2 api-one@1", vec!["api-one", "web"]),
+        ("two.json", vec!["api-one", "web"]),
+        ("/etc/appctl/web.toml", vec!["web"]),
+    ] {
+        assert_eq!(shown(selector), meant, "cat {selector}");
+        let checked = done(&machine, &format!("check {selector}"));
+        for name in names {
+            assert_eq!(
+                checked.contains(&format!("/{name}.toml")),
+                meant.contains(&name),
+                "check {selector}: {checked}"
+            );
+        }
+    }
+    for verb in ["cat", "check"] {
+        for (selector, said) in
+            [("7", "no worker has the id 7"), ("'/mail/'", "no app's name matches"), ("wbe", "no app `wbe`")]
+        {
+            let (code, out, err) = appctl(&machine, &format!("{verb} {selector}"));
+            assert!(code == 4 && (out + &err).contains(said), "{verb} {selector}: {code} {err}");
+        }
+    }
     done(&machine, "delete '/^api-/'");
     assert_eq!(machine.ok("ls /etc/appctl"), "web.toml");
 }
@@ -114,7 +148,8 @@ fn lists_in_the_shape_of_pm2() {
     done(&machine, "stop shop");
     let stopped = jlist(&machine);
     assert!(stopped.iter().all(|process| process["pid"] == 0 && process["pm2_env"]["status"] == "stopped"));
-    assert_eq!(done(&machine, "pid shop").trim(), "0\n0");
+    let (code, out, _) = appctl(&machine, "pid shop");
+    assert_eq!((code, out.trim()), (3, ""), "nobody has a pid of 0");
 }
 
 /// The id of a worker by `list`, `jlist` and `id`.
