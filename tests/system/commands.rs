@@ -114,7 +114,7 @@ fn a_start_that_fails_says_why() {
 
     machine.ok("systemd-run -q --unit=squatter /usr/local/bin/node -e 'require(\"net\").createServer().listen(8080)'");
     machine.until("the port is taken", || (!refused(&machine, 8080)).then_some(()));
-    let (code, _, err) = appctl(&machine, "start worker.js");
+    let (code, _, err) = appctl(&machine, "start worker.js --listen 8080");
     assert!(code == 1 && err.contains("worker.socket") && err.contains("Address already in use"), "{err}");
     assert!(err.contains("worker.toml is removed again"), "{err}");
     assert_eq!(machine.ok("ls /etc/appctl"), "broken.toml");
