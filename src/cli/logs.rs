@@ -186,7 +186,7 @@ impl Palette {
 }
 
 /// The lines of one target.
-fn matches(scope: Scope, target: &Target) -> Match {
+pub(super) fn matches(scope: Scope, target: &Target) -> Match {
     let names = names::units(scope, target.app());
     match target {
         Target::Worker { app, slot } => {

@@ -9,6 +9,7 @@ use super::manage::Manager;
 use super::names::{self, Asked};
 use super::print::Printer;
 use super::{apps, list};
+use crate::router::client::ControlError;
 use crate::system::version;
 
 /// `--json`.
@@ -43,7 +44,7 @@ pub(super) async fn run(asked: Asked, printer: &Printer) -> Result<u8, Failure> 
             }
             let began = Instant::now();
             let answer = match manager.control(&name) {
-                Some(control) => control.status().await.map(drop).map_err(|error| error.to_string()),
+                Some(control) => control.status().await.map(drop).map_err(|error| why(&error)),
                 None => Err("XDG_RUNTIME_DIR is not set".to_owned()),
             };
             let milliseconds = answer.is_ok().then(|| since(began)).flatten();
@@ -62,6 +63,16 @@ pub(super) async fn run(asked: Asked, printer: &Printer) -> Result<u8, Failure> 
         }
     }
     Ok(if silent { FAILED } else { DONE })
+}
+
+/// Why a router does not answer, and what to do where that is known.
+fn why(error: &ControlError) -> String {
+    match error {
+        ControlError::Unreachable(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            "runs, and answers root alone: sudo appctl ping".to_owned()
+        }
+        error => error.to_string(),
+    }
 }
 
 fn since(began: Instant) -> Option<f64> {
