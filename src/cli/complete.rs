@@ -43,7 +43,9 @@ pub(super) fn with_names(mut line: Command) -> Command {
     for name in commands {
         line = line.mut_subcommand(&name, |command| {
             let takes: Vec<String> = command.get_positionals().map(|argument| argument.get_id().to_string()).collect();
-            let files = ["start", "startOrRestart", "startOrReload", "run", "check"].contains(&name.as_str());
+            let files =
+                ["start", "restart", "reload", "stop", "delete", "startOrRestart", "startOrReload", "run", "check"]
+                    .contains(&name.as_str());
             // All of them, because each that is changed becomes the last.
             takes.into_iter().fold(command, |command, id| {
                 let named = TARGETS.contains(&id.as_str());

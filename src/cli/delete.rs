@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use clap::Args;
 
 use super::apps;
-use super::exit::{DONE, FAILED, Failure};
+use super::exit::{FAILED, Failure};
+use super::files::{self, OfFile};
 use super::import::WRITTEN_BY_IMPORT;
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
@@ -19,9 +20,12 @@ use crate::system::place;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Names of apps; `all` spares files that were not written by `appctl start`
+    /// Names of apps, ids, `all`, /regex/, or a file that describes apps; all but names spare files that were not written by
+    /// `appctl start` or an import
     #[arg(required = true)]
     pub(super) names: Vec<String>,
+    #[command(flatten)]
+    pub(super) of: OfFile,
     /// Stop, but leave the file where it is
     #[arg(long)]
     pub(super) keep_file: bool,
@@ -33,7 +37,9 @@ pub(super) struct Arguments {
 /// Removes what is known of an app until the next boot. What cannot be removed goes then.
 fn forget(user: bool, name: &str) {
     // Not the lock: who waits for it has it open.
-    for file in [place::reload(user, name), place::replacement(user, name)].into_iter().flatten() {
+    for file in
+        [place::reload(user, name), place::replacement(user, name), place::generation(user, name)].into_iter().flatten()
+    {
         let _ = std::fs::remove_file(file);
     }
     // Its sockets are gone with their units.
@@ -41,6 +47,12 @@ fn forget(user: bool, name: &str) {
     for directory in [place::slots(user, name), house].into_iter().flatten() {
         let _ = std::fs::remove_dir(directory);
     }
+}
+
+/// Whether `appctl` has written a file, as far as it can be read.
+pub(super) fn is_ours(path: &Path) -> bool {
+    std::fs::read_to_string(path)
+        .map_or(true, |text| [WRITTEN_BY_START, WRITTEN_BY_IMPORT].iter().any(|ours| text.starts_with(ours)))
 }
 
 /// Leaves nothing of an app whose units have been stopped.
@@ -57,8 +69,8 @@ pub(super) async fn remove(manager: &Manager, name: &str, path: &Path) -> Result
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
-    let mut code = DONE;
-    for (scope, target) in names::targets(&arguments.names, asked).await? {
+    let (words, mut code) = files::spelled_out(&arguments.names, &arguments.of, asked, printer)?;
+    for (scope, target) in names::targets(&words, asked).await? {
         let Target::App(name) = &target else {
             return Err(Failure::Usage(format!(
                 "{target} is a worker, not an app; `appctl scale {} -1` takes one worker away",
@@ -72,12 +84,10 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         let unfinished = manager.stop(&[name], printer).await?;
         if !unfinished.is_empty() {
             manager.explain(&unfinished, began, printer).await;
-            code = FAILED;
+            code = code.max(FAILED);
         }
         let path = apps::path(scope, name)?;
-        let by_hand = !arguments.names.contains(name)
-            && std::fs::read_to_string(&path)
-                .is_ok_and(|text| ![WRITTEN_BY_START, WRITTEN_BY_IMPORT].iter().any(|ours| text.starts_with(ours)));
+        let by_hand = !arguments.names.contains(name) && !is_ours(&path);
         let kept = arguments.keep_file || by_hand;
         if kept {
             let _ = manager.systemd.enqueue(Verb::Stop, &names.slice).await;

@@ -6,10 +6,13 @@ use serde::Serialize;
 
 use super::apps::{self, Loaded};
 use super::exit::{DONE, FAILED, Failure, USAGE};
+use super::files::{self, OfFile};
+use super::import::{self, Choice, Entry};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
-use super::{delete, ids, restart as restarting, scale as scaling, script, selector, start as starting, started};
+use super::start_or::Act;
+use super::{delete, ids, restart as restarting, scale as scaling, script, selector, start as starting, started, stop};
 use crate::config::Scope;
 use crate::system::bus::Verb;
 
@@ -93,12 +96,49 @@ async fn of_those_that_are(
     Ok(steps)
 }
 
-pub(super) async fn stop(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+pub(super) async fn stop(arguments: &stop::Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let (words, code) = files::spelled_out(&arguments.targets, &arguments.of, asked, printer)?;
     let mut steps = Vec::new();
-    for (scope, target) in names::targets(words, asked).await? {
+    for (scope, target) in names::targets(&words, asked).await? {
         steps.extend(stopping(&Manager::connect(scope).await?, &target).await?);
     }
-    Ok(tell(&steps, printer))
+    Ok(code.max(tell(&steps, printer)))
+}
+
+/// The apps of a file of PM2's, read as it is now. `act`: of those that run, whatever the file says.
+async fn of_ecosystem(
+    act: Option<Act>,
+    word: &str,
+    choice: &Choice,
+    force: bool,
+    asked: Asked,
+    printer: &Printer,
+) -> Result<Vec<Step>, Failure> {
+    let scope = asked.for_new_app();
+    let manager = Manager::connect(scope).await?;
+    let mut steps = Vec::new();
+    for Entry { name, text, imported } in import::read(word, choice, scope, printer)?.0 {
+        let path = apps::path(scope, &name)?;
+        let app = apps::check(scope, &name, &path, &text, printer)?;
+        let first = !path.exists();
+        let news = starting::is_news(&name, &path, &text, force || import::may_be_replaced(&path))?;
+        let loaded = Loaded { app, path: path.clone(), text: text.clone() };
+        if news {
+            steps.push(Step::Write { path, text });
+            steps.push(Step::daemon_reload());
+        }
+        if !imported.draft.at_boot && (first || act.is_none()) {
+            continue;
+        }
+        let running = manager.router_runs(&names::units(scope, &name)).await?;
+        steps.extend(match act {
+            Some(Act::Reload) if running => reloading(&manager, &loaded).await?,
+            Some(Act::Restart) if running => restarting_one(&manager, &loaded).await?,
+            None if running && news => restarting_one(&manager, &loaded).await?,
+            _ => rising(&manager, &loaded).await?,
+        });
+    }
+    Ok(steps)
 }
 
 async fn stopping(manager: &Manager, target: &Target) -> Result<Vec<Step>, Failure> {
@@ -130,6 +170,11 @@ pub(super) async fn start(arguments: &starting::Arguments, asked: Asked, printer
             for (scope, target) in names::targets(std::slice::from_ref(word), asked).await? {
                 steps.extend(starting_known(scope, &target, flags, printer).await?);
             }
+            continue;
+        }
+        if import::is_file(word) {
+            let choice = Choice { only: flags.only.clone(), env: flags.env.clone(), listen: flags.listen.clone() };
+            steps.extend(of_ecosystem(None, word, &choice, flags.force, asked, printer).await?);
             continue;
         }
         let new = if word.ends_with(".toml") { starting::from_file } else { starting::from_script };
@@ -170,9 +215,14 @@ async fn starting_known(
     rising(&manager, &loaded.in_force(scope)?).await
 }
 
-pub(super) async fn restart(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+pub(super) async fn restart(words: &[String], of: &OfFile, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    of.check(words)?;
+    let (files, words): (Vec<String>, Vec<String>) = words.iter().cloned().partition(|word| import::is_file(word));
     let mut steps = Vec::new();
-    for (scope, target) in names::targets(words, asked).await? {
+    for word in files {
+        steps.extend(of_ecosystem(Some(Act::Restart), &word, &of.choice(), false, asked, printer).await?);
+    }
+    for (scope, target) in names::targets(&words, asked).await? {
         let loaded = apps::load(scope, target.app(), printer)?;
         let manager = Manager::connect(scope).await?;
         if let Target::Worker { app, slot } = &target {
@@ -204,10 +254,15 @@ async fn restarting_one(manager: &Manager, loaded: &Loaded) -> Result<Vec<Step>,
     Ok(steps)
 }
 
-pub(super) async fn reload(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+pub(super) async fn reload(words: &[String], of: &OfFile, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    of.check(words)?;
+    let (files, words): (Vec<String>, Vec<String>) = words.iter().cloned().partition(|word| import::is_file(word));
     let mut steps = Vec::new();
     let mut code = DONE;
-    for (scope, target) in names::targets(words, asked).await? {
+    for word in files {
+        steps.extend(of_ecosystem(Some(Act::Reload), &word, &of.choice(), false, asked, printer).await?);
+    }
+    for (scope, target) in names::targets(&words, asked).await? {
         let Target::App(name) = &target else {
             printer.error("a reload is of a whole app");
             return Ok(USAGE);
@@ -220,23 +275,28 @@ pub(super) async fn reload(words: &[String], asked: Asked, printer: &Printer) ->
             code = FAILED;
             continue;
         }
-        steps.push(Step::unit(Verb::Reload, names.router.clone()));
-        let old = manager.standing(&names).await?;
-        let what = format!(
-            "it starts {} new workers in free slots, {} at a time, and drains and stops {}",
-            loaded.workers(),
-            loaded.app.reload.surge,
-            old.join(", ")
-        );
-        steps.push(Step::Follows { what });
+        steps.extend(reloading(&manager, &loaded).await?);
     }
     tell(&steps, printer);
     Ok(code)
 }
 
+async fn reloading(manager: &Manager, loaded: &Loaded) -> Result<Vec<Step>, Failure> {
+    let names = names::units(manager.scope, &loaded.app.name);
+    let old = manager.standing(&names).await?;
+    let what = format!(
+        "it starts {} new workers in free slots, {} at a time, and drains and stops {}",
+        loaded.workers(),
+        loaded.app.reload.surge,
+        old.join(", ")
+    );
+    Ok(vec![Step::unit(Verb::Reload, names.router.clone()), Step::Follows { what }])
+}
+
 pub(super) async fn delete(arguments: &delete::Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut steps = Vec::new();
-    for (scope, target) in names::targets(&arguments.names, asked).await? {
+    let (words, code) = files::spelled_out(&arguments.names, &arguments.of, asked, printer)?;
+    for (scope, target) in names::targets(&words, asked).await? {
         let Target::App(name) = &target else {
             printer.error(&format!("{target} is a worker, not an app"));
             return Ok(USAGE);
@@ -245,13 +305,12 @@ pub(super) async fn delete(arguments: &delete::Arguments, asked: Asked, printer:
         steps.extend(stopping(&manager, &target).await?);
         steps.extend(of_those_that_are(true, &manager, [(Verb::Stop, names::units(scope, name).slice)]).await?);
         let path = apps::path(scope, name)?;
-        let by_start = std::fs::read_to_string(&path).is_ok_and(|text| text.starts_with(script::WRITTEN_BY_START));
-        if !arguments.keep_file && (by_start || arguments.names.contains(name)) {
+        if !arguments.keep_file && (delete::is_ours(&path) || arguments.names.contains(name)) {
             steps.push(Step::Remove { path });
             steps.push(Step::daemon_reload());
         }
     }
-    Ok(tell(&steps, printer))
+    Ok(code.max(tell(&steps, printer)))
 }
 
 pub(super) async fn scale(arguments: &scaling::Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {

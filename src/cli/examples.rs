@@ -20,7 +20,14 @@ pub(super) const ALL: &[(&str, &[(&str, &str)])] = &[
             ("appctl stop '/^api-/'", "every app whose name begins so"),
         ],
     ),
-    ("restart", &[("appctl restart app", "with its file as it is now"), ("appctl restart all", "every app")]),
+    (
+        "restart",
+        &[
+            ("appctl restart app", "with its file as it is now"),
+            ("appctl restart all", "every app"),
+            ("appctl restart ecosystem.config.js --only a,b", "imports it again"),
+        ],
+    ),
     (
         "reload",
         &[
@@ -77,6 +84,7 @@ pub(super) const ALL: &[(&str, &[(&str, &str)])] = &[
             ("appctl logs app -f", "goes on with new lines"),
             ("appctl logs app@2 -n 100 --err", "errors of one worker"),
             ("appctl logs '/api/' --since '10 min ago' --highlight timeout", "several apps"),
+            ("appctl logs all --format", "timestamp=… app=app id=0 … message=…"),
             ("appctl logs app --json", "the journal's fields, a line for each entry"),
         ],
     ),

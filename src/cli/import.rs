@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::apps;
 use super::evaluate::evaluate;
 use super::exit::{DONE, FAILED, Failure};
+use super::files::OfFile;
 use super::names::{Asked, is_root};
 use super::print::{Colour, Printer};
 use super::script::{Here, closed_to_others};
@@ -87,9 +88,26 @@ pub(super) fn is_file(word: &str) -> bool {
 }
 
 /// What the apps of a file are called here.
-pub(super) fn names(file: &str) -> Result<Vec<String>, Failure> {
+pub(super) fn names(file: &str, of: &OfFile) -> Result<Vec<String>, Failure> {
     let (ecosystem, _) = open(file, &Printer::new(false, true))?;
-    Ok(ecosystem.apps.iter().filter_map(pm2_name).map(|name| app::fitting(&name)).collect())
+    let chosen = chosen(&ecosystem, file, &of.only)?;
+    let profile = of.env.as_deref();
+    Ok(chosen.into_iter().filter_map(|entry| Some(app::name(entry, &pm2_name(entry)?, profile))).collect())
+}
+
+/// The apps that `--only` leaves.
+fn chosen<'e>(
+    ecosystem: &'e Ecosystem,
+    file: &str,
+    only: &[String],
+) -> Result<Vec<&'e serde_json::Map<String, Value>>, Failure> {
+    let all: Vec<String> = ecosystem.apps.iter().filter_map(pm2_name).collect();
+    let only: Vec<&str> = only.iter().flat_map(|names| names.split([',', ' '])).filter(|it| !it.is_empty()).collect();
+    if let Some(unknown) = only.iter().find(|name| !all.iter().any(|known| known == *name)) {
+        return Err(Failure::failed(format!("{file} has no app {unknown}; it has {}", all.join(", "))));
+    }
+    let meant = |entry: &_| only.is_empty() || pm2_name(entry).is_some_and(|name| only.contains(&name.as_str()));
+    Ok(ecosystem.apps.iter().filter(|entry| meant(entry)).collect())
 }
 
 /// A file's content (`-`: JSON on standard input), and its whole path.
@@ -147,17 +165,7 @@ fn convert(
 ) -> Result<Vec<Entry>, Failure> {
     let directory = std::env::current_dir()
         .map_err(|error| Failure::failed(format!("cannot tell the working directory: {error}")))?;
-    let all: Vec<String> = ecosystem.apps.iter().filter_map(pm2_name).collect();
-    let only: Vec<&str> =
-        choice.only.iter().flat_map(|names| names.split([',', ' '])).filter(|it| !it.is_empty()).collect();
-    if let Some(unknown) = only.iter().find(|name| !all.iter().any(|known| known == *name)) {
-        return Err(Failure::failed(format!("{file} has no app {unknown}; it has {}", all.join(", "))));
-    }
-    let chosen: Vec<_> = ecosystem
-        .apps
-        .iter()
-        .filter(|entry| only.is_empty() || pm2_name(entry).is_some_and(|name| only.contains(&name.as_str())))
-        .collect();
+    let chosen = chosen(ecosystem, file, &choice.only)?;
     if chosen.len() > 1 && !choice.listen.is_empty() {
         return Err(Failure::Usage(format!(
             "--listen is for one app, and these are {}: add --only NAME",
@@ -280,8 +288,13 @@ pub(super) fn usual(file: Option<&str>) -> Result<String, Failure> {
 /// replaced.
 pub(super) fn install(scope: Scope, app: &Entry, force: bool, printer: &Printer) -> Result<bool, Failure> {
     let path = apps::path(scope, &app.name)?;
-    let untouched = std::fs::read_to_string(&path).is_ok_and(|text| is_untouched(&text));
-    start::install(scope, &app.name, &path, &app.text, force || untouched, printer)
+    let force = force || may_be_replaced(&path);
+    start::install(scope, &app.name, &path, &app.text, force, printer)
+}
+
+/// Whether a file is of an import, and nobody has changed it since.
+pub(super) fn may_be_replaced(path: &Path) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|text| is_untouched(&text))
 }
 
 /// Warns of what will not work.

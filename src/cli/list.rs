@@ -213,13 +213,14 @@ pub(super) fn table(apps: &[AppNow]) -> Table {
     table_of(&lines(apps, None))
 }
 
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     ">ID",
     "NAME",
     "SLOT",
     ">INDEX",
     ">PID",
     "STATE",
+    ">GEN",
     "RESTARTS",
     ">UPTIME",
     ">CPU",
@@ -233,7 +234,7 @@ const COLUMNS: [&str; 13] = [
 const AT_LAST: [&str; 4] = ["RESTARTS", "MEMORY", "CPU", "SLOT"];
 
 fn empty_table() -> Table {
-    Table::new(&COLUMNS).giving_up(&["LISTEN", "INDEX", "LAG", "PID", "UPTIME", "ID", "SESSIONS"], &AT_LAST)
+    Table::new(&COLUMNS).giving_up(&["LISTEN", "INDEX", "GEN", "LAG", "PID", "UPTIME", "ID", "SESSIONS"], &AT_LAST)
 }
 
 fn table_of(lines: &[Line<'_>]) -> Table {
@@ -279,6 +280,7 @@ fn row(line: &Line<'_>) -> Vec<Cell> {
         or_dash(unit.index.map(|index| index.to_string())),
         or_dash(unit.pid.map(|pid| pid.to_string())),
         Cell::coloured(state, unit.colour),
+        or_dash(unit.generation.map(|generation| generation.to_string())),
         or_dash(restarts(unit)),
         or_dash(uptime(unit)),
         or_dash(unit.cpu_percent.map(|percent| format!("{percent:.1}%"))),
@@ -322,6 +324,7 @@ fn mini(lines: &[Line<'_>]) -> String {
         };
         fact("state", Some(if *broken { "file has errors".to_owned() } else { unit.state.clone() }));
         fact("code", unit.code.map(str::to_owned));
+        fact("generation", unit.generation.map(|generation| generation.to_string()));
         fact("pid", unit.pid.map(|pid| pid.to_string()));
         fact("id", unit.id.map(|id| id.to_string()));
         fact("restarts", restarts(unit));
@@ -371,6 +374,7 @@ pub(super) mod tests {
                     index: Some(0),
                     pid: Some(101),
                     state: "ready".into(),
+                    generation: Some(2),
                     restarts: Some(2),
                     last_end: Some(End { reason: "out of memory".into(), at: 9, failed: true, ordered: false }),
                     uptime_seconds: Some(65),
@@ -398,10 +402,10 @@ pub(super) mod tests {
         assert_eq!(
             table(&[shop()]).render(None, false),
             "\
-ID  NAME  SLOT    INDEX  PID  STATE                   RESTARTS           UPTIME     CPU  MEMORY    LAG  SESSIONS  LISTEN
- -  shop  router      -  100  running                 0                  2h 10m    0.4%       -      -        12  8080
- 3  shop  1           0  101  ready                   2 (out of memory)      1m  103.0%   50.0M  1.5ms        12  -
- 4  shop  2           -    -  failed (exit status 7)  1                       -       -       -      -         -  -"
+ID  NAME  SLOT    INDEX  PID  STATE                   GEN  RESTARTS           UPTIME     CPU  MEMORY    LAG  SESSIONS  LISTEN
+ -  shop  router      -  100  running                   -  0                  2h 10m    0.4%       -      -        12  8080
+ 3  shop  1           0  101  ready                     2  2 (out of memory)      1m  103.0%   50.0M  1.5ms        12  -
+ 4  shop  2           -    -  failed (exit status 7)    -  1                       -       -       -      -         -  -"
         );
     }
 
@@ -428,7 +432,7 @@ shop  2       failed (exit status …  1                       -       -        
         let broken =
             AppNow { error: Some("exec is missing".into()), workers: Vec::new(), router: UnitNow::default(), ..shop() };
         let text = table(&[broken]).render(None, false);
-        assert!(text.contains("\n -  shop  -         -    -  file has errors  -"), "{text}");
+        assert!(text.contains("\n -  shop  -         -    -  file has errors    -  -"), "{text}");
         assert_eq!(text.lines().count(), 2);
     }
 
@@ -462,6 +466,6 @@ shop  2       failed (exit status …  1                       -       -        
     fn facts_line_by_line() {
         let text = mini(&lines(&[shop()], None));
         assert!(text.starts_with("+--- shop (router)\nstate: running\npid: 100\n"), "{text}");
-        assert!(text.contains("+--- shop@1\nstate: ready\npid: 101\nid: 3\n"), "{text}");
+        assert!(text.contains("+--- shop@1\nstate: ready\ngeneration: 2\npid: 101\nid: 3\n"), "{text}");
     }
 }

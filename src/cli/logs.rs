@@ -6,9 +6,10 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use clap::{Args, ValueEnum};
 
 use super::exit::{DONE, FAILED, Failure};
+use super::keyed::{self, Ids};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
-use super::{apps, ids};
+use super::{apps, ids, list};
 use crate::config::Scope;
 use crate::system::journal::{Levels, Match, Of, Output, Query};
 
@@ -34,6 +35,9 @@ pub(super) struct Arguments {
     /// The text alone, without time and unit
     #[arg(long)]
     raw: bool,
+    /// Lines of key=value, as PM2 writes them: timestamp (UTC), app, id, unit, type (out, error), message
+    #[arg(long, conflicts_with_all = ["raw", "timestamp", "highlight", "json"])]
+    format: bool,
     /// How the time is written; without a word: iso
     #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "iso", conflicts_with = "raw")]
     timestamp: Option<Timestamp>,
@@ -64,6 +68,8 @@ enum Timestamp {
 const LINES: u32 = 15;
 /// Longer lines are painted piece by piece, so that none has to be held as a whole.
 const LONGEST: u64 = 64 << 10;
+/// Longer entries of the journal than this, as JSON, are left out of `--format`; a line of a program has 48 KiB at the most.
+const ENTRY_LONGEST: u64 = 4 << 20;
 
 /// A reload uses slots above the number of workers, and so may `scale`.
 const SPARE_SLOTS: u32 = 8;
@@ -111,29 +117,37 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             _ => Output::Short,
         },
     };
+    if arguments.format {
+        let wanted = list::wanted(&arguments.targets, asked).await?;
+        let ids = Ids::of(&ids::look(&wanted, asked).await?);
+        let query = Query { output: Output::Fields(keyed::FIELDS), ..query };
+        return passed_on(&query, |entry| ids.line(entry).map_or_else(String::new, |line| line + "\n"), ENTRY_LONGEST)
+            .map_err(|error| Failure::failed(format!("cannot read the journal: {error}")));
+    }
     if printer.colours() && !printer.json && !arguments.raw {
-        return painted(&query, arguments.highlight.as_deref())
+        let mut palette = Palette::default();
+        let highlight = arguments.highlight.as_deref();
+        return passed_on(&query, |line| palette.paint(line, highlight), LONGEST)
             .map_err(|error| Failure::failed(format!("cannot read the journal: {error}")));
     }
     let error = query.exec();
     Err(Failure::failed(format!("cannot run journalctl: {error}")))
 }
 
-/// Passes lines on as they come, each worker's in a colour of its own. Holds one line at a time.
-fn painted(query: &Query, highlight: Option<&str>) -> io::Result<u8> {
+/// Passes lines on as they come, each in its new form. Holds one line at a time, and of that no more than `longest`.
+fn passed_on(query: &Query, mut form: impl FnMut(&str) -> String, longest: u64) -> io::Result<u8> {
     let mut journalctl = query.spawn()?;
     let mut lines = BufReader::new(journalctl.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?);
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut palette = Palette::default();
     let mut line = Vec::new();
     let passed = loop {
         line.clear();
-        match (&mut lines).take(LONGEST).read_until(b'\n', &mut line) {
+        match (&mut lines).take(longest).read_until(b'\n', &mut line) {
             Ok(0) => break Ok(()),
             Ok(_) => {}
             Err(error) => break Err(error),
         }
-        let text = palette.paint(&String::from_utf8_lossy(&line), highlight);
+        let text = form(&String::from_utf8_lossy(&line));
         let mut written = out.write_all(text.as_bytes());
         // What comes now is to be seen now.
         if lines.buffer().is_empty() {

@@ -15,6 +15,7 @@ use super::manage::{Manager, slot_order};
 use super::names;
 use super::print::Colour;
 use crate::config::{App, Scope};
+use crate::rollout::generation::{self, Generations};
 use crate::rollout::ledger::{self, Progress, State};
 use crate::rollout::plan::spare;
 use crate::router::client::{End, Status, WorkerStatus};
@@ -87,6 +88,8 @@ pub(super) struct UnitNow {
     /// What its app lets others call.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) actions: Vec<Action>,
+    /// Which code it runs, counted from the app's first start since the boot.
+    pub(super) generation: Option<u64>,
 }
 
 /// Asks systemd and the routers about apps.
@@ -143,12 +146,15 @@ async fn look_at(
     }
     slots.sort_by_cached_key(|slot| slot_order(slot));
     let reload = place::reload(manager.scope == Scope::User, name).as_deref().and_then(ledger::read);
+    let started = place::generation(manager.scope == Scope::User, name).as_deref().and_then(generation::started);
+    let generations = Generations::of(started, reload.as_ref());
     let workers = slots.iter().map(async |slot| {
         let unit = names.slot(slot);
         let listed = listed.get(unit.as_str()).copied();
         let worker = worker(manager, &unit, listed, status.as_ref(), slot).await?;
         let code = reload.as_ref().and_then(|reload| code(reload, slot)).filter(|_| worker.pid.is_some());
-        Ok(UnitNow { slot: Some(slot.clone()), code, ..worker })
+        let generation = generations.at(slot).filter(|_| worker.pid.is_some());
+        Ok(UnitNow { slot: Some(slot.clone()), code, generation, ..worker })
     });
     let (router, workers) =
         tokio::join!(router_now(manager, &names.router, router, status.as_ref()), join_all(workers));

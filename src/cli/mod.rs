@@ -19,10 +19,12 @@ mod errors;
 mod evaluate;
 mod examples;
 pub mod exit;
+mod files;
 mod follow;
 mod ids;
 mod import;
 mod inside;
+mod keyed;
 
 mod list;
 mod logs;
@@ -130,9 +132,9 @@ enum Command {
     /// Start apps: known ones, a TOML file, or a script with PM2's flags
     Start(start::Arguments),
     /// Stop apps or single workers (NAME@SLOT or its id)
-    Stop(Targets),
+    Stop(stop::Arguments),
     /// Stop and start apps or single workers (NAME@SLOT or its id)
-    Restart(Targets),
+    Restart(restart::Arguments),
     /// Replace all workers by new ones, one after the other, without a gap; a broken release changes nothing
     Reload(reload::Arguments),
     /// Stop apps and remove their files
@@ -243,16 +245,6 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Targets {
-    /// NAME, NAME@SLOT, an id, `all` or /regex/
-    #[arg(required = true)]
-    targets: Vec<String>,
-    /// Only print the calls to systemd that it would take
-    #[arg(long)]
-    dry_run: bool,
-}
-
-#[derive(Debug, Args)]
 struct Names {
     /// Names of apps; none means all
     names: Vec<String>,
@@ -290,14 +282,29 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
             return run::run(&arguments.into_run()?, printer);
         }
         Command::Start(arguments) if arguments.dry_run => block_on(dry::start(&arguments, asked, printer))?,
-        Command::Stop(arguments) if arguments.dry_run => block_on(dry::stop(&arguments.targets, asked, printer))?,
-        Command::Restart(arguments) if arguments.dry_run => block_on(dry::restart(&arguments.targets, asked, printer))?,
-        Command::Reload(arguments) if arguments.dry_run => block_on(dry::reload(&arguments.names, asked, printer))?,
+        Command::Stop(arguments) if arguments.dry_run => block_on(dry::stop(&arguments, asked, printer))?,
+        Command::Restart(arguments) if arguments.dry_run => {
+            block_on(dry::restart(&arguments.targets, &arguments.anew.of, asked, printer))?
+        }
+        Command::Reload(arguments) if arguments.dry_run => {
+            block_on(dry::reload(&arguments.names, &arguments.anew.of, asked, printer))?
+        }
+        Command::StartOrRestart(arguments) if arguments.dry_run => {
+            block_on(dry::restart(&arguments.targets, &arguments.of, asked, printer))?
+        }
+        Command::StartOrReload(arguments) if arguments.dry_run => {
+            block_on(dry::reload(&arguments.targets, &arguments.of, asked, printer))?
+        }
         Command::Delete(arguments) if arguments.dry_run => block_on(dry::delete(&arguments, asked, printer))?,
         Command::Scale(arguments) if arguments.dry_run => block_on(dry::scale(&arguments, asked, printer))?,
         Command::Start(arguments) => block_on(start::run(&arguments, asked, printer))?,
-        Command::Stop(targets) => block_on(stop::run(&targets.targets, asked, printer))?,
-        Command::Restart(targets) => block_on(restart::run(&targets.targets, asked, printer))?,
+        Command::Stop(targets) => block_on(stop::run(&targets, asked, printer))?,
+        Command::Restart(restart::Arguments { targets, anew, .. }) => {
+            block_on(files::act(start_or::Act::Restart, &targets, &anew, asked, printer))?
+        }
+        Command::Reload(arguments) if arguments.is_plain() => {
+            block_on(files::act(start_or::Act::Reload, &arguments.names, &arguments.anew, asked, printer))?
+        }
         Command::Reload(arguments) => block_on(reload::run(&arguments, asked, printer))?,
         Command::Delete(arguments) => block_on(delete::run(&arguments, asked, printer))?,
         Command::List(arguments) => block_on(list::run(&arguments, asked, printer))?,
@@ -310,10 +317,10 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Ecosystem(arguments) => ecosystem::run(&arguments, printer)?,
         Command::Scale(arguments) => block_on(scale::run(&arguments, asked, printer))?,
         Command::StartOrRestart(arguments) => {
-            block_on(start_or::run(start_or::Act::Restart, &arguments, asked, printer))?
+            block_on(start_or::run(start_or::Act::Restart, &arguments.targets, &arguments.of, asked, printer))?
         }
         Command::StartOrReload(arguments) => {
-            block_on(start_or::run(start_or::Act::Reload, &arguments, asked, printer))?
+            block_on(start_or::run(start_or::Act::Reload, &arguments.targets, &arguments.of, asked, printer))?
         }
         Command::Jlist(arguments) => block_on(pm2list::jlist(&arguments, asked, printer))?,
         Command::Prettylist(arguments) => block_on(pm2list::prettylist(&arguments, asked, printer))?,

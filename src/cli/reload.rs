@@ -16,6 +16,7 @@ use super::apps;
 use super::certificates;
 use super::conclude::on_hold;
 use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
+use super::files::Anew;
 use super::manage::{Manager, user_flag};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
@@ -34,9 +35,11 @@ const AFTER_END: Duration = Duration::from_millis(150);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Names of apps, or `all`
+    /// Names of apps, `all`, /regex/, or a file that describes apps, which is read again
     #[arg(required = true)]
     pub(super) names: Vec<String>,
+    #[command(flatten)]
+    pub(super) anew: Anew,
     /// Stop the reload that is under way, and those that wait: what is replaced stays, the old workers that are left
     /// stay too
     #[arg(long)]
@@ -52,7 +55,11 @@ pub(super) struct Arguments {
 impl Arguments {
     /// A plain reload.
     pub(super) fn of(names: Vec<String>) -> Self {
-        Self { names, abort: false, certificates: false, dry_run: false }
+        Self { names, anew: Anew::default(), abort: false, certificates: false, dry_run: false }
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        !self.abort && !self.certificates
     }
 }
 

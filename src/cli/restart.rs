@@ -2,14 +2,29 @@
 
 use std::time::SystemTime;
 
+use clap::Args;
+
 use super::apps::{self, Loaded};
 use super::exit::{DONE, FAILED, Failure};
+use super::files::Anew;
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::start;
 use crate::config::Scope;
 use crate::system::bus::Verb;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// NAME, NAME@SLOT, an id, `all`, /regex/, or a file that describes apps, which is read again
+    #[arg(required = true)]
+    pub(super) targets: Vec<String>,
+    #[command(flatten)]
+    pub(super) anew: Anew,
+    /// Only print the files and the calls to systemd that it would take
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
 
 pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut code = DONE;

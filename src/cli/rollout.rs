@@ -16,6 +16,7 @@ use super::print::Printer;
 use super::stopping;
 use crate::config::Scope;
 use crate::generator::held;
+use crate::rollout::generation::{self, Generations};
 use crate::rollout::ledger::{self, Ledger, Progress, State};
 use crate::rollout::lock::Lock;
 use crate::rollout::{Rollout, RolloutError, STEP};
@@ -42,8 +43,12 @@ pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u
     let user = scope == Scope::User;
     let written = place::reload(user, name);
     // What a reload before this one left behind, if nobody has seen to it, is left behind by this one as well.
-    let before = written.as_deref().and_then(ledger::read).filter(|before| !before.concluded).unwrap_or_default();
-    let ledger = Ledger::new(written, Progress { trial: before.trial, retiring: before.retiring, ..Progress::begin() });
+    let last = written.as_deref().and_then(ledger::read);
+    let generations =
+        Generations::of(place::generation(user, name).as_deref().and_then(generation::started), last.as_ref());
+    let before = last.filter(|before| !before.concluded).unwrap_or_default();
+    let progress = Progress { generation: generations.next(), before: generations, ..Progress::begin() };
+    let ledger = Ledger::new(written, Progress { trial: before.trial, retiring: before.retiring, ..progress });
     let loaded = match apps::read(scope, name) {
         Ok(loaded) => loaded,
         Err(problem) => {

@@ -6,6 +6,7 @@ use regex::RegexBuilder;
 
 use super::apps;
 use super::exit::Failure;
+use super::files::OfFile;
 use super::import;
 use super::names::{Asked, is_root};
 use crate::config::Scope;
@@ -18,7 +19,7 @@ pub(super) fn read(word: &str, asked: Asked) -> Result<Option<Vec<(Scope, String
     if let Some((pattern, flags)) = pattern(word) {
         return matching(pattern, flags, asked).map(Some);
     }
-    let names = if import::is_file(word) { Some(import::names(word)?) } else { of_file(word) };
+    let names = if import::is_file(word) { Some(import::names(word, &OfFile::default())?) } else { of_file(word) };
     let Some(names) = names else { return Ok(None) };
     names
         .into_iter()
@@ -81,7 +82,7 @@ fn last_line(error: &regex::Error) -> String {
 }
 
 /// The names of the apps that a file describes, by what the file is called; `None`: it is no such file.
-fn of_file(word: &str) -> Option<Vec<String>> {
+pub(super) fn of_file(word: &str) -> Option<Vec<String>> {
     let path = Path::new(word);
     let is_ours = path.extension().is_some_and(|ending| ending == "toml");
     if !is_ours || !path.is_file() {

@@ -6,7 +6,8 @@ use std::path::Path;
 use clap::Args;
 
 use super::exit::{DONE, Failure};
-use super::import::{self, Choice, Installed};
+use super::files::OfFile;
+use super::import::{self, Installed};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
@@ -18,10 +19,12 @@ use crate::config::Scope;
 pub(super) struct Arguments {
     /// NAME, a TOML file, an ecosystem file of PM2's, `all` or /regex/
     #[arg(required = true, value_name = "NAME|FILE")]
-    targets: Vec<String>,
-    /// The profile that is to be active: `[profile.NAME.environment]` of a TOML file, `env_NAME` of PM2's
-    #[arg(long, value_name = "NAME")]
-    env: Option<String>,
+    pub(super) targets: Vec<String>,
+    #[command(flatten)]
+    pub(super) of: OfFile,
+    /// Only print the files and the calls to systemd that it would take
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// What is done to an app that runs.
@@ -31,20 +34,27 @@ pub(super) enum Act {
     Reload,
 }
 
-pub(super) async fn run(act: Act, arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+pub(super) async fn run(
+    act: Act,
+    words: &[String],
+    of: &OfFile,
+    asked: Asked,
+    printer: &Printer,
+) -> Result<u8, Failure> {
+    of.check(words)?;
     let mut code = DONE;
-    for word in &arguments.targets {
-        let done = one(act, word, arguments.env.as_ref(), asked, printer).await;
+    for word in words {
+        let done = one(act, word, of, asked, printer).await;
         code = code.max(done.or_else(|failure| failure.of_one(printer))?);
     }
     Ok(code)
 }
 
-async fn one(act: Act, word: &str, env: Option<&String>, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+async fn one(act: Act, word: &str, of: &OfFile, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     if import::is_file(word) {
-        return of_ecosystem(act, word, env, asked, printer).await;
+        return of_ecosystem(act, word, of, asked, printer).await;
     }
-    let flags = Flags { env: env.cloned(), ..Flags::default() };
+    let flags = Flags { env: of.env.clone(), ..Flags::default() };
     let words = [word.to_owned()];
     let start = start::Arguments { targets: words.to_vec(), script: flags.clone(), dry_run: false };
     if Path::new(word).extension().is_some_and(|ending| ending == "toml") && Path::new(word).is_file() {
@@ -63,9 +73,6 @@ async fn one(act: Act, word: &str, env: Option<&String>, asked: Asked, printer: 
     if !there {
         return start::run(&start, asked, printer).await;
     }
-    if env.is_some() {
-        return Err(Failure::Usage(format!("--env is for a TOML file; set active_profile in the file of {word}")));
-    }
     let mut code = DONE;
     for (scope, target) in names::targets(&words, asked).await? {
         let done = act_on(act, scope, &target, printer).await;
@@ -75,17 +82,14 @@ async fn one(act: Act, word: &str, env: Option<&String>, asked: Asked, printer: 
 }
 
 /// The apps of a file of PM2's, as it is now.
-async fn of_ecosystem(
-    act: Act,
-    word: &str,
-    env: Option<&String>,
-    asked: Asked,
-    printer: &Printer,
-) -> Result<u8, Failure> {
+async fn of_ecosystem(act: Act, word: &str, of: &OfFile, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let scope = asked.for_new_app();
-    let choice = Choice { env: env.cloned(), ..Choice::default() };
     let mut code = DONE;
-    for Installed { app, .. } in import::apps(word, &choice, scope, false, printer)? {
+    for Installed { app, first, .. } in import::apps(word, &of.choice(), scope, false, printer)? {
+        if first && !app.imported.draft.at_boot {
+            printer.note(&format!("{0} is not started (autostart: false): `appctl start {0}` does it", app.name));
+            continue;
+        }
         let done = act_on(act, scope, &Target::App(app.name), printer).await;
         code = code.max(done.or_else(|failure| failure.of_one(printer))?);
     }

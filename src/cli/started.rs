@@ -16,8 +16,8 @@ use super::names;
 use super::print::Printer;
 use crate::config::Scope;
 use crate::generator::held;
-use crate::rollout::ledger;
 use crate::rollout::plan::spare;
+use crate::rollout::{generation, ledger};
 use crate::system::bus::{BusError, Systemd, Verb};
 use crate::system::{jobs, log, place, process};
 use crate::unit::plan::Names;
@@ -114,7 +114,13 @@ fn begin_anew(scope: Scope, name: &str, printer: &Printer) {
     if let Err(error) = held::prove_started(&places, name) {
         printer.warning(&format!("cannot keep what is started, for a later reload that fails: {error}"));
     }
-    if let Some(path) = place::reload(scope == Scope::User, name).filter(|_| !held::is_held(&places, name)) {
+    let user = scope == Scope::User;
+    if let (Some(path), Some(reload)) = (place::generation(user, name), place::reload(user, name))
+        && let Err(error) = generation::start(&path, &reload)
+    {
+        printer.warning(&format!("cannot count this start: {error}"));
+    }
+    if let Some(path) = place::reload(user, name).filter(|_| !held::is_held(&places, name)) {
         // Mostly there is none.
         let _ = std::fs::remove_file(path);
     }

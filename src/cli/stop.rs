@@ -2,16 +2,32 @@
 
 use std::time::SystemTime;
 
-use super::exit::{DONE, FAILED, Failure};
+use clap::Args;
+
+use super::exit::{FAILED, Failure};
+use super::files::{self, OfFile};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use crate::config::Scope;
 use crate::system::bus::Verb;
 
-pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// NAME, NAME@SLOT, an id, `all`, /regex/, or a file that describes apps
+    #[arg(required = true)]
+    pub(super) targets: Vec<String>,
+    #[command(flatten)]
+    pub(super) of: OfFile,
+    /// Only print the calls to systemd that it would take
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
+    let (words, mut code) = files::spelled_out(&arguments.targets, &arguments.of, asked, printer)?;
     let mut targets = Vec::new();
-    for word in words {
+    for word in &words {
         match names::targets(std::slice::from_ref(word), asked).await {
             Ok(found) => targets.extend(found),
             Err(failure @ Failure::UnknownApp(_)) => targets.push(orphan(word, asked).await.ok_or(failure)?),
@@ -19,7 +35,6 @@ pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Re
         }
     }
     let began = SystemTime::now();
-    let mut code = DONE;
     for scope in [Scope::System, Scope::User] {
         let here: Vec<&Target> = targets.iter().filter(|(of, _)| *of == scope).map(|(_, target)| target).collect();
         if here.is_empty() {
@@ -53,7 +68,7 @@ pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Re
             apps.iter().for_each(|app| printer.note(&format!("{app} stopped")));
         } else {
             manager.explain(&unfinished, began, printer).await;
-            code = FAILED;
+            code = code.max(FAILED);
         }
     }
     Ok(code)

@@ -109,6 +109,16 @@ pub fn fitting(name: &str) -> String {
     kept
 }
 
+/// What an app is called here that its entry calls `name`.
+pub fn name(entry: &Map<String, Value>, name: &str, profile: Option<&str>) -> String {
+    let mut spellings = find("append_env_to_name").into_iter().flat_map(Key::spellings);
+    let with_profile = spellings.any(|key| entry.get(&key).is_some_and(|value| values::truth(value) == Ok(true)));
+    match profile.filter(|_| with_profile) {
+        Some(profile) => fitting(&format!("{name}-{profile}")),
+        None => fitting(name),
+    }
+}
+
 struct Reader<'a> {
     entry: &'a Map<String, Value>,
     place: &'a Circumstances<'a>,

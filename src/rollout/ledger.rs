@@ -2,12 +2,15 @@
 //! what a reload that was killed left behind.
 
 use std::cell::{Ref, RefCell};
+use std::fs::Permissions;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+
+use super::generation::Generations;
 
 /// Workers are named by their slots.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +35,12 @@ pub struct Progress {
     pub reason: Option<String>,
     /// What follows from its end is done.
     pub concluded: bool,
+    /// The number of what it brings; 0: nobody counted ([`super::generation`]).
+    #[serde(default)]
+    pub generation: u64,
+    /// What ran when it began.
+    #[serde(default)]
+    pub before: Generations,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,12 +117,19 @@ pub fn read(path: &Path) -> Option<Progress> {
 }
 
 fn write(path: &Path, progress: &Progress) -> io::Result<()> {
+    publish(path, &serde_json::to_vec(progress)?)
+}
+
+/// Writes a file that everybody may read, whatever the unit's `UMask=`, and that is whole at every instant.
+pub(super) fn publish(path: &Path, text: &[u8]) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
+        std::fs::set_permissions(directory, Permissions::from_mode(0o755))?;
     }
     let temporary = path.with_file_name(format!(".{}", std::process::id()));
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
-    file.write_all(&serde_json::to_vec(progress)?)?;
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.write_all(text)?;
     std::fs::rename(&temporary, path)
 }
 

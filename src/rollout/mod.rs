@@ -6,6 +6,7 @@
 
 pub mod companions;
 pub mod excess;
+pub mod generation;
 pub mod ledger;
 pub mod lock;
 mod one;

@@ -65,6 +65,8 @@ pub enum Output {
     Raw,
     /// One JSON object a line.
     Json,
+    /// The same, with these fields alone; commas between them.
+    Fields(&'static str),
 }
 
 /// The field that journald itself puts to what a unit's processes write (systemd.journal-fields(7)).
@@ -103,13 +105,14 @@ impl Query {
             Output::Full => "short-full",
             Output::Unix => "short-unix",
             Output::Raw => "cat",
-            Output::Json => "json",
+            Output::Json | Output::Fields(_) => "json",
         };
         arguments.push(format!("--output={form}"));
         match self.output {
             Output::Raw => {}
             // Else it leaves out what is longer than 4 KiB.
             Output::Json => arguments.push("--all".into()),
+            Output::Fields(fields) => arguments.extend(["--all".into(), format!("--output-fields={fields}")]),
             _ => arguments.push("--no-hostname".into()),
         }
         // PID 1 writes UNIT=, a user's manager USER_UNIT= (systemd.journal-fields(7)).
@@ -145,14 +148,15 @@ impl Query {
         self.shown().exec()
     }
 
-    /// Starts journalctl, whose standard output is a pipe with colours in it: errors are red.
+    /// Starts journalctl, whose standard output is a pipe. Text has colours in it: errors are red.
     pub fn spawn(&self) -> io::Result<std::process::Child> {
-        self.shown().env("SYSTEMD_COLORS", "1").stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
+        let colours = if matches!(self.output, Output::Json | Output::Fields(_)) { "0" } else { "1" };
+        self.shown().env("SYSTEMD_COLORS", colours).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
     }
 
     fn shown(&self) -> Command {
         let mut arguments = self.arguments();
-        if !matches!(self.output, Output::Raw | Output::Json) {
+        if !matches!(self.output, Output::Raw | Output::Json | Output::Fields(_)) {
             // "No entries", and whether that is for want of rights.
             arguments.retain(|argument| argument != "--quiet");
         }

@@ -30,14 +30,21 @@ pub fn control(user: bool, app: &str) -> Option<PathBuf> {
     Some(runtime_directory(user)?.join("appctl").join(app).join("control"))
 }
 
+// What is kept of an app until the next boot is called `NAME.KIND`: the generator drops what is of no app.
+
 /// What is known of an app's latest reload.
 pub fn reload(user: bool, app: &str) -> Option<PathBuf> {
     Some(runtime_directory(user)?.join("appctl/.reload").join(format!("{app}.json")))
 }
 
+/// The number of an app's last start.
+pub fn generation(user: bool, app: &str) -> Option<PathBuf> {
+    Some(runtime_directory(user)?.join("appctl/.generation").join(format!("{app}.json")))
+}
+
 /// Whoever moves an app's workers has this file locked.
 pub fn lock(user: bool, app: &str) -> Option<PathBuf> {
-    Some(runtime_directory(user)?.join("appctl/.lock").join(app))
+    Some(runtime_directory(user)?.join("appctl/.lock").join(format!("{app}.lock")))
 }
 
 /// What is known of the latest replacement of a single worker.
@@ -69,6 +76,14 @@ mod tests {
     use super::*;
     use std::os::fd::AsRawFd;
     use std::os::unix::net::{UnixListener, UnixStream};
+
+    #[test]
+    fn what_is_kept_is_known_by_its_app() {
+        for path in [reload, generation, lock, replacement] {
+            let path = path(false, "a.b").unwrap();
+            assert_eq!(path.file_stem().unwrap(), "a.b", "{}", path.display());
+        }
+    }
 
     #[test]
     fn an_unnamed_socket_is_reached_by_its_handle_alone() {

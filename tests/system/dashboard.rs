@@ -118,7 +118,7 @@ fn a_browser_shows_forty_workers() {
         "give=document.querySelectorAll('#log .bad').length",
         "give=document.getElementById('facts').textContent.includes('Addresses8080')",
         // Of a scale that little is little of.
-        "give=document.querySelector('#graphs .most').textContent",
+        "give=document.querySelectorAll('#graphs .most')[3].textContent",
         "until=document.querySelectorAll('#graphs svg polyline').length === 4",
         // As seconds go by.
         "until=document.querySelector('#graphs polyline').getAttribute('points').split(' ').length > 2",
@@ -143,7 +143,8 @@ fn a_browser_shows_forty_workers() {
         true,
         0,
         true,
-        "10%",
+        "10",
+        true,
         true,
         "rgb(20, 23, 27)",
         true,

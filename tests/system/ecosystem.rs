@@ -365,6 +365,81 @@ fn a_file_is_imported_once_and_again() {
 }
 
 #[test]
+fn a_file_in_the_place_of_names() {
+    let file = "module.exports = { apps: [{ name: 'one', script: 'one.js', args: 'x', port: 4001, env: { A: 'a' }, env_b: { A: 'b' } }, \
+                { name: 'two', script: 'one.js', args: 'x', port: 4002, env: { A: 'c' } }, \
+                { name: 'three', script: 'one.js', port: 4003, autostart: false }] }";
+    let boxed = Options::default().file("/srv/own/one.js", SERVER).file("/srv/own/ecosystem.config.js", file).boot();
+    let Some(machine) = boxed else { return };
+    let pids = || ["one", "two"].map(|name| machine.main_pid(&format!("{name}@1.service")));
+    let routers = || ["one", "two"].map(|name| machine.main_pid(&format!("{name}.service")));
+    let edit = |from: &str, to: &str| {
+        machine.ok(&format!("sed -i \"s/args: '{from}'/args: '{to}'/g\" /srv/own/ecosystem.config.js"))
+    };
+    let go = |line: &str| {
+        let (code, err) = told(&machine, &format!("appctl {line}"));
+        assert_eq!(code, 0, "{line}: {err}");
+        err
+    };
+    // What is not there is started, as by PM2; one that is not to be started by itself is not.
+    let said = go("restart ecosystem.config.js");
+    assert!(said.contains("three is not started"), "{said}");
+    assert!(says(&machine, 4001, "ax") && says(&machine, 4002, "cx"));
+    assert!(machine.path("/etc/appctl/three.toml").exists() && !machine.is_active("three.service"));
+
+    let (before, router) = (pids(), routers());
+    edit("x", "y");
+    go("restart ecosystem.config.js --only one --env b --update-env");
+    assert!(says(&machine, 4001, "by") && says(&machine, 4002, "cx"));
+    let (after, routers_after) = (pids(), routers());
+    assert!(after[0] != before[0] && after[1] == before[1] && routers_after[0] != router[0], "{before:?} {after:?}");
+    edit("y", "z");
+    let dry = go("reload ecosystem.config.js --dry-run 2>&1");
+    let out = machine.ok("cd /srv/own && appctl reload ecosystem.config.js --dry-run");
+    for said in ["would write /etc/appctl/one.toml", "would call ReloadUnit(one.service)", "ReloadUnit(two.service)"] {
+        assert!(out.contains(said), "{said}: {out}{dry}");
+    }
+    let out = machine.ok("cd /srv/own && appctl start ecosystem.config.js --dry-run --only two");
+    assert!(out.contains("would write /etc/appctl/two.toml") && out.contains("RestartUnit(two.service)"), "{out}");
+    assert!(!out.contains("one.toml"), "{out}");
+    assert!(pids() == after && says(&machine, 4001, "by"));
+    go("reload ecosystem.config.js");
+    assert!(says(&machine, 4001, "az") && says(&machine, 4002, "cz"));
+    assert!(routers() == routers_after && pids()[0] != after[0] && pids()[1] != after[1]);
+    // A file of ours, too; and beside names.
+    let before = pids();
+    machine.ok("cd /srv/own && sed 's/\"z\"/\"toml\"/' /etc/appctl/two.toml > two.toml");
+    go("reload ./two.toml one");
+    assert!(says(&machine, 4002, "ctoml") && pids()[0] != before[0], "{}", machine.ok("cat /srv/own/two.toml"));
+    let said = go("restart one --update-env");
+    assert!(said.contains("--update-env: the environment is what the app's file says"), "{said}");
+
+    for (line, code, said) in [
+        ("restart one --only two", 2, "--only is for a file of PM2's"),
+        ("reload one --env b", 2, "--env is for a file; set active_profile in the file of one"),
+        ("stop one --only two", 2, "--only is for a file of PM2's"),
+        ("stop ecosystem.config.js --only four", 1, "ecosystem.config.js has no app four; it has one, two, three"),
+        ("restart gone.config.js", 4, "no app gone.config.js"),
+    ] {
+        let (found, err) = told(&machine, &format!("appctl {line}"));
+        assert!(found == code && err.contains(said), "{line}: {found} {err}");
+    }
+    go("stop ecosystem.config.js --only one");
+    assert!(!machine.is_active("one.service") && machine.is_active("two.service"));
+    go("start one");
+    // One that is not there holds up no other.
+    go("delete three");
+    let (code, err) = told(&machine, "appctl stop ecosystem.config.js");
+    assert!(code == 4 && err.contains("no app three"), "{err}");
+    assert!(!machine.is_active("one.service") && !machine.is_active("two.service"));
+    // A file that somebody has written is spared.
+    machine.ok("sed -i 1d /etc/appctl/two.toml");
+    let (code, err) = told(&machine, "appctl delete ecosystem.config.js");
+    assert!(code == 4 && err.contains("two.toml is not ours"), "{err}");
+    assert_eq!(machine.ok("ls /etc/appctl"), "two.toml");
+}
+
+#[test]
 fn what_is_wrong_with_a_file_is_told() {
     let Some(machine) = Options::default().file("/srv/own/one.js", SERVER).boot() else { return };
     let write = |name: &str, text: &str| machine.write(&format!("/srv/own/{name}"), text);

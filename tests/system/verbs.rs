@@ -346,6 +346,24 @@ fn logs_of_several_apps() {
     let json = done(&machine, "logs web --json -n 200");
     let entries: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(entries.iter().any(|entry| entry["MESSAGE"] == "all is well" && entry["SLOT"] == "1"), "{json}");
+    let keyed = done(&machine, "logs '/^api-/' web -n 200 --format");
+    let mut said: Vec<String> = keyed
+        .lines()
+        .filter(|line| line.contains("all is well") || line.contains("a bad timeout"))
+        .map(|line| line.split_once(' ').map(|(_, rest)| rest.to_owned()).unwrap())
+        .collect();
+    said.sort();
+    let workers = [("api-one", 0, 1), ("api-one", 1, 2), ("api-two", 2, 1), ("web", 3, 1)];
+    let mut expected = Vec::new();
+    for (app, id, slot) in workers {
+        expected.push(format!("app={app} id={id} unit={app}@{slot}.service type=error message=a bad timeout"));
+        expected.push(format!("app={app} id={id} unit={app}@{slot}.service type=out message=all is well"));
+    }
+    assert_eq!(said, expected, "{keyed}");
+    let time =
+        |line: &str| line.starts_with("timestamp=20") && line.split(' ').next().is_some_and(|it| it.ends_with('Z'));
+    assert!(keyed.lines().all(time), "{keyed}");
+    assert!(keyed.contains("app=web unit=web.service type=out message="), "{keyed}");
     let iso = done(&machine, "logs web -n 200 --timestamp --out");
     let line = iso.lines().find(|line| line.contains("all is well")).unwrap();
     assert!(line.starts_with("20") && line.contains('T') && line.contains(" web@1["), "{line}");
@@ -354,6 +372,8 @@ fn logs_of_several_apps() {
         ("--raw --highlight x", "cannot be used with"),
         ("--timestamp=never", "possible values"),
         ("--err --out", "cannot be used with"),
+        ("--format --json", "cannot be used with"),
+        ("--format --raw", "cannot be used with"),
     ] {
         let (code, _, err) = appctl(&machine, &format!("logs web {wrong}"));
         assert!(code == 2 && err.contains(said), "{wrong}: {err}");
