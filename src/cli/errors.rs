@@ -126,8 +126,6 @@ fn read_end(line: &Value) -> Option<Ended> {
     // Without a reason it says that one has not come back.
     line["REASON"].as_str()?;
     let again = message.lines().next().is_some_and(|first| first.contains("starts it again in "));
-    let unexpected =
-        line["PRIORITY"].as_str().and_then(|priority| priority.parse::<u8>().ok()).is_some_and(|it| it <= 4);
     Some(Ended { slot: slot?, at: at / 1_000_000, again, words: quoted.collect() })
 }
 

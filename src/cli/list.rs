@@ -143,7 +143,10 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     } else {
         printer.table(&table_of(&lines(&apps, arguments.sort)));
         if apps.iter().any(is_mute) {
-            printer.note(MUTE);
+            printer.note(&print::wrap(MUTE, 0, printer.width));
+        }
+        for app in apps.iter().filter(|app| app.listen_wanted.is_some()) {
+            printer.note(&app.listens_elsewhere());
         }
         for app in apps.iter().filter(|app| app.on_hold) {
             printer.note(&format!("{} is on hold: appctl status {} tells why", app.file, app.name));
@@ -194,6 +197,7 @@ pub(super) fn is_mute(app: &AppNow) -> bool {
 pub(super) fn is_idle(app: &AppNow) -> bool {
     app.app.is_some()
         && app.listen.is_empty()
+        && app.listen_wanted.is_none()
         && ["running", "reloading", "stopped"].contains(&app.router.state.as_str())
 }
 
@@ -352,6 +356,7 @@ pub(super) mod tests {
             file: "/etc/appctl/shop.toml".into(),
             error: None,
             listen: vec!["8080".into()],
+            listen_wanted: None,
             workers_wanted: 2,
             on_hold: false,
             reload: None,
@@ -423,7 +428,7 @@ shop  2       failed (exit status …  1                       -       -        
         assert_eq!(table(&[shop()]).render(Some(200), false), table(&[shop()]).render(None, false));
         for width in 20..120 {
             let text = table(&[shop()]).render(Some(width), false);
-            assert!(text.lines().all(|line| line.chars().count() <= width.max(60)), "{width}\n{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}\n{text}");
         }
     }
 
@@ -453,6 +458,43 @@ shop  2       failed (exit status …  1                       -       -        
         assert_eq!(order("uptime:asc"), "1 router 2");
         assert!("memory:up".parse::<Sort>().unwrap_err().contains("memory:desc"));
         assert!("size".parse::<Sort>().unwrap_err().contains("sessions"));
+    }
+
+    #[test]
+    fn workers_stand_in_the_order_of_their_indices() {
+        let worker = |slot: &str, id: Option<u32>, index| UnitNow {
+            unit: format!("shop@{slot}.service"),
+            slot: Some(slot.into()),
+            id,
+            index: Some(index),
+            ..UnitNow::default()
+        };
+        let workers =
+            vec![worker("1", None, 0), worker("2", Some(1), 1), worker("3", Some(0), 0), worker("4", Some(2), 2)];
+        let app = AppNow { workers, ..shop() };
+        let slots = |app: &AppNow| in_order(app).iter().map(|it| it.slot.clone().unwrap()).collect::<String>();
+        assert_eq!(slots(&app), "3124");
+        // As it was, where nothing is known.
+        let unknown = ["1", "2", "3"].map(|slot| UnitNow { slot: Some(slot.into()), ..UnitNow::default() });
+        assert_eq!(slots(&AppNow { workers: unknown.into(), ..shop() }), "123");
+    }
+
+    #[test]
+    fn a_router_with_nothing_to_do_is_no_row() {
+        let report = crate::config::parse(
+            "shop",
+            std::path::Path::new("/etc/appctl/shop.toml"),
+            "exec = [\"node\", \"/srv/a.js\"]\nruntime = \"none\"",
+            Scope::System,
+        );
+        let mut app = AppNow { listen: Vec::new(), app: report.app, ..shop() };
+        assert!(is_idle(&app) && !table(&[app.clone()]).render(None, false).contains("router"));
+        app.router.state = "failed (exit status 1)".into();
+        assert!(table(&[app.clone()]).render(None, false).contains("router"));
+        // Its addresses are still to be taken.
+        app.router.state = "running".into();
+        app.listen_wanted = Some(vec!["8080".into()]);
+        assert!(!is_idle(&app));
     }
 
     #[test]

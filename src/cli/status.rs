@@ -137,6 +137,9 @@ fn show(full: &InFull, scope: Scope, printer: &Printer) {
     if let Some(error) = &full.app.error {
         block(&format!("\n{error}\n`appctl check {}` tells it all.", full.app.name));
     }
+    if full.app.listen_wanted.is_some() {
+        printer.note(&full.app.listens_elsewhere());
+    }
     if full.app.on_hold
         && let Ok(hold) = on_hold(scope, &full.app.name)
     {

@@ -266,7 +266,7 @@ pub const KEYS: &[Key] = &[
         "code is brought by your own means; then `appctl reload NAME`",
     ),
     key("force", &[], "--force", "true", Needless, "two apps have two names; --force overwrites a file"),
-    key("pmx", &[], "", "false", Needless, "nothing is injected into an app"),
+    key("pmx", &[], "", "false", Needless, "nothing is injected; `node -r @pm2/io` in `exec` gives its figures"),
     key("automation", &[], "", "false", Needless, "nothing is injected into an app"),
     key("io", &[], "", "{\"apm\": true}", Refused, APM),
     key("trace", &[], "", "true", Refused, APM),

@@ -77,6 +77,9 @@ pub use service::main;
 const DRAIN_READS: usize = 16;
 /// A worker that left so recently is probably being restarted.
 const RESTART_HOPE: Duration = Duration::from_secs(10);
+/// Why a silent worker of a reload is not ready.
+const LESS: &str = "it runs, but it does not listen (nor say ready, nor have an adapter) as those before it did. If that is \
+                    meant: appctl restart";
 
 /// Everything that one app's router knows.
 pub struct Router {
@@ -459,6 +462,9 @@ impl Router {
             if answered.await.is_ok() {
                 tokio::time::sleep(router.settings.ready_grace).await;
                 router.sign(id, Sign::Silence);
+                if router.table.borrow().is_less_than_before(id) {
+                    router.unready(id, LESS);
+                }
             }
         });
     }

@@ -69,6 +69,8 @@ pub struct WorkerRecord {
     #[serde(default)]
     pub stood: bool,
     #[serde(default)]
+    pub spoke: bool,
+    #[serde(default)]
     pub ordered: bool,
     pub since: u64,
     pub handed: u64,
@@ -258,6 +260,7 @@ mod tests {
                 sticky: false,
                 alone: false,
                 stood: true,
+                spoke: pid % 3 == 0,
                 ordered: false,
                 since: 7,
                 handed: 9,

@@ -187,6 +187,7 @@ impl Router {
             sticky: worker.sticky,
             alone: worker.alone,
             stood: worker.stood,
+            spoke: worker.spoke,
             ordered: worker.ordered,
             since: worker.since,
             handed: worker.handed,

@@ -305,7 +305,7 @@ mod tests {
         Frame { encoding: Encoding::Json, bytes: format!("{message}\n").into() }
     }
 
-    fn of(kind: &str, data: Value) -> Frame {
+    fn of(kind: &str, data: &Value) -> Frame {
         frame(&json!({"type": kind, "data": data}))
     }
 
@@ -323,7 +323,7 @@ mod tests {
             ("axm:option:configuration", Message::Other),
             ("human:event", Message::Other),
         ] {
-            assert_eq!(read(&of(kind, json!({}))), Ok(wanted), "{kind}");
+            assert_eq!(read(&of(kind, &json!({}))), Ok(wanted), "{kind}");
         }
     }
 
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(read.metrics[1].number(), Some(9.48));
         let same = of(
             "axm:monitor",
-            json!({"Downloads": {"historic": true, "value": 6},
+            &json!({"Downloads": {"historic": true, "value": 6},
                 "Heap": {"historic": true, "unit": "MiB", "type": "internal/v8/heap", "value": "9.48"}}),
         );
         assert_eq!(metrics(&same).unwrap(), read);
@@ -350,7 +350,7 @@ mod tests {
             "f\n": 1, "": 1, "g": {"unit": "ms"}, "h": {"value": 1, "unit": 5, "type": {}},
             "i": {"value": "9".repeat(300)}, "n".repeat(129): 1,
         });
-        let read = metrics(&of("axm:monitor", told)).unwrap();
+        let read = metrics(&of("axm:monitor", &told)).unwrap();
         let by = |name: &str| read.metrics.iter().find(|metric| metric.name == name).unwrap();
         assert_eq!((by("a").number(), by("b").number(), by("c").number()), (Some(7.0), None, None));
         assert_eq!((by("c").text().as_str(), by("h").text().as_str()), ("x [31m y", "1"));
@@ -360,37 +360,39 @@ mod tests {
         assert_eq!((none.number(), none.text().as_str()), (Some(1.0), "1"));
         assert!(by("i").text().ends_with('…') && by("i").text().len() < 300);
         assert_eq!((read.metrics.len(), read.wrong), (5, 6));
-        assert!(metrics(&of("axm:monitor", json!([1]))).is_err());
-        assert!(metrics(&of("axm:monitor", json!({"a": "x".repeat(FRAME_LIMIT)}))).unwrap_err().0.contains("not read"));
+        assert!(metrics(&of("axm:monitor", &json!([1]))).is_err());
+        assert!(
+            metrics(&of("axm:monitor", &json!({"a": "x".repeat(FRAME_LIMIT)}))).unwrap_err().0.contains("not read")
+        );
     }
 
     #[test]
     fn actions_and_their_answers() {
         let told = json!({"action_name": "gc", "action_type": "custom", "arity": 2, "opts": {"comment": "hey"}});
-        let read = action(&of("axm:action", told.clone())).unwrap().unwrap();
+        let read = action(&of("axm:action", &told)).unwrap().unwrap();
         assert!(read.takes_param() && !read.is_scoped() && !read.is_internal());
         assert_eq!(serde_json::to_value(&read).unwrap(), told, "as PM2's jlist has it");
-        assert_eq!(action(&of("axm:action", json!({"action_name": "a\u{7}"}))), Ok(None));
+        assert_eq!(action(&of("axm:action", &json!({"action_name": "a\u{7}"}))), Ok(None));
         assert_eq!(
-            action(&of("axm:action", json!({"action_name": "a", "opts": "o".repeat(600)}))).unwrap().unwrap().opts,
+            action(&of("axm:action", &json!({"action_name": "a", "opts": "o".repeat(600)}))).unwrap().unwrap().opts,
             None
         );
-        let reply = answer(&of("axm:reply", json!({"at": 1, "action_name": "gc", "return": [1, "x"]}))).unwrap();
+        let reply = answer(&of("axm:reply", &json!({"at": 1, "action_name": "gc", "return": [1, "x"]}))).unwrap();
         assert_eq!(reply, Answer { action: "gc".into(), uuid: None, value: json!([1, "x"]) });
-        let none = answer(&of("axm:reply", json!({"at": 1, "action_name": "gc"}))).unwrap();
+        let none = answer(&of("axm:reply", &json!({"at": 1, "action_name": "gc"}))).unwrap();
         assert_eq!(none.value, Value::Null);
         let part =
-            answer(&of("axm:scoped_action:stream", json!({"data": "a", "uuid": "u", "action_name": "s"}))).unwrap();
+            answer(&of("axm:scoped_action:stream", &json!({"data": "a", "uuid": "u", "action_name": "s"}))).unwrap();
         assert_eq!((part.uuid.as_deref(), part.value), (Some("u"), json!("a")));
     }
 
     #[test]
     fn exceptions() {
         let told = json!({"name": "TypeError", "message": "no\nway", "stack": "TypeError: no\nway\n    at f (a.js:1:2)\n    at g"});
-        let read = exception(&of("process:exception", told)).unwrap();
+        let read = exception(&of("process:exception", &told)).unwrap();
         assert_eq!(read.summary, "TypeError: no way");
         assert_eq!(read.stack.as_deref(), Some("    at f (a.js:1:2)\n    at g"));
-        let odd = exception(&of("process:exception", json!({"message": {"a": 1}, "stack": {"a": 1}}))).unwrap();
+        let odd = exception(&of("process:exception", &json!({"message": {"a": 1}, "stack": {"a": 1}}))).unwrap();
         assert_eq!(odd, Exception { summary: "Error: {\"a\":1}".into(), stack: None });
     }
 }

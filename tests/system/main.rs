@@ -27,6 +27,7 @@ mod memory;
 mod messages;
 mod metrics;
 mod monit;
+mod moved;
 #[path = "../patient.rs"]
 mod patient;
 mod plain;

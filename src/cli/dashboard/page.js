@@ -64,7 +64,7 @@ const inOrder = (workers) => {
 };
 // The router of an app without addresses is no news where there is one worker, whose row says it all.
 const isIdle = (app) =>
-  !app.error && !app.listen.length && ["running", "reloading", "stopped"].includes(app.router.state) && app.workers.length === 1;
+  !app.error && !app.listen.length && !app.listen_wanted && ["running", "reloading", "stopped"].includes(app.router.state) && app.workers.length === 1;
 const rowsOf = () =>
   apps.flatMap((app) =>
     [...(isIdle(app) ? [] : [app.router]), ...inOrder(app.workers)].map((unit) => ({ app, unit, key: key(app, unit) })),

@@ -496,7 +496,7 @@ mod tests {
             name: format!("A figure of the app's with a name, {number}"),
             value: (number * 1000).into(),
             unit: Some("users".into()),
-            kind: (number % 2 == 0).then(|| "internal/v8".into()),
+            kind: number.is_multiple_of(2).then(|| "internal/v8".into()),
             historic: None,
         };
         for worker in &mut showing.apps[0].workers {

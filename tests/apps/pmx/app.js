@@ -16,7 +16,7 @@ const actions = {
     reply("second");
   },
   refuse: (reply) => reply({ success: false, error: "not today" }),
-  slow: (reply) => setTimeout(() => reply("late"), 1500),
+  later: (ms, reply) => setTimeout(() => reply(ms), Number(ms)),
   never: () => {},
   fail: () => {
     throw new Error("the action fails");
