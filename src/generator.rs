@@ -8,7 +8,9 @@
 pub mod apps;
 pub mod good;
 pub mod held;
+pub mod open;
 pub mod places;
+mod trust;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -16,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{Level, Scope};
-use crate::unit::plan::{self, Plan};
+use crate::unit::plan::{self, GROUP, Plan};
 use apps::AppFile;
 use places::Places;
 
@@ -82,6 +84,10 @@ pub fn generate(places: &Places, processors: u32, out: &Path) -> Outcome {
             let text = problem.short(file.source.display());
             outcome.messages.push(Message { severe: problem.level == Level::Error, text });
         }
+        for open in file.report.app.iter().flat_map(|app| open::files(app, places)) {
+            let text = format!("{}: {}; {}", file.source.display(), open.reason(), open.remedy());
+            outcome.messages.push(Message { severe: false, text });
+        }
         let Some(plan) = plan_of(file, places, processors) else { continue };
         if let Err(error) = write(&plan, out) {
             outcome.written = false;
@@ -96,6 +102,14 @@ pub fn generate(places: &Places, processors: u32, out: &Path) -> Outcome {
 /// The units of a file: the app's, or those of what it said before, or the stub's, or none where even a stub would hide
 /// another unit.
 pub fn plan_of(file: &AppFile, places: &Places, processors: u32) -> Option<Plan> {
+    let mut plan = plan_without_group(file, places, processors)?;
+    if places.scope == Scope::System && places.has_group(GROUP) {
+        plan.admit();
+    }
+    Some(plan)
+}
+
+fn plan_without_group(file: &AppFile, places: &Places, processors: u32) -> Option<Plan> {
     if let Some(app) = held::instead(places, file) {
         return Some(plan::held(&app, processors));
     }

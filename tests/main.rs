@@ -11,6 +11,7 @@ mod corpus;
 mod foreground;
 mod generator;
 mod handover;
+mod hostile;
 mod kept;
 mod limits;
 mod load;

@@ -49,8 +49,13 @@ fn reference() -> Vec<Row> {
     rows
 }
 
+/// Each key of the reference and its example.
+pub(crate) fn examples() -> Vec<(String, String)> {
+    reference().into_iter().map(|row| (row.key, row.example)).collect()
+}
+
 /// A whole file without a key, and the same with it: `stop.timeout = value`, and what it needs to make sense.
-fn files(key: &str, value: &str) -> (String, String) {
+pub(crate) fn files(key: &str, value: &str) -> (String, String) {
     let needs: &[(&str, &str, &str)] = match key {
         "start" => &[("", "listen", "[\"8080\"]")],
         "active_profile" => &[("profile.production.environment", "A", "1")],
@@ -137,7 +142,7 @@ fn the_reference_has_every_key() {
         }
     }
     // The names in these are the operator's, or systemd's.
-    for free in ["environment", "profile", "service", "socket"] {
+    for free in ["credentials", "environment", "profile", "service", "socket"] {
         assert!(here.remove(free).is_some(), "{free}");
     }
     for (table, keys) in here {

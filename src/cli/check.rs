@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{certificates, machine};
+use super::{certificates, machine, secrets};
 use crate::config::value::write_span;
 use crate::config::{Level, Listen, Problem, Report, Scope, Workers, nearest};
 use crate::generator::apps::{self, AppFile};
@@ -94,6 +94,7 @@ fn show(file: &AppFile, places: &Places, systemd: Option<u32>, text: &mut String
     }
     let Report { app, problems } = &file.report;
     let mut beside = app.as_ref().map(|app| certificates::problems(app, places, &file.text)).unwrap_or_default();
+    beside.extend(app.iter().flat_map(|app| secrets::problems(app, places, &file.text)));
     // Below another root is another machine.
     if let Some(app) = app.as_ref().filter(|_| places.root == Path::new("/")) {
         beside.extend(machine::missing(app, &file.text));

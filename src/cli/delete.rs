@@ -37,8 +37,14 @@ pub(super) struct Arguments {
 /// Removes what is known of an app until the next boot. What cannot be removed goes then.
 fn forget(user: bool, name: &str) {
     // Not the lock: who waits for it has it open.
-    for file in
-        [place::reload(user, name), place::replacement(user, name), place::generation(user, name)].into_iter().flatten()
+    for file in [
+        place::reload(user, name),
+        place::replacement(user, name),
+        place::counted(user, name),
+        place::generation(user, name),
+    ]
+    .into_iter()
+    .flatten()
     {
         let _ = std::fs::remove_file(file);
     }
@@ -78,6 +84,14 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             )));
         };
         let began = SystemTime::now();
+        let path = apps::path(scope, name)?;
+        let by_hand = !arguments.names.contains(name) && !is_ours(&path);
+        let kept = arguments.keep_file || by_hand;
+        if let (false, Some(directory)) = (kept, path.parent()) {
+            // Whoever may stop an app may have no right to remove its file: then nothing is done.
+            nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK)
+                .map_err(|errno| Failure::of_write(&errno.into(), &path))?;
+        }
         let manager = Manager::connect(scope).await?;
         let names = names::units(scope, name);
         manager.end_actions(&[name]).await?;
@@ -86,9 +100,6 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             manager.explain(&unfinished, began, printer).await;
             code = code.max(FAILED);
         }
-        let path = apps::path(scope, name)?;
-        let by_hand = !arguments.names.contains(name) && !is_ours(&path);
-        let kept = arguments.keep_file || by_hand;
         if kept {
             let _ = manager.systemd.enqueue(Verb::Stop, &names.slice).await;
             manager.forget_failures(&names).await?;

@@ -61,8 +61,8 @@ impl Failure {
         match (error, scope) {
             (BusError::Denied(reason), _) => Self::Denied(format!(
                 "no right to manage the system's units ({})\n\
-                 Use sudo; or let a polkit rule allow org.freedesktop.systemd1.manage-units; or run the app as your own \
-                 with --user.",
+                 Use sudo; or become a member of the group appctl (usermod -aG appctl NAME, and log in again); or run the \
+                 app as your own with --user.",
                 reason.trim_end_matches('.')
             )),
             (BusError::Unreachable(reason), Scope::System) if std::path::Path::new("/run/systemd/system").exists() => {

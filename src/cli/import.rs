@@ -61,6 +61,9 @@ pub(super) struct Choice {
     pub(super) listen: Vec<String>,
 }
 
+/// PM2's keys for the account that an app runs as.
+const ACCOUNT: [&str; 2] = ["uid", "user"];
+
 /// An app that was read from a file of PM2's.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -186,7 +189,11 @@ fn convert(
     for entry in chosen {
         let called = pm2_name(entry).unwrap_or_else(|| "an app without a name".to_owned());
         match app::read(entry, &circumstances, &Here) {
-            Ok(imported) => {
+            Ok(mut imported) => {
+                let named = ACCOUNT.iter().any(|key| entry.contains_key(*key));
+                let restrained =
+                    source.map_or(Ok(()), |path| super::owners::restrain(&mut imported.draft, named, path, scope));
+                problems.extend(restrained.err().map(|wrong| format!("{called}: {wrong}")));
                 if read.iter().any(|other| other.name == imported.draft.name) {
                     problems.push(format!("{called}: there are two apps of that name; give one another `name`"));
                 }

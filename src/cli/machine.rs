@@ -69,6 +69,29 @@ pub(super) fn missing(app: &App, text: &str) -> Vec<Problem> {
             );
         }
     }
+    for (name, path) in &app.credentials {
+        let shown = path.display().to_string();
+        match std::fs::metadata(path) {
+            Err(error) if is_missing(&error) => {
+                warn(
+                    "credentials",
+                    &shown,
+                    format!("{name}: {shown} is not there, and no worker starts without it"),
+                    LATER,
+                );
+            }
+            Ok(metadata) if metadata.is_dir() => {
+                warn("credentials", &shown, format!("{name}: {shown} is a directory"), "write the path of a file");
+            }
+            Ok(metadata) if metadata.permissions().mode() & 0o004 != 0 => warn(
+                "credentials",
+                &shown,
+                format!("{name}: everybody may read {shown}"),
+                "if it is a secret, take that right away (chmod 600): systemd gives it to the workers by itself",
+            ),
+            _ => {}
+        }
+    }
     let Some((program, arguments)) = app.exec.split_first() else { return found };
     let whole = |word: &str| directory.map_or_else(|| PathBuf::from(word), |directory| directory.join(word));
     if program.contains('/') {
@@ -113,8 +136,9 @@ fn is_program(path: &Path) -> bool {
 }
 
 /// A problem with its place: where `name` stands behind the key, if that is to be found.
-fn at(text: &str, key: &str, name: &str, mut problem: Problem) -> Problem {
-    let mut lines = text.lines().enumerate().skip_while(|(_, line)| !line.trim_start().starts_with(key));
+pub(super) fn at(text: &str, key: &str, name: &str, mut problem: Problem) -> Problem {
+    let mut lines =
+        text.lines().enumerate().skip_while(|(_, line)| !line.trim_start_matches([' ', '\t', '[']).starts_with(key));
     if let Some((number, line, at)) = lines.find_map(|(number, line)| Some((number, line, line.find(name)?))) {
         problem.line = number + 1;
         problem.column = line[..at].chars().count() + 1;

@@ -50,7 +50,15 @@ impl Manager {
             router.text("LoadState") != Some("loaded") || router.flag("NeedDaemonReload")
         };
         if stale {
-            self.systemd.daemon_reload().await.map_err(|error| self.failure(error))?;
+            self.systemd.daemon_reload().await.map_err(|error| match error {
+                // Whoever may manage apps may not do that: a file says as whom it is run.
+                BusError::Denied(_) if self.scope == Scope::System => Failure::Denied(format!(
+                    "the file of {} has changed since systemd read it, and you have no right to make it read that\n\
+                     Run: sudo systemctl daemon-reload",
+                    names.router.trim_end_matches(".service")
+                )),
+                error => self.failure(error),
+            })?;
             self.end_forgotten(names).await?;
         }
         Ok(())
@@ -132,6 +140,12 @@ impl Manager {
     /// What the router says of itself; `None` when it cannot be asked.
     pub(super) async fn router_status(&self, app: &str) -> Option<Status> {
         self.control(app)?.status().await.ok()
+    }
+
+    /// The index of the worker in a slot, by the router's word.
+    pub(super) async fn index_of(&self, app: &str, slot: &str) -> Option<u32> {
+        let workers = self.router_status(app).await?.workers;
+        workers.into_iter().find(|worker| worker.slot == slot).map(|worker| worker.index)
     }
 
     pub(super) fn control(&self, app: &str) -> Option<Control> {
@@ -257,12 +271,16 @@ fn remove_dead(addresses: &[String]) {
 
 /// What to do where systemd could not even begin.
 fn remedy(happened: &str) -> Option<&'static str> {
-    const REMEDIES: [(&str, &str); 4] = [
+    const REMEDIES: [(&str, &str); 5] = [
         (
             "200/CHDIR",
             "`directory` in the app's file is not there, or its user may not enter it: make it, or name another.",
         ),
         ("203/EXEC", "The program cannot be run: install it, or write its whole path into `exec`."),
+        (
+            "243/CREDENTIALS",
+            "A file under [credentials] is not there, or systemd cannot read it: put it there, or mend its path.",
+        ),
         ("216/GROUP", "There is no such group: add it (groupadd --system), or change `group` in the app's file."),
         ("217/USER", "There is no such user: add it (useradd --system), or change `user` in the app's file."),
     ];

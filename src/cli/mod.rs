@@ -10,6 +10,7 @@ pub mod counterparts;
 
 mod complete;
 mod conclude;
+mod counted;
 mod dashboard;
 mod delete;
 mod dry;
@@ -32,11 +33,14 @@ mod look;
 mod machine;
 pub mod man;
 mod manage;
+mod manages;
 mod memory;
 mod metrics;
 mod monit;
 pub mod names;
+mod owners;
 mod ping;
+pub mod pm2flags;
 pub mod pm2list;
 pub mod print;
 mod reload;
@@ -48,6 +52,7 @@ mod run;
 mod scale;
 mod scheduled;
 pub mod script;
+mod secrets;
 mod selector;
 mod serve;
 mod shown;
@@ -60,6 +65,7 @@ mod stop;
 mod stopping;
 mod trigger;
 mod watch;
+mod whereabouts;
 
 use std::process::ExitCode;
 
@@ -231,6 +237,9 @@ enum Command {
     /// What a timer of an app starts
     #[command(hide = true)]
     Scheduled { act: scheduled::Act, name: String },
+    /// Whether a unit is an app's: asked by polkit
+    #[command(hide = true)]
+    Manages { unit: String },
     /// Replaces workers that use too much memory
     #[command(hide = true)]
     Memory(memory::Arguments),
@@ -345,6 +354,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Started { workers, name } => block_on(started::run(&name, workers, globals.scope(), printer))?,
         Command::Memory(arguments) => block_on(memory::run(&arguments, globals.scope()))?,
         Command::Watch(arguments) => block_on(watch::run(&arguments, globals.scope()))?,
+        Command::Manages { unit } => manages::run(&unit),
         Command::Scheduled { act, name } => block_on(scheduled::run(act, &name, globals.scope(), printer))?,
         Command::Rollout { name, conclude: true } => block_on(conclude::run(&name, globals.scope(), printer))?,
         Command::Rollout { name, conclude: false } => block_on(rollout::run(&name, globals.scope(), printer))?,

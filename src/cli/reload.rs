@@ -120,6 +120,7 @@ async fn one(scope: Scope, name: &str, several: bool, printer: &Printer) -> Resu
         }
         Err(failure) => return Err(failure),
     };
+    super::secrets::refuse(&loaded.app)?;
     let manager = Manager::connect(scope).await?;
     let names = names::units(scope, name);
     let state = manager.properties(&names.router).await?;

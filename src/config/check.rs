@@ -17,6 +17,7 @@ use super::report::{Level, Problem, Problems, Report};
 use super::restart::read_restart;
 use super::router::{self, FIELDS, Protocol, RouterSettings};
 use super::runtime::{Beside, check_runtime, read_runtime};
+use super::sandbox::{read_credentials, read_sandbox};
 use super::schedule::read_schedule;
 use super::sticky::{Kind, Sticky};
 use super::stop::read_stop;
@@ -74,6 +75,8 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
     let environment_files =
         top.take("environment_files").map(|item| read_environment_files(&item, directory.as_deref(), problems));
     let (environment, profile, profiles) = read_environment(&mut top, problems);
+    let credentials = read_credentials(&mut top, problems);
+    let sandbox = read_sandbox(&mut top, problems);
     let numbering = read_numbering(&mut top, problems);
     let drain = top.take("drain").and_then(|item| item.read(problems, value::read_span));
     let (mut settings, ready_timeout) = read_router(&mut top, &listen, problems);
@@ -148,6 +151,8 @@ fn read_app(name: &str, source: &Path, scope: Scope, mut top: Table<'_>, problem
         profiles,
         environment,
         environment_files: environment_files.unwrap_or_default(),
+        credentials,
+        sandbox,
         numbering,
         runtime,
         start,

@@ -19,6 +19,7 @@ pub mod report;
 pub mod restart;
 pub mod router;
 mod runtime;
+pub mod sandbox;
 mod schedule;
 pub mod sticky;
 mod stop;
@@ -35,6 +36,7 @@ pub use file::nearest;
 pub use report::{Level, Problem, Report};
 pub use restart::Restart;
 pub use router::RouterSettings;
+pub use sandbox::Sandbox;
 pub use stop::Stop;
 pub use value::Listen;
 
@@ -71,6 +73,9 @@ pub struct App {
     pub environment: BTreeMap<String, String>,
     /// `EnvironmentFile=` values, a leading `-` kept.
     pub environment_files: Vec<String>,
+    /// Secrets: their names, and the files that systemd gives to the workers by them.
+    pub credentials: BTreeMap<String, PathBuf>,
+    pub sandbox: Sandbox,
     /// What a worker's own variables are called.
     pub numbering: Numbering,
     pub runtime: Runtime,

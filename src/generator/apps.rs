@@ -7,9 +7,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::places::Places;
+use super::trust;
 use crate::config::value::check_name;
 use crate::config::{self, Level, Problem, Report, Scope, calendar};
-use crate::unit::plan::{MARK, Names};
+use crate::unit::plan::{MARK, Names, dynamic_user};
 
 /// One file of the configuration directory.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,11 +70,15 @@ pub fn load(places: &Places) -> Loaded {
             file.may_have_stub = false;
             file.refused = true;
         }
+        if let Err(problem) = trust::check(places, &directory.join(&name)) {
+            file.report.add(problem);
+        }
         files.push(file);
     }
     // By name, not by file name: `a` before `a-channel`, which is the one to be refused.
     files.sort_by(|one, two| one.name.cmp(&two.name));
     files.iter_mut().for_each(|file| refuse_unknown_zones(places, file));
+    files.iter_mut().for_each(|file| refuse_others_accounts(places, file));
     refuse_collisions(places, &mut files);
     warn_of_shared_addresses(&mut files);
     Loaded { files, failure }
@@ -145,7 +150,7 @@ fn refuse_collisions(places: &Places, files: &mut [AppFile]) {
             continue;
         }
         let names = Names::of(&file.name, places.scope);
-        if let Some(foreign) = foreign_unit(places, &names) {
+        if let Some(foreign) = foreign_unit(places, &names).or_else(|| init_script(places, &file.name)) {
             file.may_have_stub = false;
             file.refused = true;
             file.report.add(Problem::whole(
@@ -184,6 +189,23 @@ fn refuse_unknown_zones(places: &Places, file: &mut AppFile) {
     }
 }
 
+/// What is called a dynamic user would be the account of that name, systemd.exec(5).
+fn refuse_others_accounts(places: &Places, file: &mut AppFile) {
+    let user = file.report.app.as_ref().and_then(dynamic_user);
+    if let Some(user) = user.filter(|user| places.has_user(user)) {
+        // Not even as it was before.
+        file.refused = true;
+        file.report.add(Problem::whole(
+            Level::Error,
+            format!("there is an account {user}: the app would run as that one, not as a user of its own"),
+            format!(
+                "write user = \"{user}\" if it is to run so; or rename the file, such as to {}-app.toml",
+                file.name
+            ),
+        ));
+    }
+}
+
 /// The first unit of the system that has one of these names and is neither a mask nor an override of ours.
 fn foreign_unit(places: &Places, names: &Names) -> Option<PathBuf> {
     let candidates = places.units.iter().flat_map(|directory| names.all().into_iter().map(|unit| directory.join(unit)));
@@ -197,6 +219,12 @@ fn foreign_unit(places: &Places, names: &Names) -> Option<PathBuf> {
         };
         !masked && !is_ours(&here)
     })
+}
+
+/// A script of System V's, of which systemd makes a unit that ours would hide (systemd-sysv-generator(8)).
+fn init_script(places: &Places, name: &str) -> Option<PathBuf> {
+    let path = Path::new("/etc/init.d").join(name);
+    (places.scope == Scope::System && places.under(&path).is_file()).then_some(path)
 }
 
 /// Whether a unit was made from one of ours (`systemctl edit --full`): our mark is near its top.

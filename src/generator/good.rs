@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use super::apps::AppFile;
 use super::held;
 use super::places::Places;
+use super::trust;
 use crate::config::{self, App};
 
 /// Below [`Places::kept`].
@@ -50,8 +51,14 @@ pub fn recall(places: &Places, file: &AppFile) -> Option<App> {
 
 /// The last good text of an app's file.
 pub fn text(places: &Places, name: &str) -> Option<String> {
-    let directory = places.under(places.kept.as_deref()?).join(GOOD);
-    std::fs::read_to_string(directory.join(format!("{name}.toml"))).ok()
+    recorded(places, GOOD, name)
+}
+
+/// A text of an app that was kept. One that somebody else could have put there is none.
+pub(super) fn recorded(places: &Places, kind: &str, name: &str) -> Option<String> {
+    let path = places.under(places.kept.as_deref()?).join(kind).join(format!("{name}.toml"));
+    trust::check(places, &path).ok()?;
+    std::fs::read_to_string(path).ok()
 }
 
 /// Keeps a text of an app in a directory of that kind. For root's (the user's) eyes alone: the file itself may be so.

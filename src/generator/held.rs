@@ -25,7 +25,7 @@ pub fn is_held(places: &Places, name: &str) -> bool {
 
 /// What the running workers were started with.
 pub fn proven(places: &Places, name: &str) -> Option<String> {
-    std::fs::read_to_string(path(places, PROVEN, name)?).ok()
+    good::recorded(places, PROVEN, name)
 }
 
 /// `text` has shown that it works.
@@ -91,7 +91,7 @@ pub(super) fn forget(places: &Places, file: &AppFile) {
 }
 
 fn held(places: &Places, name: &str) -> Option<String> {
-    std::fs::read_to_string(path(places, HELD, name)?).ok()
+    good::recorded(places, HELD, name)
 }
 
 fn path(places: &Places, kind: &str, name: &str) -> Option<PathBuf> {

@@ -61,10 +61,33 @@ impl Places {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    /// Whether the machine itself has such a group. Not asked of anybody over the network: systemd waits for the generator.
+    pub fn has_group(&self, name: &str) -> bool {
+        has_line(&self.under(Path::new("/etc/group")), name)
+    }
+
+    /// Whether the machine itself has such an account.
+    pub fn has_user(&self, name: &str) -> bool {
+        has_line(&self.under(Path::new("/etc/passwd")), name)
+    }
+
+    /// What the machine itself calls a user.
+    pub fn user(&self, uid: u32) -> Option<String> {
+        let text = std::fs::read_to_string(self.under(Path::new("/etc/passwd"))).ok()?;
+        let line = text.lines().find(|line| line.split(':').nth(2) == Some(uid.to_string().as_str()))?;
+        line.split(':').next().map(str::to_owned)
+    }
+
     /// The file of an app, without the root.
     pub fn file(&self, name: &str) -> PathBuf {
         self.config.join(format!("{name}.toml"))
     }
+}
+
+/// Whether a file such as passwd(5) has a line of that name.
+fn has_line(path: &Path, name: &str) -> bool {
+    let text = std::fs::read(path).unwrap_or_default();
+    text.split(|byte| *byte == b'\n').any(|line| line.split(|byte| *byte == b':').next() == Some(name.as_bytes()))
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ pub const KEYS: &[Key] = &[
     key(
         "source_map_support",
         &[],
-        "",
+        "--source-map-support",
         "true",
         Becomes("exec"),
         "--enable-source-maps of Node; PM2 switches it on unasked",
@@ -243,7 +243,7 @@ pub const KEYS: &[Key] = &[
     key("out_file", &["out", "output", "out_log"], "", "\"out.log\"", Needless, JOURNAL),
     key("error_file", &["error", "err", "err_file", "err_log"], "", "\"err.log\"", Needless, JOURNAL),
     key("log_file", &["log"], "", "\"all.log\"", Needless, JOURNAL),
-    key("disable_logs", &[], "", "true", Becomes("service.StandardOutput"), ""),
+    key("disable_logs", &[], "--disable-logs", "true", Becomes("service.StandardOutput"), ""),
     key("merge_logs", &["combine_logs"], "", "true", Needless, "`appctl logs NAME` shows all workers, NAME@SLOT one"),
     key("log_date_format", &[], "", "\"HH:mm\"", Needless, JOURNAL),
     key("log_type", &[], "", "\"json\"", Needless, JOURNAL),

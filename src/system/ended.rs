@@ -12,7 +12,7 @@ use super::bus::Properties;
 pub const MARK: &str = "appctl: ended: ";
 
 /// Statuses that systemd itself gives to a process that it cannot start (systemd.exec(5), "Process Exit Codes").
-const NOT_STARTED: [(i32, &str); 12] = [
+const NOT_STARTED: [(i32, &str); 16] = [
     (200, "CHDIR"),
     (203, "EXEC"),
     (205, "LIMITS"),
@@ -23,8 +23,12 @@ const NOT_STARTED: [(i32, &str); 12] = [
     (217, "USER"),
     (218, "CAPABILITIES"),
     (219, "CGROUP"),
+    (225, "NETWORK"),
     (226, "NAMESPACE"),
+    (228, "SECCOMP"),
+    (232, "ADDRESS_FAMILIES"),
     (238, "STATE_DIRECTORY"),
+    (243, "CREDENTIALS"),
 ];
 
 /// One end of a main process.

@@ -15,6 +15,7 @@ const TIMER: &str = include_str!("../../units/schedule.timer");
 const WATCH: &str = include_str!("../../units/watch.service");
 const WATCH_SANDBOX: &str = include_str!("../../units/watch.sandbox");
 const SERVICE: &str = include_str!("../../units/schedule.service");
+const SERVICE_SANDBOX: &str = include_str!("../../units/schedule.sandbox");
 
 /// The units of an app's companions, each with what it triggers, by name.
 pub fn companions(app: &App, names: &Names) -> Vec<(String, UnitFile)> {
@@ -62,6 +63,9 @@ fn scheduled(app: &App, names: &Names, verb: &str) -> UnitFile {
     unit.set("Service", "Slice", specifiers(&names.slice));
     unit.set("Service", "SyslogIdentifier", &app.name);
     unit.set("Service", "LogExtraFields", format!("APP={}", app.name));
+    if app.scope == Scope::System {
+        unit.extend(template(SERVICE_SANDBOX));
+    }
     unit
 }
 

@@ -7,6 +7,7 @@
 
 pub mod companions;
 pub mod plan;
+mod sandbox;
 
 use std::fmt;
 
@@ -119,6 +120,18 @@ impl UnitFile {
     /// [`UnitFile::fill`] with one value.
     pub fn set(&mut self, section: &str, key: &str, value: impl AsRef<str>) {
         self.fill(section, key, [value.as_ref()]);
+    }
+
+    /// Another value for a key that is there once, whatever its own.
+    pub fn replace(&mut self, section: &str, key: &str, value: &str) {
+        for line in self.section(section).lines.iter_mut().filter(|line| line.key == key) {
+            value.clone_into(&mut line.value);
+        }
+    }
+
+    /// Drops the lines whose keys do not pass, with their comments.
+    pub fn retain(&mut self, section: &str, pass: impl Fn(&str) -> bool) {
+        self.section(section).lines.retain(|line| pass(&line.key));
     }
 
     /// Appends another file's lines, section by section.

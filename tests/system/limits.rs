@@ -23,6 +23,10 @@ static RESULTS: LazyLock<Result<Results, String>> = LazyLock::new(|| {
         .file("/etc/appctl/spawn.toml", &app(8083, 1, "[limits]\ntasks = 40\nfiles = 200\n"));
     // Looked at more often than in earnest.
     let often = "[Service]\nExecStart=\nExecStart=/usr/bin/appctl memory --limit=150M --every=400ms grow\n";
+    let ported = "exec = ['node', '/srv/ported.js']\nruntime = 'port'\nlisten = '8085'\nstart = 'manual'\n";
+    let script =
+        "require('http').createServer((_, answer) => answer.end('served')).listen(process.env.PORT, '127.0.0.1')";
+    let options = options.file("/etc/appctl/ported.toml", ported).file("/srv/ported.js", script);
     let options = options
         .file(
             "/etc/appctl/grow.toml",
@@ -101,4 +105,15 @@ fn a_worker_that_grows_is_replaced_but_not_for_the_files_that_it_reads() {
     let count = |line: &str| units.lines().filter(|it| *it == line).count();
     assert_eq!((count("ActiveState=active"), count("ActiveState=inactive")), (2, 1), "{units}");
     assert_eq!((count("Result=success"), count("NRestarts=0")), (3, 3), "{units}");
+}
+
+/// The router of workers on ports may connect to this machine alone; clients come from everywhere all the same.
+#[test]
+fn a_router_reaches_nothing_but_this_machine() {
+    let Some(results) = results() else { return };
+    assert_eq!(file(results, "ported.local"), "served");
+    assert_eq!(file(results, "ported.outside"), "served", "a client from outside");
+    // What the same switches keep from connecting, so that this kernel is known to heed them.
+    assert_eq!(file(results, "ported.filtered"), "7 or 28");
+    assert_eq!(file(results, "ported.units"), "IPAddressDeny=::/0 0.0.0.0/0\nPrivateNetwork=no");
 }

@@ -67,3 +67,13 @@ ask '8083/spawn?n=60' >spawn.many
 ask '8083/open?n=50' >open.few
 ask '8083/open?n=500' >open.many
 appctl stop spawn
+
+# ---- addresses: a client that is not on this machine, by the look of it
+ip address add 10.9.9.1/32 dev lo
+appctl start ported
+curl -sS --max-time 60 http://127.0.0.1:8085/ >ported.local
+curl -sS --max-time 60 --interface 10.9.9.1 http://10.9.9.1:8085/ >ported.outside
+systemd-run -q --wait --pipe -p IPAddressDeny=any -p IPAddressAllow=localhost curl -sS --max-time 10 http://10.9.9.1:8085/
+case $? in 7 | 28) echo '7 or 28' ;; *) echo "not refused" ;; esac >ported.filtered
+systemctl show ported.service -p IPAddressDeny -p PrivateNetwork >ported.units
+appctl stop ported
