@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::exit::{DONE, Failure};
-pub(super) use super::look::{AppNow, UnitNow, look};
+pub(super) use super::look::{AppNow, UnitNow};
 use super::manage::slot_order;
 use super::names::{self, Asked};
 use super::print::{self, Cell, Colour, Printer, Table};
@@ -145,6 +145,9 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         for note in upgrade_check::notes(&apps) {
             printer.note(&note);
         }
+        if apps.iter().any(is_mute) {
+            printer.note(&print::wrap(MUTE, 0, printer.width));
+        }
         for app in apps.iter().filter(|app| app.listen_wanted.is_some()) {
             printer.note(&app.listens_elsewhere());
         }
@@ -173,15 +176,43 @@ fn lines(apps: &[AppNow], sort: Option<Sort>) -> Vec<Line<'_>> {
         if app.error.is_some() {
             lines.push(line(&app.router, true));
         }
-        if app.error.is_none() || app.router.pid.is_some() {
+        if (app.error.is_none() || app.router.pid.is_some()) && !is_idle(app) {
             lines.push(line(&app.router, false));
         }
-        lines.extend(app.workers.iter().map(|worker| line(worker, false)));
+        lines.extend(in_order(app).into_iter().map(|worker| line(worker, false)));
     }
     if let Some(sort) = sort {
         lines.sort_by(|one, other| sort.compare(one, other));
     }
     lines
+}
+
+/// Said once below the table.
+pub(super) const MUTE: &str =
+    "Ready or not, sessions, lag and CPU: only the routers know, and they tell root alone (sudo appctl list).";
+
+/// Whether the router runs and does not answer: mostly it may not be asked.
+pub(super) fn is_mute(app: &AppNow) -> bool {
+    app.router.state == "running" && app.router.sessions.is_none() && !nix::unistd::geteuid().is_root()
+}
+
+/// Whether the router has nothing to do that anybody would look at: the app has no address.
+pub(super) fn is_idle(app: &AppNow) -> bool {
+    app.app.is_some()
+        && app.listen.is_empty()
+        && app.listen_wanted.is_none()
+        && ["running", "reloading", "stopped"].contains(&app.router.state.as_str())
+}
+
+/// The workers by their indices, which are what stays in a reload; one that is being replaced stands below the new one.
+pub(super) fn in_order(app: &AppNow) -> Vec<&UnitNow> {
+    let mut workers: Vec<&UnitNow> = app.workers.iter().collect();
+    let heir = |worker: &UnitNow| app.workers.iter().find(|it| it.id.is_some() && it.index == worker.index);
+    workers.sort_by_key(|worker| {
+        let known = worker.index.and_then(|_| heir(worker)).and_then(|heir| heir.id);
+        (worker.id.or(known).unwrap_or(u32::MAX), worker.id.is_none())
+    });
+    workers
 }
 
 /// The table of `appctl list`, and the lower part of `appctl status`.
@@ -206,25 +237,39 @@ const COLUMNS: [&str; 14] = [
     "LISTEN",
 ];
 
+/// What a very narrow terminal goes without.
+const AT_LAST: [&str; 4] = ["RESTARTS", "MEMORY", "CPU", "SLOT"];
+
+fn empty_table() -> Table {
+    Table::new(&COLUMNS).giving_up(&["LISTEN", "INDEX", "GEN", "LAG", "PID", "UPTIME", "ID", "SESSIONS"], &AT_LAST)
+}
+
 fn table_of(lines: &[Line<'_>]) -> Table {
-    let mut table =
-        Table::new(&COLUMNS).giving_up(&["LISTEN", "INDEX", "GEN", "LAG", "PID", "UPTIME", "ID", "SESSIONS"]);
-    for line in lines {
-        if line.broken {
-            let state = Cell::coloured("file has errors", Colour::Red);
-            let mut row: Vec<Cell> =
-                vec!["-".into(), line.name.clone().into(), "-".into(), "-".into(), "-".into(), state];
-            row.resize_with(COLUMNS.len(), || "-".into());
-            table.row(row);
-        } else {
-            table.row(row(line));
-        }
+    let mut table = empty_table();
+    lines.iter().for_each(|line| table.row(row(line)));
+    table
+}
+
+/// The table of a monitor, whose columns stay where they are while values change. Its rows are those of `rows`.
+pub(super) fn steady_table<'a>(rows: impl Iterator<Item = (&'a AppNow, &'a UnitNow)>) -> Table {
+    const STEADY: [(&str, usize); 6] =
+        [("STATE", 10), ("UPTIME", 7), ("CPU", 6), ("MEMORY", 7), ("LAG", 6), ("PID", 7)];
+    let mut table = empty_table().steady(&STEADY);
+    for (app, unit) in rows {
+        let broken = app.error.is_some() && unit.slot.is_none() && unit.pid.is_none();
+        table.row(row(&Line { name: app.name.clone(), app, unit, broken }));
     }
     table
 }
 
 fn row(line: &Line<'_>) -> Vec<Cell> {
     let Line { name, app, unit, .. } = line;
+    if line.broken {
+        let state = Cell::coloured("file has errors", Colour::Red);
+        let mut row: Vec<Cell> = vec!["-".into(), name.clone().into(), "-".into(), "-".into(), "-".into(), state];
+        row.resize_with(COLUMNS.len(), || "-".into());
+        return row;
+    }
     let or_dash = |text: Option<String>| Cell::from(text.unwrap_or_else(|| "-".to_owned()));
     let slot = match &unit.slot {
         Some(slot) => Cell::from(slot.clone()),
@@ -387,7 +432,7 @@ shop  2       failed (exit status …  1                       -       -        
         assert_eq!(table(&[shop()]).render(Some(200), false), table(&[shop()]).render(None, false));
         for width in 20..120 {
             let text = table(&[shop()]).render(Some(width), false);
-            assert!(text.lines().all(|line| line.chars().count() <= width.max(60)), "{width}\n{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}\n{text}");
         }
     }
 
@@ -417,6 +462,43 @@ shop  2       failed (exit status …  1                       -       -        
         assert_eq!(order("uptime:asc"), "1 router 2");
         assert!("memory:up".parse::<Sort>().unwrap_err().contains("memory:desc"));
         assert!("size".parse::<Sort>().unwrap_err().contains("sessions"));
+    }
+
+    #[test]
+    fn workers_stand_in_the_order_of_their_indices() {
+        let worker = |slot: &str, id: Option<u32>, index| UnitNow {
+            unit: format!("shop@{slot}.service"),
+            slot: Some(slot.into()),
+            id,
+            index: Some(index),
+            ..UnitNow::default()
+        };
+        let workers =
+            vec![worker("1", None, 0), worker("2", Some(1), 1), worker("3", Some(0), 0), worker("4", Some(2), 2)];
+        let app = AppNow { workers, ..shop() };
+        let slots = |app: &AppNow| in_order(app).iter().map(|it| it.slot.clone().unwrap()).collect::<String>();
+        assert_eq!(slots(&app), "3124");
+        // As it was, where nothing is known.
+        let unknown = ["1", "2", "3"].map(|slot| UnitNow { slot: Some(slot.into()), ..UnitNow::default() });
+        assert_eq!(slots(&AppNow { workers: unknown.into(), ..shop() }), "123");
+    }
+
+    #[test]
+    fn a_router_with_nothing_to_do_is_no_row() {
+        let report = crate::config::parse(
+            "shop",
+            std::path::Path::new("/etc/appctl/shop.toml"),
+            "exec = [\"node\", \"/srv/a.js\"]\nruntime = \"none\"",
+            Scope::System,
+        );
+        let mut app = AppNow { listen: Vec::new(), app: report.app, ..shop() };
+        assert!(is_idle(&app) && !table(&[app.clone()]).render(None, false).contains("router"));
+        app.router.state = "failed (exit status 1)".into();
+        assert!(table(&[app.clone()]).render(None, false).contains("router"));
+        // Its addresses are still to be taken.
+        app.router.state = "running".into();
+        app.listen_wanted = Some(vec!["8080".into()]);
+        assert!(!is_idle(&app));
     }
 
     #[test]

@@ -234,7 +234,7 @@ fn hint(query: &Query, printer: &Printer) {
 }
 
 /// The lines of one target.
-fn matches(scope: Scope, target: &Target) -> Match {
+pub(super) fn matches(scope: Scope, target: &Target) -> Match {
     let names = names::units(scope, target.app());
     match target {
         Target::Worker { app, slot } => {

@@ -10,7 +10,7 @@ use super::manage::Manager;
 use super::names::{self, Asked};
 use super::print::Printer;
 use super::{apps, list};
-use crate::router::client::{Control, Status};
+use crate::router::client::{Control, ControlError, Status};
 use crate::system::{place, version};
 
 /// For an answer in the foreground.
@@ -93,7 +93,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             }
             let began = Instant::now();
             let answer = match manager.control(&name) {
-                Some(control) => control.status().await.map(drop).map_err(|error| error.to_string()),
+                Some(control) => control.status().await.map(drop).map_err(|error| why(&error)),
                 None => Err("XDG_RUNTIME_DIR is not set".to_owned()),
             };
             let milliseconds = answer.is_ok().then(|| since(began)).flatten();
@@ -112,6 +112,16 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         }
     }
     Ok(if silent { FAILED } else { DONE })
+}
+
+/// Why a router does not answer, and what to do where that is known.
+fn why(error: &ControlError) -> String {
+    match error {
+        ControlError::Unreachable(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            "runs, and answers root alone: sudo appctl ping".to_owned()
+        }
+        error => error.to_string(),
+    }
 }
 
 fn since(began: Instant) -> Option<f64> {

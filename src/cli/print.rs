@@ -127,6 +127,8 @@ fn to_stderr(text: &str) {
 
 /// Columns of a left-aligned cell that a narrow terminal spares for as long as there is something else to leave out.
 const LEGIBLE: usize = 20;
+/// The same, where little else is left.
+const SCANT: usize = 10;
 
 /// One cell: its text, and a colour for terminals.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -154,6 +156,10 @@ pub struct Table {
     rows: Vec<Vec<Cell>>,
     /// Titles of the columns that a narrow terminal goes without, the first of them first.
     dispensable: &'static [&'static str],
+    /// Those that only a very narrow one goes without.
+    at_last: &'static [&'static str],
+    /// How wide columns are at the least, so that they stay where they are while values change.
+    steady: &'static [(&'static str, usize)],
 }
 
 #[derive(Debug)]
@@ -169,12 +175,18 @@ impl Table {
             Some(title) => Column { title, right: true },
             None => Column { title, right: false },
         });
-        Self { columns: columns.collect(), rows: Vec::new(), dispensable: &[] }
+        Self { columns: columns.collect(), rows: Vec::new(), dispensable: &[], at_last: &[], steady: &[] }
     }
 
-    /// Where the terminal is too narrow, these columns are left out, one after the other, until the rest is legible.
-    pub fn giving_up(self, dispensable: &'static [&'static str]) -> Self {
-        Self { dispensable, ..self }
+    /// Where the terminal is too narrow, these columns are left out, one after the other, until the rest is legible;
+    /// then those of `at_last`, until it can be read at all.
+    pub fn giving_up(self, dispensable: &'static [&'static str], at_last: &'static [&'static str]) -> Self {
+        Self { dispensable, at_last, ..self }
+    }
+
+    /// Columns that are at least so wide.
+    pub fn steady(self, steady: &'static [(&'static str, usize)]) -> Self {
+        Self { steady, ..self }
     }
 
     pub fn row(&mut self, cells: Vec<Cell>) {
@@ -184,68 +196,87 @@ impl Table {
     /// `width`: columns of the terminal; wider tables lose the columns that they can do without, then the end of their
     /// longest left-aligned cells.
     pub fn render(&self, width: Option<usize>, colour: bool) -> String {
+        let lines = self.laid_out(width).into_iter().map(|row| {
+            let mut line = String::new();
+            for Laid { before, cell, after } in row {
+                line.extend(std::iter::repeat_n(' ', before));
+                line.push_str(&paint(&cell.text, cell.colour, colour));
+                line.extend(std::iter::repeat_n(' ', after));
+            }
+            line.truncate(line.trim_end().len());
+            line
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The titles and the rows as they are to be written, each cell with the blanks around it.
+    pub fn laid_out(&self, width: Option<usize>) -> Vec<Vec<Laid>> {
+        let (widths, shown) = self.fit(width);
+        let titles = self.columns.iter().map(|column| Cell::coloured(column.title, Colour::Bold)).collect();
+        std::iter::once(&titles).chain(&self.rows).map(|row| self.line(row, &widths, &shown)).collect()
+    }
+
+    /// How wide each column is, and which are shown.
+    fn fit(&self, width: Option<usize>) -> (Vec<usize>, Vec<bool>) {
         let mut widths: Vec<usize> = self
             .columns
             .iter()
             .enumerate()
             .map(|(at, column)| {
                 let cells = self.rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.text.width());
-                cells.max().unwrap_or(0).max(column.title.len())
+                let steady =
+                    self.steady.iter().find(|(title, _)| *title == column.title).map_or(0, |(_, least)| *least);
+                cells.max().unwrap_or(0).max(column.title.len()).max(steady)
             })
             .collect();
         let mut shown = vec![true; widths.len()];
-        if let Some(width) = width {
-            let excess = |widths: &[usize], shown: &[bool]| {
-                let those = widths.iter().zip(shown).filter(|(_, shown)| **shown);
-                (those.map(|(width, _)| width + 2).sum::<usize>()).saturating_sub(2).saturating_sub(width)
-            };
+        let Some(width) = width else { return (widths, shown) };
+        let excess = |widths: &[usize], shown: &[bool]| {
+            let those = widths.iter().zip(shown).filter(|(_, shown)| **shown);
+            (those.map(|(width, _)| width + 2).sum::<usize>()).saturating_sub(2).saturating_sub(width)
+        };
+        for (those, least) in [(self.dispensable, LEGIBLE), (self.at_last, SCANT)] {
             // As much as a long state may lose and still be understood.
-            let spared = |widths: &[usize]| {
-                let long = widths.iter().enumerate().filter(|(at, _)| !self.columns[*at].right);
-                long.map(|(_, width)| width.saturating_sub(LEGIBLE)).sum::<usize>()
+            let spared = |widths: &[usize], shown: &[bool]| {
+                let long = (0..widths.len()).filter(|at| shown[*at] && !self.columns[*at].right);
+                long.map(|at| widths[at].saturating_sub(least)).sum::<usize>()
             };
-            for title in self.dispensable {
-                if excess(&widths, &shown) <= spared(&widths) {
+            for title in those {
+                if excess(&widths, &shown) <= spared(&widths, &shown) {
                     break;
                 }
-                shown
-                    .iter_mut()
-                    .zip(&self.columns)
-                    .filter(|(_, it)| it.title == *title)
-                    .for_each(|(shown, _)| *shown = false);
-            }
-            for _ in 0..excess(&widths, &shown) {
-                let long = (0..widths.len()).filter(|at| shown[*at] && !self.columns[*at].right);
-                let longest = long.max_by_key(|at| widths[*at]);
-                let Some(at) = longest.filter(|at| widths[*at] > 8) else { break };
-                widths[at] -= 1;
+                let column = self.columns.iter().position(|it| it.title == *title);
+                column.into_iter().for_each(|at| shown[at] = false);
             }
         }
-        let titles = self.columns.iter().map(|column| Cell::coloured(column.title, Colour::Bold)).collect();
-        let lines = std::iter::once(&titles).chain(&self.rows).map(|row| self.line(row, &widths, &shown, colour));
-        lines.collect::<Vec<_>>().join("\n")
+        for _ in 0..excess(&widths, &shown) {
+            let long = (0..widths.len()).filter(|at| shown[*at] && !self.columns[*at].right);
+            let longest = long.max_by_key(|at| widths[*at]);
+            let Some(at) = longest.filter(|at| widths[*at] > 2) else { break };
+            widths[at] -= 1;
+        }
+        (widths, shown)
     }
 
-    fn line(&self, row: &[Cell], widths: &[usize], shown: &[bool], colour: bool) -> String {
-        let mut line = String::new();
-        for (nth, (at, cell)) in row.iter().enumerate().filter(|(at, _)| shown[*at]).enumerate() {
+    fn line(&self, row: &[Cell], widths: &[usize], shown: &[bool]) -> Vec<Laid> {
+        let cells = row.iter().enumerate().filter(|(at, _)| shown[*at]).enumerate();
+        let laid = cells.map(|(nth, (at, cell))| {
             let text = shorten(&cell.text, widths[at]);
-            let padding = " ".repeat(widths[at].saturating_sub(text.width()));
-            let text = paint(&text, cell.colour, colour);
-            if nth > 0 {
-                line.push_str("  ");
-            }
-            if self.columns[at].right {
-                line.push_str(&padding);
-                line.push_str(&text);
-            } else {
-                line.push_str(&text);
-                line.push_str(&padding);
-            }
-        }
-        line.truncate(line.trim_end().len());
-        line
+            let padding = widths[at].saturating_sub(text.width());
+            let gap = if nth > 0 { 2 } else { 0 };
+            let (before, after) = if self.columns[at].right { (gap + padding, 0) } else { (gap, padding) };
+            Laid { before, cell: Cell { text, colour: cell.colour }, after }
+        });
+        laid.collect()
     }
+}
+
+/// A cell in its place: blanks, text, blanks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Laid {
+    pub before: usize,
+    pub cell: Cell,
+    pub after: usize,
 }
 
 /// At most `width` columns wide; what was cut ends in an ellipsis.
@@ -262,6 +293,27 @@ pub(super) fn shorten(text: &str, width: usize) -> String {
     }
     short.push('…');
     short
+}
+
+/// Text that begins in column `indent` and goes on there on as many lines as it takes, broken between words.
+pub(super) fn wrap(text: &str, indent: usize, width: Option<usize>) -> String {
+    let Some(room) = width.map(|width| width.saturating_sub(indent).max(16)) else { return text.to_owned() };
+    let mut wrapped = String::new();
+    let mut used = 0;
+    for (at, word) in text.split(' ').enumerate() {
+        let wide = super::follow::plain(word).width();
+        if at > 0 && used > 0 && used + 1 + wide > room {
+            wrapped.push('\n');
+            wrapped.extend(std::iter::repeat_n(' ', indent));
+            used = 0;
+        } else if at > 0 {
+            wrapped.push(' ');
+            used += 1;
+        }
+        wrapped.push_str(word);
+        used += wide;
+    }
+    wrapped
 }
 
 /// `3s`, `5m`, `2h 10m`, `3d 4h`.
@@ -336,6 +388,35 @@ größe-of-a-lo…   12345  failed (exit…";
         let stripped = coloured.replace("\x1b[32m", "").replace("\x1b[1m", "").replace("\x1b[0m", "");
         let trim = |text: &str| text.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
         assert_eq!(trim(&stripped), trim(&plain));
+    }
+
+    #[test]
+    fn no_terminal_is_too_narrow() {
+        let table = || {
+            let mut table = Table::new(&["NAME", "SLOT", "STATE", "RESTARTS", ">CPU", ">MEMORY"])
+                .giving_up(&["MEMORY"], &["RESTARTS", "CPU", "SLOT"]);
+            let row = ["shop", "1", "failed (exit status 7)", "12 (out of memory)", "103.0%", "1023.9M"];
+            table.row(row.map(Cell::from).into());
+            table
+        };
+        for width in 8..100 {
+            let text = table().render(Some(width), false);
+            assert!(text.lines().all(|line| line.width() <= width), "{width}\n{text}");
+            // A number is whole, or not there at all.
+            assert_eq!(text.contains("MEMORY"), text.contains("1023.9M"), "{width}\n{text}");
+            assert_eq!(text.contains("CPU"), text.contains("103.0%"), "{width}\n{text}");
+        }
+        assert!(table().render(Some(40), false).contains("failed (e"), "{}", table().render(Some(40), false));
+        let steady = table().steady(&[("CPU", 9)]).render(None, false);
+        assert!(steady.contains("     103.0%") && steady.contains("       CPU"), "{steady}");
+    }
+
+    #[test]
+    fn text_is_broken_between_words() {
+        assert_eq!(wrap("one two three four", 4, Some(20)), "one two three\n    four");
+        assert_eq!(wrap("one two", 4, None), "one two");
+        assert_eq!(wrap("a\u{1b}[31mverylongwordofmorethan16\u{1b}[0m b", 2, Some(10)).lines().count(), 2);
+        assert_eq!(wrap("    at x (y)", 6, Some(80)), "    at x (y)");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::shown;
 use crate::config::Scope;
 use crate::rollout::ledger::State;
 use crate::router::control::Status;
+use crate::system::clock;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -36,6 +37,8 @@ struct InFull {
     /// The router's own words.
     status: Option<Status>,
     errors: Vec<errors::Told>,
+    #[serde(skip)]
+    ended: Vec<errors::Ended>,
 }
 
 #[derive(Debug, Serialize)]
@@ -113,7 +116,8 @@ async fn in_full(app: AppNow, scope: Scope) -> Result<InFull, Failure> {
     Ok(InFull {
         running: ["running", "reloading"].contains(&app.router.state.as_str()),
         status: manager.router_status(name).await,
-        errors: errors::last(&manager, name).await,
+        errors: errors::last(&manager, &app).await,
+        ended: errors::ended(&manager, name),
         app,
         sockets,
         companions,
@@ -121,11 +125,17 @@ async fn in_full(app: AppNow, scope: Scope) -> Result<InFull, Failure> {
 }
 
 fn show(full: &InFull, scope: Scope, printer: &Printer) {
-    printer.data(&head(full, SystemTime::now(), printer));
+    let (now, width) = (SystemTime::now(), printer.width);
+    printer.data(&head(full, now, printer));
     printer.data("");
     printer.table(&list::table(std::slice::from_ref(&full.app)));
+    let block = |text: &str| {
+        if !text.is_empty() {
+            printer.data(text);
+        }
+    };
     if let Some(error) = &full.app.error {
-        printer.data(&format!("\n{error}\n`appctl check {}` tells it all.", full.app.name));
+        block(&format!("\n{error}\n`appctl check {}` tells it all.", full.app.name));
     }
     if full.app.listen_wanted.is_some() {
         printer.note(&full.app.listens_elsewhere());
@@ -133,21 +143,19 @@ fn show(full: &InFull, scope: Scope, printer: &Printer) {
     if full.app.on_hold
         && let Ok(hold) = on_hold(scope, &full.app.name)
     {
-        printer.data(&format!("\n{hold}."));
+        block(&format!("\n{hold}."));
     }
-    if let Some(shown) = shown::block(&full.app, |table| table.render(printer.width, printer.colours())) {
-        printer.data(&format!("\n{shown}"));
+    block(&errors::ends_block(&full.app, &full.ended, now, width));
+    block(&errors::block(&full.app.name, &full.errors, now, width));
+    if let Some(shown) = shown::block(&full.app, |table| table.render(width, printer.colours())) {
+        block(&format!("\n{shown}"));
     }
-    let ends = ends(&full.app, SystemTime::now());
-    if !ends.is_empty() {
-        printer.data("\nLast ends:");
-        ends.iter().for_each(|line| printer.data(&format!("  {line}")));
-    }
-    if !full.errors.is_empty() {
-        printer.data(&errors::block(&full.errors, SystemTime::now()));
+    block(&sockets(full, width));
+    if list::is_mute(&full.app) {
+        printer.note(&format!("\n{}", print::wrap(list::MUTE, 0, width)));
     }
     if !full.running {
-        printer.data(&format!(
+        block(&format!(
             "\nsystemctl{0} status {1}, journalctl{0} -u {1} and appctl logs {1} tell more.",
             user_flag(scope),
             full.app.name
@@ -155,20 +163,145 @@ fn show(full: &InFull, scope: Scope, printer: &Printer) {
     }
 }
 
-/// How workers ended that nobody had told to, a line each.
-fn ends(app: &AppNow, now: SystemTime) -> Vec<String> {
-    let ends = app.workers.iter().filter_map(|worker| {
-        let end = worker.last_end.as_ref().filter(|end| end.failed || !end.ordered)?;
-        let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(end.at))?;
-        let ago = print::span(now.duration_since(at).unwrap_or_default());
-        let slot = worker.slot.as_deref().unwrap_or_default();
-        Some(format!("worker {slot}: {}, {ago} ago ({})", end.reason, humantime::format_rfc3339_seconds(at)))
-    });
-    ends.collect()
+/// The last block: what only those look for who mend the set-up.
+fn sockets(full: &InFull, width: Option<usize>) -> String {
+    if full.sockets.is_empty() {
+        return String::new();
+    }
+    let line = |socket: &SocketNow| {
+        let text = format!("{} {} on {}", socket.unit, socket.state, socket.listen.join(", "));
+        format!("\n  {}", print::wrap(&text, 4, width))
+    };
+    format!("\nSockets:{}", full.sockets.iter().map(line).collect::<String>())
+}
+
+/// What the file says of how the workers run.
+fn facts(app: &AppNow) -> Vec<(&'static str, String)> {
+    let Some(file) = &app.app else { return Vec::new() };
+    let mut facts = vec![("program", file.exec.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))];
+    let mut fact = |title, text: String| facts.push((title, text));
+    if let Some(directory) = &file.directory {
+        fact("in", directory.display().to_string());
+    }
+    match (&file.user, &file.group) {
+        (Some(user), Some(group)) => fact("user", format!("{user}, group {group}")),
+        (Some(user), None) => fact("user", user.clone()),
+        (None, _) if file.scope == Scope::System => fact("user", "one of its own (DynamicUser)".to_owned()),
+        (None, _) => {}
+    }
+    let mut runtime = file.runtime.to_string();
+    if let Some(profile) = &file.profile {
+        runtime.push_str(&format!(", profile {profile}"));
+    }
+    if let Some(mode) = file.environment.get("NODE_ENV") {
+        runtime.push_str(&format!(", NODE_ENV={mode}"));
+    }
+    fact("runtime", runtime);
+    let limits = &file.limits;
+    let limits = [
+        ("memory", limits.memory.clone()),
+        ("replaced at", limits.memory_reload.map(print::size)),
+        ("CPU", limits.cpu.clone()),
+        ("tasks", limits.tasks.clone()),
+        ("files", limits.files.clone()),
+    ];
+    let limits = limits.into_iter().filter_map(|(what, value)| Some(format!("{what} {}", value?)));
+    let limits = limits.collect::<Vec<_>>().join(", ");
+    if !limits.is_empty() {
+        fact("limits", limits);
+    }
+    facts
+}
+
+/// A word of a command line as one would type it.
+fn quoted(word: &str) -> String {
+    let plain = |it: char| it.is_alphanumeric() || "-_./=:,@%+".contains(it);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", super::follow::plain(word).replace('\'', "'\\''"))
 }
 
 /// What stands above the table.
 fn head(full: &InFull, now: SystemTime, printer: &Printer) -> String {
+    /// Where the values begin.
+    const INDENT: usize = 11;
+    let app = &full.app;
+    let mut text = print::wrap(&first_line(full, now, printer), 2, printer.width);
+    let mut fact = |title: &str, value: &str| {
+        text.push_str(&format!("\n{title:>9}: {}", print::wrap(value, INDENT, printer.width)));
+    };
+    let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    if let Some(reload) = &app.reload {
+        match reload.state {
+            State::Running if app.router.state == "reloading" => {
+                fact("reload", &format!("under way, {} of {} replaced", reload.replaced.len(), reload.workers));
+            }
+            State::Failed => {
+                let ago = since_1970.saturating_sub(Duration::from_secs(reload.ended.unwrap_or(since_1970.as_secs())));
+                let value = format!(
+                    "{} {} ago: {}; {}",
+                    printer.paint("the last one failed", Colour::Red),
+                    print::span(ago),
+                    reload.reason.as_deref().unwrap_or_default(),
+                    reload.left_behind(&app.name)
+                );
+                fact("reload", &value);
+            }
+            _ => {}
+        }
+    }
+    if let Some(seconds) = app.router.uptime_seconds.filter(|_| full.running) {
+        let up = Duration::from_secs(seconds);
+        fact("since", &format!("{}, {}", clock::local(now.checked_sub(up).unwrap_or(now)), print::span(up)));
+    }
+    for (title, value) in facts(app) {
+        fact(title, &value);
+    }
+    if !app.listen.is_empty() {
+        fact("addresses", &app.listen.join(", "));
+    }
+    if let Some(status) = &full.status {
+        let mut told = format!(
+            "{}, {} handed over",
+            many(status.sessions as u64, "session"),
+            many(status.connections, "connection")
+        );
+        told.push_str(&format!(", {} waiting, {} refused", status.waiting, status.refused));
+        if status.proxied > 0 {
+            told.push_str(&format!(", {} routed one by one", many(status.proxied, "request")));
+        }
+        if !list::is_idle(app) {
+            fact("traffic", &told);
+        }
+    }
+    let held = if app.on_hold { format!(", {}", printer.paint("on hold", Colour::Yellow)) } else { String::new() };
+    fact("file", &format!("{}{held}", app.file));
+    for served in full.status.iter().flat_map(|status| &status.certificates) {
+        let left = u64::try_from(served.not_after).unwrap_or(0).checked_sub(since_1970.as_secs());
+        let life = match left {
+            Some(left) => format!("expires in {}", print::span(Duration::from_secs(left))),
+            None => printer.paint("expired", Colour::Red),
+        };
+        fact("tls", &format!("{} with {}, {life}", served.address, served.cert.display()));
+    }
+    for CompanionNow { unit, state, next } in &full.companions {
+        match next.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)) {
+            Some(at) => {
+                let left = print::span(at.duration_since(now).unwrap_or_default());
+                fact("next", &format!("{unit} at {}, in {left}", clock::local(at)));
+            }
+            None => fact("beside", &format!("{unit} {state}")),
+        }
+    }
+    text
+}
+
+/// Ends of each worker in a minute from which on it is not said to serve.
+const FAILS_AGAIN: usize = 3;
+
+/// Whether it serves.
+fn first_line(full: &InFull, now: SystemTime, printer: &Printer) -> String {
     let app = &full.app;
     let ready = app.workers.iter().filter(|worker| ["ready", "running"].contains(&worker.state.as_str())).count();
     // A broken file tells no number: then the router's.
@@ -176,19 +309,20 @@ fn head(full: &InFull, now: SystemTime, printer: &Printer) -> String {
         (Some(_), Some(status)) => status.workers_wanted,
         _ => app.workers_wanted,
     };
-    let reload = app.reload.as_ref();
-    let reloading = reload.filter(|it| it.state == State::Running && app.router.state == "reloading");
+    let is_public = |socket: &SocketNow| socket.state == "listening" && socket.unit == format!("{}.socket", app.name);
+    // One without an address serves nobody.
+    let (well, badly) = if list::is_idle(app) { ("runs", "does not run") } else { ("serves", "cannot serve") };
+    let ended = errors::in_the_last_minute(&full.ended, now);
     let (dot, state) = match (full.running, ready as u32 >= wanted) {
-        (true, true) => (printer.paint("●", Colour::Green), "serves"),
-        (true, false) if ready == 0 => (printer.paint("●", Colour::Red), "cannot serve"),
-        (true, false) => (printer.paint("●", Colour::Yellow), "serves"),
+        // Now and then it is ready, and not for long.
+        (true, _) if ended >= FAILS_AGAIN * app.workers.len().max(1) => {
+            (printer.paint("●", Colour::Red), "fails again and again")
+        }
+        (true, true) => (printer.paint("●", Colour::Green), well),
+        (true, false) if ready == 0 => (printer.paint("●", Colour::Red), badly),
+        (true, false) => (printer.paint("●", Colour::Yellow), well),
         (false, _) if app.error.is_some() => (printer.paint("×", Colour::Red), "its file has errors"),
-        (false, _)
-            if full
-                .sockets
-                .iter()
-                .any(|socket| socket.state == "listening" && socket.unit == format!("{}.socket", app.name)) =>
-        {
+        (false, _) if full.sockets.iter().any(is_public) => {
             (printer.paint("○", Colour::Dim), "starts on the first connection")
         }
         (false, _) => (printer.paint("○", Colour::Dim), app.router.state.as_str()),
@@ -197,57 +331,9 @@ fn head(full: &InFull, now: SystemTime, printer: &Printer) -> String {
     if full.running {
         text.push_str(&format!(", {ready} of {} ready", count(wanted as usize)));
     }
-    if let Some(status) = &full.status {
-        text.push_str(&format!(
-            ", {}, {} handed over, {} waiting, {} refused",
-            many(status.sessions as u64, "session"),
-            many(status.connections, "connection"),
-            status.waiting,
-            status.refused
-        ));
-        if status.proxied > 0 {
-            text.push_str(&format!(", {} routed one by one", many(status.proxied, "request")));
-        }
-    }
-    if let Some(reload) = reloading {
-        text.push_str(&format!("\n  reload: under way, {} of {} replaced", reload.replaced.len(), reload.workers));
-    }
-    if let Some(reload) = reload.filter(|it| it.state == State::Failed) {
-        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let ago = since.saturating_sub(Duration::from_secs(reload.ended.unwrap_or(since.as_secs())));
-        text.push_str(&format!(
-            "\n  reload: {} {} ago: {}; {}",
-            printer.paint("the last one failed", Colour::Red),
-            print::span(ago),
-            reload.reason.as_deref().unwrap_or_default(),
-            reload.left_behind(&app.name)
-        ));
-    }
-    text.push_str(&format!("\n    file: {}", app.file));
-    if app.on_hold {
-        text.push_str(&format!(", {}", printer.paint("on hold", Colour::Yellow)));
-    }
-    for socket in &full.sockets {
-        text.push_str(&format!("\n  socket: {} {} on {}", socket.unit, socket.state, socket.listen.join(", ")));
-    }
-    for served in full.status.iter().flat_map(|status| &status.certificates) {
-        let (address, cert) = (&served.address, served.cert.display());
-        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let left = u64::try_from(served.not_after).unwrap_or(0).checked_sub(since.as_secs());
-        let life = match left {
-            Some(left) => format!("expires in {}", print::span(Duration::from_secs(left))),
-            None => printer.paint("expired", Colour::Red),
-        };
-        text.push_str(&format!("\n     tls: {address} with {cert}, {life}"));
-    }
-    for CompanionNow { unit, state, next } in &full.companions {
-        text.push_str(&match next.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)) {
-            Some(at) => {
-                let left = print::span(at.duration_since(now).unwrap_or_default());
-                format!("\n    next: {unit} at {}, in {left}", humantime::format_rfc3339_seconds(at))
-            }
-            None => format!("\n  beside: {unit} {state}"),
-        });
+    if ended > 0 {
+        let times = if ended == 1 { "1 restart".to_owned() } else { format!("{ended} restarts") };
+        text.push_str(&format!(", {}", printer.paint(&format!("{times} in the last minute"), Colour::Yellow)));
     }
     text
 }
@@ -261,14 +347,6 @@ fn many(number: u64, what: &str) -> String {
 mod tests {
     use super::*;
     use crate::rollout::ledger::Progress;
-
-    #[test]
-    fn ends_are_told_with_their_time() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(200);
-        let told = ends(&list::tests::shop(), now);
-        assert_eq!(told[0], "worker 1: out of memory, 3m ago (1970-01-01T00:00:09Z)");
-        assert_eq!(told.len(), 2);
-    }
 
     #[test]
     fn what_stands_above_the_table() {
@@ -286,13 +364,20 @@ mod tests {
             ],
             status: None,
             errors: Vec::new(),
+            ended: Vec::new(),
         };
+        let at = |seconds| clock::local(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(80_000);
         assert_eq!(
             head(&full, now, &Printer::new(false, false)),
-            "● shop: serves, 1 of 2 workers ready\n    file: /etc/appctl/shop.toml\n  socket: shop.socket running on [::]:8080\n  \
-             beside: shop-watch.service running\n    next: shop-reload.timer at 1970-01-02T01:00:00Z, in 2h 46m"
+            format!(
+                "● shop: serves, 1 of 2 workers ready\n    since: {}, 2h 10m\naddresses: 8080\n     file: /etc/appctl/shop.toml\n   \
+                 beside: shop-watch.service running\n     next: shop-reload.timer at {}, in 2h 46m",
+                at(72_190),
+                at(90_000)
+            )
         );
+        assert_eq!(sockets(&full, None), "\nSockets:\n  shop.socket running on [::]:8080");
         let failed = Progress {
             state: State::Failed,
             ended: Some(1000),
@@ -306,13 +391,12 @@ mod tests {
         assert_eq!(
             head(&full, SystemTime::UNIX_EPOCH + Duration::from_secs(1300), &Printer::new(false, false))
                 .lines()
-                .skip(1)
-                .take(2)
+                .filter(|line| line.contains("reload: ") || line.contains("file: "))
                 .collect::<Vec<_>>(),
             [
-                "  reload: the last one failed 5m ago: shop@1 did not become ready; new and staying: shop@3; old and \
+                "   reload: the last one failed 5m ago: shop@1 did not become ready; new and staying: shop@3; old and \
                  serving on: shop@2",
-                "    file: /etc/appctl/shop.toml, on hold"
+                "     file: /etc/appctl/shop.toml, on hold"
             ]
         );
         let stopped = InFull {
@@ -326,6 +410,33 @@ mod tests {
         };
         assert!(
             head(&stopped, now, &Printer::new(false, false)).starts_with("○ shop: starts on the first connection\n")
+        );
+    }
+
+    #[test]
+    fn how_the_workers_run() {
+        let text = r#"
+            exec = ["node", "a b.js"]
+            directory = "/srv"
+            user = "web"
+            active_profile = "live"
+            limits.memory = "512M"
+            environment.NODE_ENV = "test"
+            profile.live.environment.NODE_ENV = "production"
+        "#;
+        let report = crate::config::parse("shop", std::path::Path::new("/etc/appctl/shop.toml"), text, Scope::System);
+        let file = report.app.unwrap_or_else(|| panic!("{:?}", report.problems));
+        let facts = facts(&AppNow { app: Some(file), ..list::tests::shop() });
+        let facts: Vec<_> = facts.iter().map(|(title, value)| (*title, value.as_str())).collect();
+        assert_eq!(
+            facts,
+            [
+                ("program", "node 'a b.js'"),
+                ("in", "/srv"),
+                ("user", "web"),
+                ("runtime", "node, profile live, NODE_ENV=production"),
+                ("limits", "memory 512M"),
+            ]
         );
     }
 }

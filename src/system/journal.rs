@@ -282,6 +282,17 @@ pub fn errors_of(manager: Manager, unit: &str, lines: u32) -> io::Result<Vec<Str
     run(&arguments)
 }
 
+/// The last `lines` entries of an app with this `MESSAGE_ID=`, as JSON, oldest first.
+pub fn of_a_kind(manager: Manager, app: &str, kind: &str, lines: u32) -> io::Result<Vec<String>> {
+    let mut arguments: Vec<String> = ["--no-pager", "--quiet", "--output=json", "--all"].map(str::to_owned).into();
+    arguments.push(format!("--lines={lines}"));
+    if manager == Manager::User {
+        arguments.push("--user".to_owned());
+    }
+    arguments.extend([format!("APP={app}"), format!("MESSAGE_ID={kind}")]);
+    run(&arguments)
+}
+
 /// What one run of a unit wrote, its last `lines`, oldest first. `invocation`: the run's id in hex.
 pub async fn of_a_run(manager: Manager, unit: &str, invocation: &str, lines: u32) -> io::Result<Vec<String>> {
     let mut journalctl = tokio::process::Command::new("journalctl");

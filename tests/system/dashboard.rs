@@ -141,7 +141,13 @@ fn a_browser_shows_forty_workers() {
         &format!("give={CHOSEN}"),
         &format!("give=document.activeElement.dataset.key === {CHOSEN}"),
         "press=Home",
+        // The whole app's log, in which nothing is wrong.
         "until=document.getElementById('log').textContent.includes('is ready')",
+        "until=document.getElementById('log').textContent.includes('asked for /seen')",
+        "give=document.querySelectorAll('#log .bad').length",
+        "give=document.getElementById('facts').textContent.includes('Addresses8080')",
+        // Of a scale that little is little of.
+        "give=document.querySelectorAll('#graphs .most')[3].textContent",
         "until=document.querySelectorAll('#graphs svg polyline').length === 4",
         // As seconds go by.
         "until=document.querySelector('#graphs polyline').getAttribute('points').split(' ').length > 2",
@@ -163,6 +169,10 @@ fn a_browser_shows_forty_workers() {
         "system app@2.service",
         true,
         true,
+        true,
+        0,
+        true,
+        "10",
         true,
         true,
         "rgb(20, 23, 27)",

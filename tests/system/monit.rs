@@ -48,9 +48,13 @@ struct Terminal {
 impl Terminal {
     /// `appctl` with these arguments, in a session of its own whose terminal it is.
     fn new(machine: &Boxed, arguments: &[&str]) -> Self {
+        Self::of_size(machine, (COLUMNS, ROWS), arguments)
+    }
+
+    fn of_size(machine: &Boxed, (columns, rows): (u16, u16), arguments: &[&str]) -> Self {
         let mut command = machine.command("setsid");
         command.args(["--ctty", "--wait", "appctl"]).args(arguments);
-        let size = Winsize { ws_row: ROWS, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let ends = openpty(&size, None).unwrap();
         // Or who is on it would keep it open himself.
         for end in [&ends.master, &ends.slave] {
@@ -60,7 +64,7 @@ impl Terminal {
         let child = command.env("TERM", "xterm-256color").stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         let master = File::from(ends.master);
         let (output, reader) = read(&master);
-        let screen = vt100::Parser::new(NonZero::new(ROWS).unwrap(), NonZero::new(COLUMNS).unwrap(), 0);
+        let screen = vt100::Parser::new(NonZero::new(rows).unwrap(), NonZero::new(columns).unwrap(), 0);
         Self { master: Some(master), slave: Some(ends.slave), reader: Some(reader), child, output, screen }
     }
 
@@ -216,4 +220,54 @@ fn what_it_cannot_do_it_says() {
     assert_eq!(terminal.ended().code(), Some(4));
     terminal.until("why", |text| text.contains("nobody"));
     terminal.assert_given_back();
+}
+
+/// On terminals of any width: no row is cut or wrapped, and what fails says why.
+#[test]
+fn every_terminal_is_wide_enough() {
+    const LOOP: &str = "setTimeout(() => { throw new Error('no database here'); }, 300);";
+    let file = "exec = [\"node\", \"/srv/fine.js\"]\nworkers = 3\nlisten = [\"8080\"]\nlimits.memory = \"512M\"\n";
+    let looping = "exec = [\"node\", \"/srv/loop.js\"]\nruntime = \"none\"\nrestart.delay = \"1s\"\n";
+    let options = Options::default().file("/etc/appctl/app.toml", file).file("/srv/fine.js", APP);
+    let options = options.file("/etc/appctl/looping.toml", looping).file("/srv/loop.js", LOOP);
+    let Some(machine) = options.boot() else { return };
+    machine.ok("appctl start app");
+    machine.ok("systemctl start looping.service looping@1.service || true");
+    let status = machine.until("it is known to fail", || {
+        let status = machine.ok("appctl status looping || true");
+        (status.contains("fails again and again") && status.contains("Last ends:")).then_some(status)
+    });
+    assert!(status.contains("in the last minute") && status.contains("    | Error: no database here"), "{status}");
+    for width in [30, 40, 60, 80, 120, 200] {
+        let mut terminal = Terminal::of_size(&machine, (width, 36), &["monit"]);
+        let text = terminal.until("all of it", |text| {
+            text.contains("STATE") && text.matches(" ready").count() >= 3 && text.contains("q quit")
+        });
+        seen(&format!("monit {width}"), &text);
+        assert_eq!(text.contains("MEMORY"), text.contains("M  ") || text.contains("M\n"), "{text}");
+        // The whole app's log is that of its router's row.
+        terminal.until("its log", |text| text.contains(" log app, ") && text.contains("is ready"));
+        terminal.press("q");
+        terminal.ended();
+        // Rows: titles, the router, three workers, and one of an app that has no address.
+        let mut terminal = Terminal::of_size(&machine, (width, 40), &["list"]);
+        let text = terminal.until("the last row", |text| text.lines().any(|line| line.contains("looping  1")));
+        seen(&format!("list {width}"), &text);
+        assert_eq!(text.lines().filter(|line| !line.trim().is_empty()).count(), 6, "{text}");
+        let mut terminal = Terminal::of_size(&machine, (width, 60), &["status", "app"]);
+        let text = terminal.until("the last line", |text| text.contains("app/control"));
+        seen(&format!("status {width}"), &text);
+        assert!(text.contains("program: node /srv/fine.js") && text.contains("limits: memory 512M"), "{text}");
+    }
+    let listed = machine.shell("runuser -u nobody -- appctl list");
+    assert!(String::from_utf8_lossy(&listed.stderr).contains("only the routers know"), "{listed:?}");
+    let pinged = machine.shell("runuser -u nobody -- appctl ping");
+    assert!(String::from_utf8_lossy(&pinged.stdout).contains("app: runs, and answers root alone"), "{pinged:?}");
+}
+
+/// With `PICTURES=DIRECTORY` screens are left there.
+fn seen(name: &str, text: &str) {
+    if let Some(directory) = std::env::var_os("PICTURES") {
+        std::fs::write(std::path::Path::new(&directory).join(format!("{name}.txt")), text).unwrap();
+    }
 }

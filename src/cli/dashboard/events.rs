@@ -10,8 +10,9 @@ use std::time::Duration;
 use hyper::body::{Body, Bytes, Frame};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::cli::follow::{Follower, plain};
-use crate::cli::list::{AppNow, look, wanted};
+use crate::cli::follow::{Entry, Follower};
+use crate::cli::ids;
+use crate::cli::list::{AppNow, wanted};
 use crate::cli::names::Asked;
 
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -66,7 +67,7 @@ impl Facts {
                 return;
             }
             let looked = match wanted(&self.names, self.asked).await {
-                Ok(wanted) => look(&wanted).await,
+                Ok(wanted) => ids::look(&wanted, self.asked).await,
                 Err(failure) => Err(failure),
             };
             let event = match looked {
@@ -95,7 +96,10 @@ impl Facts {
         tokio::task::spawn_local(async move {
             match follower {
                 Ok(follower) => pass(follower, sender).await,
-                Err(error) => drop(sender.send(event("line", &json(&format!("cannot run journalctl: {error}")))).await),
+                Err(error) => {
+                    let problem = Entry::problem(format!("cannot run journalctl: {error}"));
+                    drop(sender.send(event("line", &json(&problem))).await);
+                }
             }
         });
         Some(Stream(receiver))
@@ -109,8 +113,9 @@ async fn pass(mut follower: Follower, sender: Sender<Bytes>) {
             line = follower.line() => line,
             () = sender.closed() => return,
         };
-        let (text, over) = line.map_or_else(|problem| (problem, true), |line| (plain(&line), false));
-        if sender.send(event("line", &json(&text))).await.is_err() || over {
+        let over = line.is_err();
+        let (Ok(entry) | Err(entry)) = line;
+        if sender.send(event("line", &json(&entry))).await.is_err() || over {
             return;
         }
     }

@@ -17,7 +17,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::{DONE, Failure};
-use super::list::{look, wanted};
+use super::ids;
+use super::list::wanted;
 use super::names::Asked;
 use super::print::Printer;
 use events::Facts;
@@ -37,7 +38,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     // What is wrong is said here as by any other command, not on the page.
-    let now = look(&wanted(&arguments.names, asked).await?).await?;
+    let now = ids::look(&wanted(&arguments.names, asked).await?, asked).await?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Failure::failed(format!("cannot listen on {address}: {error}\nLeave --port out for one that is free."))

@@ -1,12 +1,15 @@
 "use strict";
 
 const HISTORY = 240;
+// Between two looks.
+const SECONDS = 2;
 const LOG_LINES = 500;
 const byId = (id) => document.getElementById(id);
 
 let apps = [];
 let chosen = null;
 let log = null;
+let lastError = { key: null, text: null };
 const history = new Map();
 
 const span = (seconds) => {
@@ -27,11 +30,18 @@ const size = (bytes) => {
   return `${bytes.toFixed(1)}${unit}`;
 };
 
+// How the next scale above a value is found, so that it changes seldom and is easy to read.
+const round = (value) => {
+  for (let power = 1; ; power *= 10) for (const step of [1, 2, 5]) if (step * power >= value) return step * power;
+};
+const power = (value) => 2 ** Math.ceil(Math.log2(value));
+
+// Title, value, how it is written; the least that a graph's height stands for, and how its scale is found.
 const FIGURES = [
-  ["CPU", (unit) => unit.cpu_percent, (value) => `${value.toFixed(1)}%`],
-  ["Memory", (unit) => unit.memory_bytes, size],
-  ["Lag", (unit) => unit.lag_ms, (value) => `${value.toFixed(1)} ms`],
-  ["Sessions", (unit) => unit.sessions, String],
+  ["CPU", (unit) => unit.cpu_percent, (value) => `${value.toFixed(1)}%`, 10, round],
+  ["Memory", (unit) => unit.memory_bytes, size, 16 << 20, power],
+  ["Lag", (unit) => unit.lag_ms, (value) => `${value.toFixed(1)} ms`, 10, round],
+  ["Sessions", (unit) => unit.sessions, String, 10, round],
 ];
 const shown = (value, write) => (value === null || value === undefined ? "–" : write(value));
 
@@ -43,13 +53,34 @@ const mood = (state) => {
 };
 
 const key = (app, unit) => `${app.scope} ${unit.unit}`;
-const rowsOf = () => apps.flatMap((app) => [app.router, ...app.workers].map((unit) => ({ app, unit, key: key(app, unit) })));
+// The workers by their indices; one that is being replaced stands below the new one.
+const inOrder = (workers) => {
+  const known = (id) => id !== null && id !== undefined;
+  const place = (unit) => {
+    const heir = workers.find((it) => known(it.id) && it.index === unit.index && known(unit.index));
+    return known(unit.id) ? unit.id : heir ? heir.id + 0.5 : Infinity;
+  };
+  return [...workers].sort((one, other) => (place(one) < place(other) ? -1 : place(one) > place(other) ? 1 : 0));
+};
+// The router of an app without addresses is no news where there is one worker, whose row says it all.
+const isIdle = (app) =>
+  !app.error && !app.listen.length && !app.listen_wanted && ["running", "reloading", "stopped"].includes(app.router.state) && app.workers.length === 1;
+const rowsOf = () =>
+  apps.flatMap((app) =>
+    [...(isIdle(app) ? [] : [app.router]), ...inOrder(app.workers)].map((unit) => ({ app, unit, key: key(app, unit) })),
+  );
+const isBroken = (app, unit) => app.error && !unit.slot && !unit.pid;
+const stateOf = (app, unit) => (isBroken(app, unit) ? "file has errors" : unit.state || "stopped");
+const restartsOf = (unit) => {
+  const end = unit.last_end;
+  const after = end && end.failed && unit.restarts > 0 && !(unit.state || "").startsWith("failed");
+  return after ? `${unit.restarts} (${end.reason})` : unit.restarts;
+};
 
 function cell(row, text, options = {}) {
   const cell = document.createElement("td");
   cell.textContent = text;
   if (options.class) cell.className = options.class;
-  if (options.title) cell.dataset.title = options.title;
   row.append(cell);
 }
 
@@ -58,18 +89,16 @@ function drawRow(row, { app, unit, key }) {
   row.dataset.key = key;
   row.setAttribute("aria-selected", String(key === chosen));
   row.tabIndex = key === chosen ? 0 : -1;
-  const broken = app.error && !unit.slot && !unit.pid;
-  const state = broken ? "file has errors" : unit.state || "stopped";
-  const after = unit.last_end && unit.last_end.failed && unit.restarts > 0 && !state.startsWith("failed");
+  const state = stateOf(app, unit);
+  cell(row, shown(unit.id, String), { class: "number id faint" });
   cell(row, app.scope === "user" ? `${app.name} (user)` : app.name);
   cell(row, unit.slot || "router", { class: unit.slot ? "" : "faint" });
-  cell(row, after ? `${state}, after: ${unit.last_end.reason}` : state, { class: `state ${mood(state)}` });
-  const figures = [
-    ["Restarts", unit.restarts, String],
-    ["Uptime", unit.uptime_seconds, span],
-    ...FIGURES.map(([title, read, write]) => [title, read(unit), write]),
-  ];
-  for (const [title, value, write] of figures) cell(row, shown(value, write), { class: "number", title });
+  cell(row, state, { class: `state ${mood(state)}` });
+  cell(row, shown(restartsOf(unit), String), { class: "restarts" });
+  cell(row, shown(unit.uptime_seconds, span), { class: "number uptime" });
+  for (const [title, read, write] of FIGURES) {
+    cell(row, shown(read(unit), write), { class: `number ${title.toLowerCase()}` });
+  }
 }
 
 function drawTable() {
@@ -93,9 +122,8 @@ function focus(key) {
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
 
-function graph(values) {
-  const most = Math.max(...values, 0) || 1;
-  const points = values.map((value, at) => `${HISTORY - values.length + at},${(40 - (value / most) * 38).toFixed(2)}`);
+function graph(values, most) {
+  const points = values.map((value, at) => `${HISTORY - values.length + at},${(40 - (value / most) * 39).toFixed(2)}`);
   const svg = document.createElementNS(NAMESPACE, "svg");
   svg.setAttribute("viewBox", `0 0 ${HISTORY - 1} 40`);
   svg.setAttribute("preserveAspectRatio", "none");
@@ -108,24 +136,63 @@ function graph(values) {
   return svg;
 }
 
+function text(kind, content, className) {
+  const element = document.createElement(kind);
+  element.textContent = content;
+  if (className) element.className = className;
+  return element;
+}
+
 function drawChosen() {
   const row = rowsOf().find((row) => row.key === chosen);
   byId("chosen").hidden = !row;
   if (!row) return;
-  byId("name").textContent = row.unit.unit.replace(/\.service$/, "");
-  const figures = FIGURES.map(([title, read, write], at) => {
+  byId("name").textContent = row.unit.slot ? `${row.app.name}@${row.unit.slot}` : row.app.name;
+  byId("log-title").textContent = row.unit.slot ? "Log" : "Log of the whole app";
+  const figures = FIGURES.map(([title, read, write, least, scale], at) => {
+    const values = history.get(row.key)[at];
+    const most = scale(Math.max(...values, least));
     const figure = document.createElement("figure");
     const caption = document.createElement("figcaption");
-    const name = document.createElement("span");
-    name.textContent = title;
-    const value = document.createElement("b");
-    value.textContent = shown(read(row.unit), write);
-    caption.append(name, value);
-    figure.append(caption, graph(history.get(row.key)[at]));
+    caption.append(text("span", title), text("b", shown(read(row.unit), write)));
+    const plot = document.createElement("div");
+    plot.className = "plot";
+    plot.append(graph(values, most), text("span", write(most).replace(".0", ""), "most"));
+    const axis = document.createElement("div");
+    axis.className = "axis";
+    axis.append(text("span", `${Math.round((HISTORY * SECONDS) / 60)} min ago`), text("span", "now"));
+    figure.append(caption, plot, axis);
     return figure;
   });
   byId("graphs").replaceChildren(...figures);
+  drawFacts(row);
   drawShown(row.unit.metrics || []);
+}
+
+const time = (seconds) => new Date(seconds * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+function drawFacts({ app, unit, key }) {
+  const end = unit.last_end;
+  const state = stateOf(app, unit);
+  const facts = [
+    ["State", state, mood(state)],
+    ["Id", unit.id],
+    ["PID", unit.pid],
+    ["Addresses", unit.slot ? null : app.listen.join(", ")],
+    ["Since", unit.uptime_seconds === null ? null : `${time(Date.now() / 1000 - unit.uptime_seconds)}, ${span(unit.uptime_seconds)}`],
+    ["Restarts", unit.restarts || null],
+    ["Last end", end && (end.failed || !end.ordered) ? `${end.reason}, ${time(end.at)}` : null, "bad"],
+    ["Last error", lastError.key === key ? lastError.text : null, "bad"],
+    ["File", unit.slot ? null : app.file],
+    ["Its error", unit.slot ? null : app.error, "bad"],
+  ];
+  const entries = facts.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const draw = ([title, value, className]) => {
+    const entry = document.createElement("div");
+    entry.append(text("dt", title), text("dd", String(value), className));
+    return entry;
+  };
+  byId("facts").replaceChildren(...entries.map(draw));
 }
 
 // What the app shows of itself; the package's own figures last.
@@ -159,7 +226,13 @@ function choose(key) {
   log.addEventListener("open", () => view.replaceChildren());
   log.addEventListener("line", ({ data }) => {
     const follows = view.scrollTop + view.clientHeight >= view.scrollHeight - 4;
-    view.append(`${JSON.parse(data)}\n`);
+    const entry = JSON.parse(data);
+    if (entry.error) {
+      // Time, who, text.
+      lastError = { key, text: entry.text.replace(/^\S+ +\S+ \S+ \S+: /, "") };
+      drawFacts(rowsOf().find((row) => row.key === key) || row);
+    }
+    view.append(text("span", `${entry.text}\n`, entry.error ? "bad" : ""));
     while (view.childNodes.length > LOG_LINES) view.firstChild.remove();
     if (follows) view.scrollTop = view.scrollHeight;
   });

@@ -14,8 +14,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::exit::{DONE, Failure};
-use super::follow::Follower;
-use super::list::{look, wanted};
+use super::follow::{Entry, Follower};
+use super::ids;
+use super::list::wanted;
 use super::names::Asked;
 use super::print::Printer;
 use model::{Model, Wish};
@@ -42,7 +43,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     }
     let mut model = Model::default();
     // Before the screen is taken: what is wrong is said as by any other command.
-    let mut wish = model.take(look(&wanted(&arguments.names, asked).await?).await?);
+    let mut wish = model.take(ids::look(&wanted(&arguments.names, asked).await?, asked).await?);
     let trouble = |error: io::Error| Failure::failed(format!("cannot use this terminal: {error}"));
     let colour = printer.colours();
     let mut ends = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()]
@@ -97,9 +98,9 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             }
             line = next_line(&mut follower) => {
                 match line {
-                    Ok(line) => model.wrote(&line),
+                    Ok(entry) => model.wrote(entry),
                     Err(problem) => {
-                        model.wrote(&problem);
+                        model.wrote(problem);
                         follower = None;
                     }
                 }
@@ -108,7 +109,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             _ = looks.tick() => {
                 // Apps come and go.
                 let looked = match wanted(&arguments.names, asked).await {
-                    Ok(wanted) => look(&wanted).await,
+                    Ok(wanted) => ids::look(&wanted, asked).await,
                     Err(failure) => Err(failure),
                 };
                 match looked {
@@ -132,13 +133,13 @@ fn follow(model: &mut Model) -> Option<Follower> {
     match Follower::of(row.app, row.unit) {
         Ok(follower) => Some(follower),
         Err(error) => {
-            model.wrote(&format!("cannot run journalctl: {error}"));
+            model.wrote(Entry::problem(format!("cannot run journalctl: {error}")));
             None
         }
     }
 }
 
-async fn next_line(follower: &mut Option<Follower>) -> Result<String, String> {
+async fn next_line(follower: &mut Option<Follower>) -> Result<Entry, Entry> {
     match follower {
         Some(follower) => follower.line().await,
         None => std::future::pending().await,

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::cli::follow::plain;
-use crate::cli::list::{AppNow, UnitNow};
+use crate::cli::follow::Entry;
+use crate::cli::list::{AppNow, UnitNow, in_order, is_idle};
 
 /// Looks back in a graph.
 pub(super) const HISTORY: usize = 240;
@@ -95,7 +95,7 @@ pub(super) struct Model {
     /// Of the chosen one; systemd's name of it and the scope's.
     chosen: Option<(&'static str, String)>,
     history: BTreeMap<(&'static str, String), History>,
-    pub(super) log: VecDeque<String>,
+    pub(super) log: VecDeque<Entry>,
     pub(super) dialog: Option<Dialog>,
     /// How the last command goes, or went.
     pub(super) message: Option<String>,
@@ -112,7 +112,9 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn rows(&self) -> Vec<Row<'_>> {
         let of = |app| {
-            std::iter::once(Row { app, unit: &app.router }).chain(app.workers.iter().map(move |unit| Row { app, unit }))
+            // The row whose log is the whole app's; a worker that is alone says all that there is to say.
+            let router = (!is_idle(app) || app.workers.len() != 1).then_some(Row { app, unit: &app.router });
+            router.into_iter().chain(in_order(app).into_iter().map(move |unit| Row { app, unit }))
         };
         self.apps.iter().flat_map(of).collect()
     }
@@ -153,11 +155,11 @@ impl Model {
     }
 
     /// More lines of the chosen one's log.
-    pub(super) fn wrote(&mut self, line: &str) {
+    pub(super) fn wrote(&mut self, entry: Entry) {
         if self.log.len() == LOG_LINES {
             self.log.pop_front();
         }
-        self.log.push_back(plain(line));
+        self.log.push_back(entry);
     }
 
     fn choose(&mut self, at: usize) -> Option<Wish> {
@@ -273,8 +275,7 @@ mod tests {
     #[test]
     fn keys_move_the_choice_and_the_log_follows() {
         let mut model = model();
-        model.wrote("a \u{1b}[1;31mline\u{1b}[0m\tof\u{7} \u{1b}]0;title\u{7}colour\u{1b}[");
-        assert_eq!(model.log[0], "a line    of colour");
+        model.wrote(Entry { text: "a line".into(), error: false });
         assert_eq!(chosen(&model), "shop.service");
         assert_eq!(model.key(Key::Up), None);
         assert_eq!(model.log.len(), 1);

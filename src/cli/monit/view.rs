@@ -1,20 +1,25 @@
 //! The monitor's screen: a table, four graphs, a log, keys.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use ratatui::Frame;
-use ratatui::layout::{Alignment, Constraint, Layout, Rect};
+use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{
-    Block, BorderType, Borders, Cell, Clear, Paragraph, Row as TableRow, Sparkline, Table, TableState,
-};
+use ratatui::widgets::{Block, BorderType, Borders, Clear, Paragraph, Sparkline};
+use unicode_width::UnicodeWidthChar;
 
 use super::model::{Dialog, History, Model, Row};
-use crate::cli::print::{self, Colour};
+use crate::cli::follow::Entry;
+use crate::cli::list;
+use crate::cli::print::{self, Colour, Laid};
 
-const KEYS: &str = "↑↓ choose   r reload   R restart   s scale   ? help   q quit";
+/// The widest that fits is shown.
+const KEYS: [&str; 3] = [
+    "↑↓ choose   r reload   R restart   s scale   ? help   q quit",
+    "↑↓  r reload  s scale  ? help  q quit",
+    "? help   q quit",
+];
 const HELP: [&str; 8] = [
     "↑ ↓ j k        choose a worker or a router",
     "PgUp PgDn      a page of them",
@@ -33,7 +38,6 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, colour: bool) {
     let paint = Paint(colour);
     let [title, table, graphs, log, foot] = parts(frame.area(), model.rows().len());
     frame.render_widget(Paragraph::new(headline(model, paint, title.width)), title);
-    model.page = usize::from(table.height.saturating_sub(1));
     draw_table(frame, model, paint, table);
     if let Some(row) = model.chosen() {
         draw_graphs(frame, row, model.history(row), paint, graphs);
@@ -43,7 +47,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, colour: bool) {
     if let (Some(row), Some(shown)) = (model.chosen(), shown) {
         draw_shown(frame, row, paint, shown);
     }
-    frame.render_widget(Paragraph::new(Line::styled(KEYS, paint.dim())), foot);
+    let keys = KEYS.into_iter().find(|keys| Span::raw(*keys).width() <= usize::from(foot.width)).unwrap_or_default();
+    frame.render_widget(Paragraph::new(Line::styled(keys, paint.dim())), foot);
     if let Some(dialog) = &model.dialog {
         draw_dialog(frame, dialog, paint);
     }
@@ -54,12 +59,10 @@ fn parts(area: Rect, rows: usize) -> [Rect; 5] {
     let rest = area.height.saturating_sub(2);
     let wanted = u16::try_from(rows).unwrap_or(u16::MAX).saturating_add(1).max(2);
     let graphs = if rest >= 16 { GRAPHS_HEIGHT } else { 0 };
-    let log_least = if rest >= 12 { 5 } else { 0 };
-    let table = wanted.min((rest - graphs.min(rest)).saturating_sub(log_least).max(2).min(rest)).min(match graphs {
-        0 => rest,
-        // The log is not to be squeezed by forty workers.
-        _ => (rest - graphs).div_ceil(2).max(6),
-    });
+    let room = rest - graphs.min(rest);
+    // The log is not to be squeezed by forty workers.
+    let log = if rest >= 12 { (room / 3).max(5) } else { 0 };
+    let table = wanted.min(room.saturating_sub(log)).max(2).min(rest);
     Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(table),
@@ -96,24 +99,36 @@ impl Paint {
 }
 
 fn headline(model: &Model, paint: Paint, width: u16) -> Line<'static> {
+    let width = usize::from(width);
     let workers: usize = model.apps.iter().map(|app| app.workers.len()).sum();
     let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     let sessions: u64 = model.apps.iter().filter_map(|app| app.router.sessions).sum();
-    let mut spans = vec![
-        Span::styled("appctl monit", paint.of(Colour::Bold)),
-        Span::raw(format!(
-            "  {}, {}, {}",
-            plural(model.apps.len(), "app"),
-            plural(workers, "worker"),
-            plural(usize::try_from(sessions).unwrap_or(usize::MAX), "session")
-        )),
-    ];
-    let used: usize = spans.iter().map(Span::width).sum();
-    let room = usize::from(width).saturating_sub(used + 2);
-    if let Some(problem) = &model.stale {
-        spans.push(Span::styled(format!("  {}", print::shorten(problem, room)), paint.of(Colour::Red)));
-    } else if let Some(message) = &model.message {
-        spans.push(Span::styled(format!("  {}", print::shorten(message, room)), paint.of(Colour::Yellow)));
+    let mut sum = plural(model.apps.len(), "app");
+    for more in [plural(workers, "worker"), plural(usize::try_from(sessions).unwrap_or(usize::MAX), "session")] {
+        if sum.len() + 2 + more.len() <= width {
+            sum.push_str(&format!(", {more}"));
+        }
+    }
+    let title = "appctl monit  ";
+    let mut spans = Vec::new();
+    if title.len() + sum.len() <= width {
+        spans.push(Span::styled(title, paint.of(Colour::Bold)));
+    }
+    spans.push(Span::raw(sum));
+    let told = match (&model.stale, &model.message) {
+        (Some(problem), _) => Some((problem, Colour::Red)),
+        (None, message) => message.as_ref().map(|message| (message, Colour::Yellow)),
+    };
+    if let Some((told, colour)) = told {
+        let used: usize = spans.iter().map(Span::width).sum();
+        if width < used + 2 + told.len().min(24) {
+            // It is news; the numbers can be counted.
+            spans.clear();
+        } else {
+            spans.push(Span::raw("  "));
+        }
+        let room = width.saturating_sub(spans.iter().map(Span::width).sum());
+        spans.push(Span::styled(print::shorten(told, room), paint.of(colour)));
     }
     Line::from(spans)
 }
@@ -122,87 +137,147 @@ fn draw_table(frame: &mut Frame<'_>, model: &mut Model, paint: Paint, area: Rect
     let rows = model.rows();
     if rows.is_empty() {
         let text = "There are no apps yet: `appctl start SCRIPT` makes one.";
-        frame.render_widget(Paragraph::new(text), area);
+        frame.render_widget(Paragraph::new(text).wrap(ratatui::widgets::Wrap { trim: true }), area);
         return;
     }
-    let right = |text: String| Cell::from(Line::from(text).alignment(Alignment::Right));
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let body = rows.iter().map(|row| {
-        let unit = row.unit;
-        let slot = match (&unit.slot, &row.app.error) {
-            (Some(slot), _) => Cell::from(slot.clone()),
-            (None, _) => Cell::from(Span::styled("router", paint.dim())),
-        };
-        let state = match (&unit.slot, &row.app.error) {
-            (None, Some(_)) if unit.pid.is_none() => Span::styled("file has errors".to_owned(), paint.of(Colour::Red)),
-            _ => Span::styled(unit.state.clone(), paint.of(unit.colour)),
-        };
-        let after = unit.failure_before().map(|end| Span::styled(format!("  after: {}", end.reason), paint.dim()));
-        let state = Line::from_iter([Some(state), after].into_iter().flatten());
-        TableRow::new([
-            Cell::from(row.app.name.clone()),
-            slot,
-            Cell::from(state),
-            right(or_dash(unit.restarts.map(|it| it.to_string()))),
-            right(or_dash(unit.uptime_seconds.map(|seconds| print::span(Duration::from_secs(seconds))))),
-            right(or_dash(unit.cpu_percent.map(|percent| format!("{percent:.1}%")))),
-            right(or_dash(unit.memory_bytes.map(print::size))),
-            right(or_dash(unit.lag_ms.map(|lag| format!("{lag:.1} ms")))),
-            right(or_dash(unit.sessions.map(|it| it.to_string()))),
-        ])
-    });
-    let name =
-        rows.iter().map(|row| row.app.name.len()).max().unwrap_or(4).clamp(4, (usize::from(area.width) / 4).max(4));
-    let widths = [
-        Constraint::Length(u16::try_from(name).unwrap_or(20)),
-        Constraint::Length(6),
-        Constraint::Fill(1),
-        Constraint::Length(8),
-        Constraint::Length(7),
-        Constraint::Length(7),
-        Constraint::Length(8),
-        Constraint::Length(8),
-        Constraint::Length(8),
-    ];
-    let titles = ["NAME", "SLOT", "STATE", ">RESTARTS", ">UPTIME", ">CPU", ">MEMORY", ">LAG", ">SESSIONS"];
-    let head = titles.map(|title| match title.strip_prefix('>') {
-        Some(title) => right(title.to_owned()),
-        None => Cell::from(title),
-    });
-    let table = Table::new(body, widths)
-        .header(TableRow::new(head).style(paint.of(Colour::Bold)))
-        .column_spacing(1)
-        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
-    let mut state = TableState::new().with_selected(model.place()).with_offset(model.offset);
-    frame.render_stateful_widget(table, area, &mut state);
-    model.offset = state.offset();
+    let count = rows.len();
+    let table = list::steady_table(rows.iter().map(|row| (row.app, row.unit)));
+    let laid = table.laid_out(Some(usize::from(area.width)));
+    let place = model.place();
+    let height = usize::from(area.height.saturating_sub(1));
+    // The last line tells what is beyond, where there is room for that.
+    let seen = if count > height && height > 1 { height - 1 } else { height };
+    let mut offset = model.offset.min(count.saturating_sub(seen));
+    if let Some(at) = place {
+        offset = offset.min(at).max((at + 1).saturating_sub(seen));
+    }
+    let mut lines = Vec::with_capacity(height + 1);
+    for (at, row) in laid.into_iter().enumerate() {
+        let number = at.checked_sub(1);
+        if number.is_some_and(|number| number < offset || number >= offset + seen) {
+            continue;
+        }
+        let chosen = number.is_some() && number == place;
+        lines.push(table_line(row, chosen, paint, usize::from(area.width)));
+    }
+    let (above, below) = (offset, count.saturating_sub(offset + seen));
+    if seen < height {
+        let told = [(above, "↑"), (below, "↓")].map(|(many, arrow)| format!("{arrow} {many} more"));
+        let told: Vec<_> = told.into_iter().zip([above, below]).filter(|(_, many)| *many > 0).collect();
+        let text = told.into_iter().map(|(text, _)| text).collect::<Vec<_>>().join("   ");
+        lines.push(Line::styled(text, paint.dim()));
+    }
+    frame.render_widget(Paragraph::new(lines), area);
+    model.offset = offset;
+    model.page = seen;
+}
+
+/// The chosen one is reversed from edge to edge.
+fn table_line(row: Vec<Laid>, chosen: bool, paint: Paint, width: usize) -> Line<'static> {
+    let mut spans = Vec::new();
+    for Laid { before, cell, after } in row {
+        let style = if chosen { Style::new() } else { paint.of(cell.colour) };
+        spans.push(Span::raw(" ".repeat(before)));
+        spans.push(Span::styled(cell.text, style));
+        spans.push(Span::raw(" ".repeat(after)));
+    }
+    let line = Line::from(spans);
+    if !chosen {
+        return line;
+    }
+    let mut line = line;
+    line.push_span(Span::raw(" ".repeat(width.saturating_sub(line.width()))));
+    line.style(Style::new().add_modifier(Modifier::REVERSED))
+}
+
+/// What a graph shows.
+struct Graph<'a> {
+    title: &'static str,
+    now: Option<String>,
+    values: Option<&'a VecDeque<u64>>,
+    colour: Color,
+    /// The least that its height stands for, in the values' unit: small values are to look small.
+    least: u64,
+    /// How its height is written.
+    write: fn(u64) -> String,
+}
+
+/// The next of 1, 2, 5, 10, 20, … that is no less; so the scale changes seldom.
+fn round_up(value: u64) -> u64 {
+    let mut power = 1_u64;
+    loop {
+        for step in [1, 2, 5] {
+            let round = power.saturating_mul(step);
+            if round >= value {
+                return round;
+            }
+        }
+        power = power.saturating_mul(10);
+    }
 }
 
 fn draw_graphs(frame: &mut Frame<'_>, row: Row<'_>, history: Option<&History>, paint: Paint, area: Rect) {
+    const NARROWEST: u16 = 20;
     if area.height == 0 {
         return;
     }
     let unit = row.unit;
-    let empty = VecDeque::new();
     let graphs = [
-        ("CPU", unit.cpu_percent.map(|percent| format!("{percent:.1}%")), history.map(|it| &it.cpu), Color::Green),
-        ("Memory", unit.memory_bytes.map(print::size), history.map(|it| &it.memory), Color::Blue),
-        ("Lag", unit.lag_ms.map(|lag| format!("{lag:.1} ms")), history.map(|it| &it.lag), Color::Yellow),
-        ("Sessions", unit.sessions.map(|it| it.to_string()), history.map(|it| &it.sessions), Color::Magenta),
+        Graph {
+            title: "CPU",
+            now: unit.cpu_percent.map(|percent| format!("{percent:.1}%")),
+            values: history.map(|it| &it.cpu),
+            colour: Color::Green,
+            least: 100,
+            write: |tenths| format!("{}%", tenths / 10),
+        },
+        Graph {
+            title: "Memory",
+            now: unit.memory_bytes.map(print::size),
+            values: history.map(|it| &it.memory),
+            colour: Color::Blue,
+            least: 16 << 20,
+            write: |bytes| print::size(bytes).replace(".0", ""),
+        },
+        Graph {
+            title: "Lag",
+            now: unit.lag_ms.map(|lag| format!("{lag:.1}ms")),
+            values: history.map(|it| &it.lag),
+            colour: Color::Yellow,
+            least: 10_000,
+            write: |micros| format!("{}ms", micros / 1000),
+        },
+        Graph {
+            title: "Sessions",
+            now: unit.sessions.map(|it| it.to_string()),
+            values: history.map(|it| &it.sessions),
+            colour: Color::Magenta,
+            least: 10,
+            write: |sessions| sessions.to_string(),
+        },
     ];
-    let places = Layout::horizontal([Constraint::Fill(1); 4]).split(area);
-    for ((title, now, values, colour), place) in graphs.into_iter().zip(places.iter()) {
-        let values = values.unwrap_or(&empty);
+    // As many as can be read.
+    let many = usize::from(area.width / NARROWEST).clamp(1, graphs.len());
+    let places = Layout::horizontal(vec![Constraint::Fill(1); many]).split(area);
+    let empty = VecDeque::new();
+    for (graph, place) in graphs.into_iter().zip(places.iter()) {
+        let values = graph.values.unwrap_or(&empty);
         let block = Block::new().borders(Borders::ALL).border_type(BorderType::Plain).border_style(paint.dim());
         let inside = usize::from(block.inner(*place).width);
         // The newest at the right edge.
         let shown: Vec<u64> = values.iter().copied().skip(values.len().saturating_sub(inside)).collect();
         let lead = vec![0; inside.saturating_sub(shown.len())];
-        let most = shown.iter().copied().max().unwrap_or(0);
-        let block = block.title(format!(" {title} {} ", now.unwrap_or_else(|| "-".to_owned())));
+        let most = shown.iter().copied().max().unwrap_or(0).max(graph.least);
+        // Memory is counted in powers of two.
+        let most = if graph.title == "Memory" { most.next_power_of_two() } else { round_up(most) };
+        let title = format!(" {} {} ", graph.title, graph.now.unwrap_or_else(|| "-".to_owned()));
+        let scale = format!(" {} ", (graph.write)(most));
+        let fits = Span::raw(&title).width() + Span::raw(&scale).width() < inside;
+        let block = block.title(title);
+        let block = if fits { block.title(Line::styled(scale, paint.dim()).right_aligned()) } else { block };
         let data: Vec<u64> = lead.into_iter().chain(shown).collect();
         frame.render_widget(
-            Sparkline::default().block(block).data(data).max(most.max(1)).style(paint.fore(colour)),
+            Sparkline::default().block(block).data(data).max(most).style(paint.fore(graph.colour)),
             *place,
         );
     }
@@ -212,13 +287,69 @@ fn draw_log(frame: &mut Frame<'_>, model: &Model, paint: Paint, area: Rect) {
     if area.height == 0 {
         return;
     }
-    let name =
-        model.chosen().map_or_else(String::new, |row| format!(" {} ", row.unit.unit.trim_end_matches(".service")));
-    let block = Block::new().borders(Borders::TOP).border_style(paint.dim()).title(format!(" log{name}"));
-    let room = usize::from(block.inner(area).height);
-    let lines: Vec<Line<'_>> =
-        model.log.iter().skip(model.log.len().saturating_sub(room)).map(|line| Line::raw(line.as_str())).collect();
-    frame.render_widget(Paragraph::new(lines).block(block), area);
+    let name = model.chosen().map_or_else(String::new, |row| match &row.unit.slot {
+        Some(slot) => format!("{}@{slot} ", row.app.name),
+        None => format!("{}, all of it ", row.app.name),
+    });
+    let block = Block::new().borders(Borders::TOP).border_style(paint.dim()).title(format!(" log {name}"));
+    let inside = block.inner(area);
+    let (room, width) = (usize::from(inside.height), usize::from(inside.width));
+    let mut lines: VecDeque<Line<'_>> = VecDeque::new();
+    for entry in model.log.iter().rev() {
+        for piece in pieces(entry, width).into_iter().rev() {
+            let style = if entry.error { paint.of(Colour::Red) } else { Style::new() };
+            lines.push_front(Line::styled(piece, style));
+        }
+        if lines.len() >= room {
+            break;
+        }
+    }
+    lines.drain(..lines.len().saturating_sub(room));
+    frame.render_widget(Paragraph::new(Vec::from(lines)).block(block), area);
+}
+
+/// A line as wide as the log: what does not fit goes on below, set in, for a few lines.
+fn pieces(entry: &Entry, width: usize) -> Vec<String> {
+    const MOST: usize = 4;
+    const INDENT: &str = "    ";
+    const NARROW: usize = 80;
+    /// A word that is no longer goes to the next line as a whole.
+    const WORD: usize = 16;
+    let mut pieces = vec![String::new()];
+    let mut used = 0;
+    for character in without_date(&entry.text, width < NARROW).chars() {
+        let (wide, many) = (character.width().unwrap_or(0), pieces.len());
+        if used + wide > width
+            && width > WORD + INDENT.len()
+            && let Some(last) = pieces.last_mut()
+        {
+            if many == MOST {
+                last.pop();
+                last.push('…');
+                break;
+            }
+            let at = last.rfind(' ').filter(|at| character != ' ' && last.len() - at <= WORD);
+            let word = at.map(|at| last.split_off(at)).unwrap_or_default();
+            let next = format!("{INDENT}{}", word.trim_start());
+            used = Span::raw(next.as_str()).width();
+            pieces.push(next);
+            if character == ' ' {
+                continue;
+            }
+        }
+        if let Some(piece) = pieces.last_mut() {
+            piece.push(character);
+        }
+        used += wide;
+    }
+    pieces
+}
+
+/// `Nov 21 12:00:00 shop: text` without the day, where there is little room.
+fn without_date(text: &str, narrow: bool) -> &str {
+    let bytes = text.as_bytes();
+    let dated = [(3, b' '), (6, b' '), (9, b':'), (12, b':')].iter().all(|(at, it)| bytes.get(*at) == Some(it));
+    text.get(7..).filter(|_| narrow && dated).unwrap_or(text)
 }
 
 /// Where the log is, and beside it what the chosen one's app shows of itself, if there is room for both.
@@ -301,6 +432,8 @@ mod tests {
             let worker = |slot: usize| UnitNow {
                 unit: format!("shop@{slot}.service"),
                 slot: Some(slot.to_string()),
+                id: u32::try_from(slot - 1).ok(),
+                index: u32::try_from(slot - 1).ok(),
                 state: "ready".into(),
                 colour: Colour::Green,
                 restarts: Some(0),
@@ -315,9 +448,13 @@ mod tests {
             model.take(vec![AppNow { workers: (1..=workers).map(worker).collect(), ..shop() }]);
         }
         for line in 1..=60 {
-            model.wrote(&format!("Nov 21 12:00:{:02} shop@1[101]: line {line}", line % 60));
+            wrote(&mut model, &format!("Nov 21 12:00:{:02} shop@1[101]: line {line}", line % 60));
         }
         model
+    }
+
+    fn wrote(model: &mut Model, text: &str) {
+        model.wrote(Entry { text: text.into(), error: false });
     }
 
     fn screen(model: &mut Model, width: u16, height: u16) -> String {
@@ -349,7 +486,7 @@ mod tests {
                     for _ in 0..30 {
                         model.key(Key::Down);
                     }
-                    model.wrote("Nov 21 12:00:00 shop@30[130]: of this one");
+                    wrote(&mut model, "Nov 21 12:00:00 shop@30[130]: of this one");
                 }
                 assert_screen(&format!("monit-{width}x{height}-{workers}"), &screen(&mut model, width, height));
             }
@@ -375,6 +512,33 @@ mod tests {
         model.key(Key::Escape);
         model.key(Key::Char('?'));
         assert_screen("monit-80x24-help", &screen(&mut model, 80, 24));
+    }
+
+    /// Whatever the terminal is wide, a name, a state and whole numbers are seen, or no numbers.
+    #[test]
+    fn narrow_screens() {
+        let mut model = model(16);
+        wrote(
+            &mut model,
+            "Nov 21 12:00:00 shop[100]: a line of the log that is wider than the terminal is, and goes on",
+        );
+        model.apps[0].workers[2].last_end =
+            Some(crate::router::client::End { reason: "out of memory".into(), at: 9, failed: true, ordered: false });
+        model.apps[0].workers[2].restarts = Some(3);
+        for width in [30, 40, 60, 80, 120] {
+            let text = screen(&mut model, width, 36);
+            assert_screen(&format!("monit-{width}x36-16"), &text);
+            assert!(text.contains("shop") && text.contains("ready") && text.contains("STATE"), "{text}");
+        }
+        let text = screen(&mut model, 60, 20);
+        assert!(text.contains("↓ 12 more"), "{text}");
+        model.key(Key::End);
+        assert!(screen(&mut model, 60, 20).contains("↑ 12 more"));
+    }
+
+    #[test]
+    fn scales_are_round() {
+        assert_eq!([0, 1, 3, 7, 100, 101, 777].map(round_up), [1, 1, 5, 10, 100, 200, 1000]);
     }
 
     #[test]
