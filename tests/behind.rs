@@ -16,55 +16,63 @@ pub(crate) struct Front {
     _files: tempfile::TempDir,
 }
 
+/// A shipped text with other words in it; each must be there.
+#[track_caller]
+pub(crate) fn changed(shipped: &str, changes: &[(&str, &str)]) -> String {
+    let mut text = shipped.to_owned();
+    for (from, to) in changes {
+        assert!(text.contains(from), "no {from:?} in:\n{text}");
+        text = text.replace(from, to);
+    }
+    text
+}
+
 impl Front {
-    /// nginx. `kept`: how many connections to the app it keeps; 0: it closes each after one request, as it does by default.
+    /// nginx, by the shipped file. `kept`: how many connections to the app it keeps; 0: it closes each after one request, as
+    /// it does by default.
     pub(crate) fn nginx(app: impl std::fmt::Display, kept: usize) -> Option<Self> {
-        let (keep, otherwise) = if kept > 0 { (format!("keepalive {kept};"), "") } else { (String::new(), "close") };
+        let (keep, otherwise) = if kept > 0 { (format!("keepalive {kept};"), "''") } else { (String::new(), "close") };
         Self::start("nginx", |address, directory| {
+            let site = changed(
+                include_str!("../packaging/snippets/nginx.conf"),
+                &[
+                    ("    listen [::]:80;\n", ""),
+                    ("listen 80;", &format!("listen {address};")),
+                    ("server 127.0.0.1:8080;", &format!("server {app};")),
+                    ("    keepalive 32;\n", &keep),
+                    ("''      ''", &format!("'' {otherwise}")),
+                ],
+            );
             let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
                 .map(|name| format!("{name}_temp_path {}/{name};\n", directory.display()));
             format!(
                 "daemon off; master_process off; worker_processes 1; pid {}/pid; error_log stderr;
                  events {{ worker_connections 2000; }}
-                 http {{
-                   access_log off; {}
-                   map $http_upgrade $connection_upgrade {{ default upgrade; '' '{otherwise}'; }}
-                   upstream app {{ server {app}; {keep} }}
-                   server {{
-                     listen {address}; client_max_body_size 0;
-                     location / {{
-                       proxy_pass http://app; proxy_http_version 1.1;
-                       proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;
-                       proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-                       proxy_set_header X-Forwarded-Proto $scheme;
-                     }}
-                   }}
-                 }}",
+                 http {{ access_log off; {} {site} }}",
                 directory.display(),
                 paths.concat(),
             )
         })
     }
 
-    /// HAProxy, with every connection for everybody.
+    /// HAProxy, by the shipped file.
     fn haproxy(app: SocketAddr) -> Option<Self> {
         Self::start("haproxy", |address, _| {
-            format!(
-                "global\n  maxconn 2000\n\
-                 defaults\n  mode http\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n\
-                 \x20 timeout tunnel 1h\n  option forwardfor\n  http-reuse always\n\
-                 frontend f\n  bind {address}\n  default_backend app\n\
-                 backend app\n  server app {app}\n"
-            )
+            let (bind, server) = (format!("bind {address}"), format!("server app {app}"));
+            let shipped = include_str!("../packaging/snippets/haproxy.cfg");
+            let text = changed(shipped, &[("bind :::80 v4v6", &bind), ("server app 127.0.0.1:8080", &server)]);
+            format!("global\n  maxconn 2000\n{text}")
         })
     }
 
-    /// Caddy, as its users write it: it keeps its connections, and tells of the client by itself.
+    /// Caddy, by the shipped file.
     fn caddy(app: SocketAddr) -> Option<Self> {
         Self::start("caddy", |address, directory| {
+            let (site, server) = (format!("http://{address} {{"), app.to_string());
+            let shipped = include_str!("../packaging/snippets/Caddyfile");
+            let text = changed(shipped, &[("app.example {", &site), ("127.0.0.1:8080", &server)]);
             format!(
-                "{{\n  admin off\n  auto_https off\n  storage file_system {}\n  log {{\n    level ERROR\n  }}\n}}\n\
-                 http://{address} {{\n  reverse_proxy {app}\n}}\n",
+                "{{\n  admin off\n  auto_https off\n  storage file_system {}\n  log {{\n    level ERROR\n  }}\n}}\n{text}",
                 directory.display(),
             )
         })

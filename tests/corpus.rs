@@ -61,6 +61,7 @@ fn described(message: &Message) -> Value {
         Message::SessionOpened(sid) => json!({"is": "opened", "sid": sid}),
         Message::SessionClosed(sid) => json!({"is": "closed", "sid": sid}),
         Message::Ready => json!({"is": "ready"}),
+        Message::Axm(_) => json!({"is": "axm"}),
         Message::Other => json!({"is": "other"}),
         Message::Adapter(envelope) => json!({
             "is": "adapter", "type": envelope.kind, "uid": envelope.uid, "nsp": envelope.nsp,

@@ -25,6 +25,8 @@ mod readme;
 mod requests;
 mod runtimes;
 mod secure;
+mod shown;
+mod snippets;
 mod starting;
 mod sticky;
 mod support;

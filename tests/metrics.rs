@@ -398,6 +398,34 @@ fn a_mistake_behind_the_answer_is_counted() {
     metrics.until("appctl_malformed_total{shape=chunk}", 1.0);
 }
 
+/// Of a worker that works, and has a lot of memory, and one that has nothing to do.
+#[test]
+fn what_workers_use() {
+    const BUSY: &str = "
+        if (process.env.NODE_APP_INSTANCE === '1') {
+          global.kept = Buffer.alloc(100e6).fill(1);
+          setInterval(() => { for (const end = Date.now() + 50; Date.now() < end;); }, 60);
+        }
+        require('http').createServer((q, r) => r.end('fine')).listen(3000);
+    ";
+    let (metrics, line) = Metrics::new();
+    let _cluster = Cluster::script(BUSY, 2, &format!("[router]\n{line}")).until_ready(2);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let page = metrics.page();
+        let of = |name: &str, slot: u8| page.get(&format!("appctl_worker_{name}{{worker={slot}}}")).copied();
+        let both = |name: &str| of(name, 1).zip(of(name, 2));
+        if let (Some(cpu), Some(memory)) = (both("cpu_seconds_total"), both("memory_bytes"))
+            && cpu.1 > cpu.0 + 1.0
+        {
+            assert!(memory.1 > memory.0 + 50e6 && memory.0 > 5e6, "{memory:?}");
+            return;
+        }
+        assert!(Instant::now() < end, "{page:#?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 /// A direct client's connection: what the router's look at the first head does not refuse, the worker's parser does, or
 /// serves in a way that nobody else is touched by. Nothing behind it is ever answered on its own.
 #[test]

@@ -38,6 +38,18 @@ fn the_guide_is_up_to_date() {
 }
 
 #[test]
+fn the_guide_counts_pm2s_scripts() {
+    let table = include_str!("system/pm2_suite.txt");
+    let lines: Vec<&str> = table.lines().filter(|line| !line.starts_with('#')).collect();
+    let pass = lines.iter().filter(|line| line.ends_with(" passes")).count();
+    let left = lines.iter().filter(|line| line.contains(" left: ")).count();
+    assert_eq!(guide::SCRIPTS, (pass, lines.len() - left));
+    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let (pass, all) = guide::SCRIPTS;
+    assert!(readme.contains(&format!("{pass} of the {all} end-to-end scripts of PM2")), "README.md counts otherwise");
+}
+
+#[test]
 fn the_guides_commands_exist() {
     let help = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_appctl")).args(arguments).arg("--help").output().unwrap();

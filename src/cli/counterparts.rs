@@ -92,8 +92,9 @@ pub const ALL: &[Counterpart] = &[
     ),
     instead(
         &["send", "attach"],
-        "A worker's standard input is /dev/null under systemd: use a socket, or `appctl sendSignal`. In the foreground, \
-         `appctl run` shows what workers write.",
+        "A worker's standard input is /dev/null under systemd: call the app by `appctl trigger NAME ACTION PARAM` (@pm2/io), and \
+         see what it writes by `appctl logs NAME -f`. One worker that reads lines can have a FIFO (mkfifo) which its user may \
+         read and write: `exec = [\"sh\", \"-c\", \"exec node worker.js <>/run/NAME.in\"]`, then `echo LINE > /run/NAME.in`.",
     ),
     instead(
         &["inspect"],

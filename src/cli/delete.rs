@@ -37,8 +37,14 @@ pub(super) struct Arguments {
 /// Removes what is known of an app until the next boot. What cannot be removed goes then.
 fn forget(user: bool, name: &str) {
     // Not the lock: who waits for it has it open.
-    for file in
-        [place::reload(user, name), place::replacement(user, name), place::generation(user, name)].into_iter().flatten()
+    for file in [
+        place::reload(user, name),
+        place::replacement(user, name),
+        place::counted(user, name),
+        place::generation(user, name),
+    ]
+    .into_iter()
+    .flatten()
     {
         let _ = std::fs::remove_file(file);
     }

@@ -117,6 +117,14 @@ pub(super) const ALL: &[(&str, &[(&str, &str)])] = &[
         "sendSignal",
         &[("appctl sendSignal SIGUSR2 app", "to all its workers"), ("appctl sendSignal HUP app@1", "to one")],
     ),
+    (
+        "trigger",
+        &[
+            ("appctl trigger app refresh", "io.action('refresh', …) in all its workers"),
+            ("appctl trigger app@2 log-level debug --timeout 5s", "in one, with a parameter"),
+            ("appctl trigger app km:heapdump --json", "an action of @pm2/io itself"),
+        ],
+    ),
     ("reset", &[("appctl reset app", "its restarts are 0")]),
     ("ping", &[("appctl ping", "systemd, and every router")]),
     ("report", &[("appctl report > report.txt", "look through it, and add it to your report")]),

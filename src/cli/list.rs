@@ -142,6 +142,9 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         printer.data(&mini(&lines(&apps, arguments.sort)));
     } else {
         printer.table(&table_of(&lines(&apps, arguments.sort)));
+        for app in apps.iter().filter(|app| app.listen_wanted.is_some()) {
+            printer.note(&app.listens_elsewhere());
+        }
         for app in apps.iter().filter(|app| app.on_hold) {
             printer.note(&format!("{} is on hold: appctl status {} tells why", app.file, app.name));
         }
@@ -308,6 +311,7 @@ pub(super) mod tests {
             file: "/etc/appctl/shop.toml".into(),
             error: None,
             listen: vec!["8080".into()],
+            listen_wanted: None,
             workers_wanted: 2,
             on_hold: false,
             reload: None,

@@ -22,6 +22,7 @@ use crate::router::client::{End, Status, WorkerStatus};
 use crate::system::bus::{Listed, Properties};
 use crate::system::ended::How;
 use crate::system::{cpu, memory, place};
+use crate::wire::axm::{Action, Metric};
 
 /// One app, as it is now.
 #[derive(Debug, Clone, Serialize)]
@@ -31,7 +32,11 @@ pub(super) struct AppNow {
     pub(super) file: String,
     /// What is wrong with the file; then it has no units.
     pub(super) error: Option<String>,
+    /// Where its router takes connections; while that does not run, where it will.
     pub(super) listen: Vec<String>,
+    /// What the file says, where that is something else: it holds from the next restart on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) listen_wanted: Option<Vec<String>>,
     pub(super) workers_wanted: u32,
     /// Its last reload failed, and what is started gets what the file said before.
     pub(super) on_hold: bool,
@@ -47,6 +52,15 @@ pub(super) struct AppNow {
 impl AppNow {
     pub(super) fn is_of(&self, scope: Scope) -> bool {
         (self.scope == "user") == (scope == Scope::User)
+    }
+
+    /// That the addresses of the file are not (yet) those of the router.
+    pub(super) fn listens_elsewhere(&self) -> String {
+        let list =
+            |addresses: &[String]| if addresses.is_empty() { "nowhere".to_owned() } else { addresses.join(", ") };
+        let (now, then) = (list(&self.listen), list(self.listen_wanted.as_deref().unwrap_or_default()));
+        let Self { name, .. } = self;
+        format!("{name} serves at {now}; what its file says, {then}, holds from `appctl restart {name}` on")
     }
 }
 
@@ -78,6 +92,15 @@ pub(super) struct UnitNow {
     pub(super) sessions: Option<u64>,
     /// While a reload runs, and after one that failed half-way: `old` or `new`.
     pub(super) code: Option<&'static str>,
+    /// What its app shows of itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) metrics: Vec<Metric>,
+    /// How many more there are.
+    #[serde(skip)]
+    pub(super) metrics_left_out: usize,
+    /// What its app lets others call.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) actions: Vec<Action>,
     /// Which code it runs, counted from the app's first start since the boot.
     pub(super) generation: Option<u64>,
 }
@@ -146,6 +169,7 @@ async fn look_at(
         let generation = generations.at(slot).filter(|_| worker.pid.is_some());
         Ok(UnitNow { slot: Some(slot.clone()), code, generation, ..worker })
     });
+    let (listen, listen_wanted) = listening(loaded.as_ref().map(|it| &it.app), status.as_ref());
     let (router, workers) =
         tokio::join!(router_now(manager, &names.router, router, status.as_ref()), join_all(workers));
     Ok(AppNow {
@@ -153,7 +177,8 @@ async fn look_at(
         scope: if manager.scope == Scope::User { "user" } else { "system" },
         file: path.display().to_string(),
         error,
-        listen: loaded.as_ref().map_or_else(Vec::new, |it| it.app.listen.iter().map(ToString::to_string).collect()),
+        listen,
+        listen_wanted,
         workers_wanted,
         on_hold,
         reload,
@@ -161,6 +186,25 @@ async fn look_at(
         workers: workers.into_iter().collect::<Result<_, Failure>>()?,
         app: loaded.map(|loaded| loaded.app),
     })
+}
+
+/// Where the router listens, as the file has it where it has it; and the file's addresses, where they are others.
+fn listening(app: Option<&App>, status: Option<&Status>) -> (Vec<String>, Option<Vec<String>>) {
+    let wanted = app.map(|app| &app.listen[..]).unwrap_or_default();
+    let all = || wanted.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let Some(status) = status else {
+        return (all(), None);
+    };
+    let bound = &status.listening;
+    let same = bound.len() == wanted.len() && wanted.iter().all(|listen| bound.iter().any(|it| listen.is_at(it)));
+    let named =
+        |bound: &String| wanted.iter().find(|it| it.is_at(bound)).map_or_else(|| bound.clone(), ToString::to_string);
+    let mut listen: Vec<_> = if same { all() } else { bound.iter().map(named).collect() };
+    if !same {
+        // The kept ones have no order.
+        listen.sort();
+    }
+    (listen, (app.is_some() && !same).then(all))
 }
 
 /// Which code a worker runs, where an app's workers do not run the same.
@@ -281,6 +325,9 @@ impl UnitNow {
         self.index = Some(known.index);
         self.sessions = Some(known.sessions.max(known.tunnels) as u64);
         self.cpu_percent = percent(known.cpu_permille);
+        self.metrics.clone_from(&known.app_metrics);
+        self.metrics_left_out = known.app_metrics_left_out;
+        self.actions.clone_from(&known.actions);
         self.lag_ms = known.lag_micros.map(|micros| (micros as f64 / 100.0).round() / 10.0);
     }
 }

@@ -134,6 +134,12 @@ impl Manager {
         self.control(app)?.status().await.ok()
     }
 
+    /// The index of the worker in a slot, by the router's word.
+    pub(super) async fn index_of(&self, app: &str, slot: &str) -> Option<u32> {
+        let workers = self.router_status(app).await?.workers;
+        workers.into_iter().find(|worker| worker.slot == slot).map(|worker| worker.index)
+    }
+
     pub(super) fn control(&self, app: &str) -> Option<Control> {
         let socket = place::control(self.scope == Scope::User, app)?;
         Some(Control::new(socket, CONTROL_TIMEOUT))

@@ -10,6 +10,7 @@ pub mod counterparts;
 
 mod complete;
 mod conclude;
+mod counted;
 mod dashboard;
 mod delete;
 mod dry;
@@ -37,6 +38,7 @@ mod metrics;
 mod monit;
 pub mod names;
 mod ping;
+pub mod pm2flags;
 pub mod pm2list;
 pub mod print;
 mod reload;
@@ -50,6 +52,7 @@ mod scheduled;
 pub mod script;
 mod selector;
 mod serve;
+mod shown;
 mod signal;
 mod start;
 mod start_or;
@@ -58,7 +61,9 @@ mod statics;
 mod status;
 mod stop;
 mod stopping;
+mod trigger;
 mod watch;
+mod whereabouts;
 
 use std::process::ExitCode;
 
@@ -175,6 +180,8 @@ enum Command {
     /// Send a signal to the main processes of workers
     #[command(name = "sendSignal")]
     SendSignal(signal::Arguments),
+    /// Call an action that apps have registered (@pm2/io), in each worker, and print the answers
+    Trigger(trigger::Arguments),
     /// Count restarts from 0 again
     Reset(reset::Arguments),
     /// Whether systemd and the routers answer
@@ -319,6 +326,7 @@ fn dispatch(line: CommandLine, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Id(arguments) => block_on(pm2list::id(&arguments, asked, printer))?,
         Command::Env(arguments) => block_on(env::run(&arguments, asked, printer))?,
         Command::SendSignal(arguments) => block_on(signal::run(&arguments, asked, printer))?,
+        Command::Trigger(arguments) => block_on(trigger::run(&arguments, asked, printer))?,
         Command::Reset(arguments) => block_on(reset::run(&arguments, asked, printer))?,
         Command::Ping => block_on(ping::run(asked, printer))?,
         Command::Report => block_on(report::run(asked, printer))?,

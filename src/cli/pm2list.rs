@@ -10,12 +10,13 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::counted::{self, Counted};
 use super::exit::{DONE, Failure};
 use super::look::{AppNow, UnitNow};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::{ids, list};
-use crate::config::{App, Runtime};
+use crate::config::{App, Runtime, Scope};
 
 /// Flags of Node's whose value is the next word.
 const WITH_VALUE: [&str; 9] =
@@ -36,11 +37,15 @@ pub(super) struct Targets {
 }
 
 /// The processes as PM2 lists them. `now`: since 1970.
-pub(super) fn shape(apps: &[AppNow], now: Duration) -> Vec<Value> {
+pub(super) fn shape(apps: &[AppNow], counted: impl Fn(&AppNow) -> Counted, now: Duration) -> Vec<Value> {
     let mut list = Vec::new();
     for app in apps {
-        for (worker, index) in app.workers.iter().zip(ids::indices(&app.workers)) {
-            list.push(process(app, worker, index, now));
+        let counted = counted(app);
+        let mut workers: Vec<_> = app.workers.iter().zip(ids::indices(&app.workers)).collect();
+        // By their ids; who is being replaced after his heir.
+        workers.sort_by_key(|(worker, index)| (*index, worker.id.is_none()));
+        for (worker, index) in workers {
+            list.push(process(app, worker, (index, counted.of(index)), now));
         }
     }
     list
@@ -52,7 +57,7 @@ fn pm_id(app: &AppNow, worker: &UnitNow) -> Value {
     worker.id.map_or_else(|| heir().map_or(Value::Null, |id| json!(format!("_old_{id}"))), |id| json!(id))
 }
 
-fn process(app: &AppNow, worker: &UnitNow, index: u32, now: Duration) -> Value {
+fn process(app: &AppNow, worker: &UnitNow, (index, on_purpose): (u32, u32), now: Duration) -> Value {
     let id = pm_id(app, worker);
     let began = worker.uptime_seconds.map(|uptime| now.saturating_sub(Duration::from_secs(uptime)).as_millis() as u64);
     let mut env = Map::new();
@@ -61,14 +66,18 @@ fn process(app: &AppNow, worker: &UnitNow, index: u32, now: Duration) -> Value {
     set("namespace", json!("default"));
     set("pm_id", json!(id));
     set("status", json!(status(&worker.state, worker.pid)));
-    set("restart_time", json!(worker.restarts.unwrap_or_default()));
+    set("restart_time", json!(worker.restarts.unwrap_or_default().saturating_add(on_purpose)));
     set("unstable_restarts", json!(0));
     set("pm_uptime", json!(began));
     set("created_at", json!(began));
     set("instances", json!(app.workers_wanted));
-    set("NODE_APP_INSTANCE", json!(index));
+    let variable = app.app.as_ref().and_then(|app| app.numbering.index.as_deref()).unwrap_or("NODE_APP_INSTANCE");
+    set(variable, json!(index));
     if let Some(settings) = &app.app {
         described(settings, &mut set);
+    }
+    for (key, value) in super::shown::axm(worker) {
+        set(key, value);
     }
     set("unit", json!(worker.unit));
     set("slot", json!(worker.slot));
@@ -91,7 +100,7 @@ fn described(app: &App, set: &mut impl FnMut(&str, Value) -> Option<Value>) {
     let directory = app.directory.as_deref();
     let Parts { interpreter, interpreter_args, script, args } = parts(&app.exec);
     let path = directory.map_or_else(|| Path::new(&script).to_owned(), |directory| directory.join(&script));
-    let clustered = !matches!(app.runtime, Runtime::Socket | Runtime::Port);
+    let clustered = !matches!(app.runtime, Runtime::Socket | Runtime::Port | Runtime::None);
     set("exec_mode", json!(if clustered { "cluster_mode" } else { "fork_mode" }));
     set("pm_exec_path", json!(path));
     set("pm_cwd", json!(directory));
@@ -155,7 +164,9 @@ fn status(state: &str, pid: Option<u32>) -> &'static str {
 
 async fn looked_at(words: &[String], asked: Asked) -> Result<Vec<Value>, Failure> {
     let apps = ids::look(&list::wanted(words, asked).await?, asked).await?;
-    Ok(shape(&apps, SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()))
+    let counted =
+        |app: &AppNow| counted::read(if app.is_of(Scope::User) { Scope::User } else { Scope::System }, &app.name);
+    Ok(shape(&apps, counted, SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()))
 }
 
 /// `appctl jlist`: one line of JSON, and nothing else.
@@ -270,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_shape_of_jlist() {
-        let list = shape(&[described_shop()], Duration::from_secs(1000));
+        let list = shape(&[described_shop()], |_| Counted::default(), Duration::from_secs(1000));
         let (first, second) = (&list[0], &list[1]);
         assert_eq!((&first["pid"], &first["name"]), (&json!(101), &json!("shop")));
         assert_eq!(first["monit"], json!({ "memory": 50 << 20, "cpu": 103.0 }));
@@ -302,7 +313,7 @@ mod tests {
         let mut app = described_shop();
         (app.workers[0].id, app.workers[1].id) = (Some(4), None);
         app.workers[1].index = app.workers[0].index;
-        let list = shape(&[app], Duration::from_secs(1000));
+        let list = shape(&[app], |_| Counted::default(), Duration::from_secs(1000));
         assert_eq!((&list[0]["pm_id"], &list[1]["pm_id"]), (&json!(4), &json!("_old_4")));
     }
 

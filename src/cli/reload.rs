@@ -20,6 +20,7 @@ use super::files::Anew;
 use super::manage::{Manager, user_flag};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
+use super::restart::listens_elsewhere;
 use crate::config::Scope;
 use crate::rollout::STEP;
 use crate::system::bus::{self, BusError, Verb};
@@ -111,14 +112,14 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
 /// Reloads one app and tells how it goes.
 async fn one(scope: Scope, name: &str, several: bool, printer: &Printer) -> Result<u8, Failure> {
     // A file with mistakes is told here, with its lines; the reload itself would only refuse it.
-    match apps::load(scope, name, printer) {
-        Ok(_) => {}
+    let loaded = match apps::load(scope, name, printer) {
+        Ok(loaded) => loaded,
         Err(Failure::Told(code)) => {
             printer.error(&format!("{name} not reloaded: its file has mistakes; nothing changed"));
             return Ok(code);
         }
         Err(failure) => return Err(failure),
-    }
+    };
     let manager = Manager::connect(scope).await?;
     let names = names::units(scope, name);
     let state = manager.properties(&names.router).await?;
@@ -146,7 +147,14 @@ async fn one(scope: Scope, name: &str, several: bool, printer: &Printer) -> Resu
     match result {
         // A restart takes the job of the reload that it cuts short for its own.
         None if watch.failed => {}
-        None => return Ok(DONE),
+        None => {
+            if listens_elsewhere(&manager, &loaded).await {
+                printer.warning(&format!(
+                    "{name}: its addresses have changed in the file; the new ones hold from `appctl restart {name}` on"
+                ));
+            }
+            return Ok(DONE);
+        }
         // Its lines have said why.
         Some("failed") if watch.ended => {}
         Some("failed") => {

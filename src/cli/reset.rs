@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::counted;
 use super::exit::{DONE, Failure};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
@@ -32,6 +33,13 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
                 Ok(()) | Err(BusError::NoSuchUnit(_)) => {}
                 Err(error) => return Err(manager.failure(error)),
             }
+        }
+        let index = match &target {
+            Target::Worker { app, slot } => manager.index_of(app, slot).await,
+            Target::App(_) => None,
+        };
+        if index.is_some() || matches!(target, Target::App(_)) {
+            counted::reset(scope, target.app(), index);
         }
         printer.note(&format!("{target}: restarts count from 0 again"));
     }

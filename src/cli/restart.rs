@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use clap::Args;
 
 use super::apps::{self, Loaded};
+use super::counted;
 use super::exit::{DONE, FAILED, Failure};
 use super::files::Anew;
 use super::manage::Manager;
@@ -62,6 +63,11 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
     let lifted = matches!(target, Target::App(_)) && apps::lift(scope, target.app())?;
     manager.refresh(&names, lifted).await?;
     if let Target::Worker { slot, .. } = target {
+        if manager.router_runs(&names).await?
+            && let Some(index) = manager.index_of(target.app(), slot).await
+        {
+            counted::add(scope, target.app(), Some(index));
+        }
         let wanted = [(Verb::Restart, names.slot(slot))];
         let unfinished = manager
             .run(&wanted, async |_, unit| printer.note(&format!("{} restarted", unit.trim_end_matches(".service"))))
@@ -84,6 +90,7 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
         // A socket keeps its addresses until it is stopped.
         printer.note(&format!("{}: its addresses have changed; stopping all of it", loaded.app.name));
         unfinished.extend(manager.stop(&[&loaded.app.name], printer).await?);
+        counted::add(scope, &loaded.app.name, None);
     }
     let running = manager.router_runs(&names).await?;
     let wanted: Vec<_> = if running {

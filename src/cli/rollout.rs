@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apps;
 use super::conclude;
+use super::counted;
 use super::exit::{DONE, FAILED, Failure};
 use super::names;
 use super::print::Printer;
@@ -97,6 +98,7 @@ pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u
     drop(lock);
     match outcome {
         Ok(()) => {
+            counted::add(scope, name, None);
             if let Err(error) = held::prove(&places, name, &loaded.text) {
                 tracing::warn!(APP = name, %error, "cannot keep what was reloaded, for a later reload that fails: {error}");
             }

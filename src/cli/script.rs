@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::exit::Failure;
+use super::pm2flags::WithoutEffect;
 use crate::config::{Scope, Workers};
 use crate::pm2::app::Circumstances;
 use crate::pm2::{self, Draft, Machine};
@@ -58,7 +59,7 @@ pub struct Flags {
     #[arg(long, value_name = "SIZE")]
     pub max_memory_restart: Option<String>,
     /// Restart the app by the clock: a line of cron, or a time as systemd writes it; 0 or `off`: not
-    #[arg(long, visible_alias = "cron", value_name = "TIME")]
+    #[arg(short, long, visible_alias = "cron", value_name = "TIME")]
     pub cron_restart: Option<String>,
     /// Reload the app when its files change: those in the working directory, or PATH; may be repeated
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = "")]
@@ -102,6 +103,14 @@ pub struct Flags {
     /// Overwrite a file of that name that says something else
     #[arg(short, long)]
     pub force: bool,
+    /// Map errors to the sources of compiled code: --enable-source-maps of Node
+    #[arg(long)]
+    pub source_map_support: bool,
+    /// Drop what the workers write
+    #[arg(long)]
+    pub disable_logs: bool,
+    #[command(flatten)]
+    pub without_effect: WithoutEffect,
     /// Arguments of the script
     #[arg(last = true)]
     pub arguments: Vec<String>,
@@ -133,6 +142,8 @@ impl Flags {
             (self.kill_timeout.is_some(), "--kill-timeout"),
             (self.wait_ready, "--wait-ready"),
             (self.listen_timeout.is_some(), "--listen-timeout"),
+            (self.source_map_support, "--source-map-support"),
+            (self.disable_logs, "--disable-logs"),
             (!self.arguments.is_empty(), "arguments after --"),
         ]
         .into_iter()
@@ -176,6 +187,8 @@ impl Flags {
             ("args", words(&self.arguments).into()),
             ("exec_interpreter", self.interpreter.clone().into()),
             ("node_args", node_args.collect::<Vec<_>>().into()),
+            ("source_map_support", yes(self.source_map_support)),
+            ("disable_logs", yes(self.disable_logs)),
             ("instances", self.instances.clone().into()),
             ("uid", self.uid.clone().into()),
             ("gid", self.gid.clone().into()),
@@ -258,6 +271,39 @@ pub fn describe(flags: &Flags, place: &Place, find: impl Fn(&str) -> Option<Path
     Ok(draft)
 }
 
+/// The app of a line of shell, as an entry of PM2's files would have it: `start "python3 worker.py"`.
+pub(super) fn of_line(flags: &Flags, line: &str, scope: Scope) -> Result<Draft, Failure> {
+    let directory = directory()?;
+    let first = line.split_whitespace().next().unwrap_or_default();
+    let is_plain = first.chars().all(|c| c.is_alphanumeric() || "_./-".contains(c));
+    if is_plain
+        && !["cd", "exec", "export", "source", "."].contains(&first)
+        && find_program(first).is_none()
+        && !directory.join(first).is_file()
+    {
+        return Err(Failure::failed(format!("there is no file {line}, and no program {first} for it to be a command")));
+    }
+    let circumstances = Circumstances {
+        scope,
+        directory: &directory,
+        beside: None,
+        profile: None,
+        deploy: None,
+        listen: &flags.listen,
+        runtime: flags.runtime.as_deref(),
+        typed: false,
+    };
+    let read = pm2::app::read(&flags.entry(line), &circumstances, &Here);
+    let mut draft = read.map_err(|problems| Failure::failed(problems.join("\n")))?.draft;
+    draft.head = head(&draft.name);
+    Ok(draft)
+}
+
+/// The caller's.
+fn directory() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| Failure::failed(format!("cannot tell the working directory: {error}")))
+}
+
 /// How the file of an app begins that was started without one.
 pub(super) fn head(name: &str) -> Vec<String> {
     let mark = WRITTEN_BY_START.trim_start_matches("# ");
@@ -312,8 +358,7 @@ fn owner(path: &Path) -> Option<String> {
 
 /// Asks the machine about a script. `None`: there is no such file or program.
 pub fn look(script: &str, scope: Scope) -> Result<Option<Place>, Failure> {
-    let directory = std::env::current_dir()
-        .map_err(|error| Failure::failed(format!("cannot tell the working directory: {error}")))?;
+    let directory = directory()?;
     let given = directory.join(script);
     let found = if given.is_file() {
         given

@@ -8,19 +8,27 @@ use super::exit::Failure;
 use super::files::OfFile;
 use super::import;
 use super::names::{self, Asked, Target, is_root};
-use super::{apps, ids};
+use super::{apps, ids, whereabouts};
 use crate::config::Scope;
+
+const NONE_YET: &str = "There are no apps yet: `appctl start SCRIPT` makes one.";
 
 /// The apps that a word stands for, if it is no plain name.
 pub(super) fn read(word: &str, asked: Asked) -> Result<Option<Vec<(Scope, String)>>, Failure> {
     if word == "all" && !apps::exists(asked.for_app(word), word) {
-        return every(asked).map(Some);
+        let all = every(asked)?;
+        // Nobody says `all` and means none: a deployment is told, as by PM2.
+        return if all.is_empty() { Err(Failure::UnknownApp(NONE_YET.to_owned())) } else { Ok(Some(all)) };
     }
     if let Some((pattern, flags)) = pattern(word) {
         return matching(pattern, flags, asked).map(Some);
     }
     let names = if import::is_file(word) { Some(import::names(word, &OfFile::default())?) } else { of_file(word) };
-    let Some(names) = names else { return Ok(None) };
+    let Some(names) = names else {
+        let known = apps::exists(asked.for_app(word), word);
+        let of_script = if known { Vec::new() } else { whereabouts::by_script(word, &asked.for_all())? };
+        return Ok(Some(of_script).filter(|apps| !apps.is_empty()));
+    };
     names
         .into_iter()
         .map(|name| {
@@ -100,7 +108,7 @@ fn matching(pattern: &str, flags: &str, asked: Asked) -> Result<Vec<(Scope, Stri
     if found.is_empty() {
         let names: Vec<&str> = all.iter().map(|(_, name)| name.as_str()).collect();
         let hint = match names.as_slice() {
-            [] => "There are no apps yet: `appctl start SCRIPT` makes one.".to_owned(),
+            [] => NONE_YET.to_owned(),
             names => format!("There are: {}", names.join(", ")),
         };
         return Err(Failure::UnknownApp(format!("no app's name matches /{pattern}/\n{hint}")));

@@ -24,6 +24,9 @@ pub(super) struct Arguments {
     path: Option<PathBuf>,
     /// Where clients connect: a port, ADDRESS:PORT or /a/socket [default: 8080]
     port: Option<String>,
+    /// The same as PORT
+    #[arg(long = "port", value_name = "PORT", conflicts_with = "port")]
+    port_flag: Option<String>,
     /// The app's name; default: `site-` and the port
     #[arg(short, long)]
     name: Option<String>,
@@ -59,7 +62,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     let scope = asked.for_new_app();
     let typed = arguments.path.as_deref().unwrap_or(Path::new("."));
     let directory = absolute(typed)?;
-    let port = arguments.port.as_deref().unwrap_or("8080");
+    let port = arguments.port.as_deref().or(arguments.port_flag.as_deref()).unwrap_or("8080");
     let name = match &arguments.name {
         Some(name) => name.clone(),
         None => usual_name(port),

@@ -16,8 +16,9 @@ use super::run;
 use super::script::{self, Flags};
 use super::selector;
 use super::started;
-use crate::config::Scope;
-use crate::pm2::{self, Draft};
+use super::whereabouts;
+use crate::config::{Runtime, Scope};
+use crate::pm2::{self, Draft, draft::DEFAULT_LISTEN};
 use crate::system::bus::Verb;
 
 #[derive(Debug, Args)]
@@ -44,11 +45,16 @@ impl Arguments {
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let flags = &arguments.script;
-    if let (Some(flag), [_, second, ..]) = (flags.of_a_script(), arguments.targets.as_slice()) {
+    let of_one = [(flags.name.is_some(), "--name"), (!flags.listen.is_empty(), "--listen")];
+    let of_one = of_one.into_iter().find_map(|(given, flag)| given.then_some(flag));
+    if let (Some(flag), [_, second, ..]) = (of_one, arguments.targets.as_slice()) {
         return Err(Failure::Usage(format!("{flag} is for one script, but there is {second} as well")));
     }
     if flags.time {
         printer.note("--time: the journal has the time of every line");
+    }
+    for told in flags.without_effect.told() {
+        printer.note(&told);
     }
     let mut code = DONE;
     for target in &arguments.targets {
@@ -189,7 +195,14 @@ pub(super) fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New
             "{word} is a file of PM2's: `appctl import --dry-run {word}` tells what becomes of its apps"
         )));
     }
-    let Some(place) = script::look(word, scope)? else {
+    let place = script::look(word, scope)?;
+    if place.is_none() && word.contains(char::is_whitespace) {
+        let draft = script::of_line(flags, word, scope)?;
+        check_account(&draft)?;
+        check_access(&draft, scope, word)?;
+        return Ok((scope, draft.name.clone(), apps::path(scope, &draft.name)?, draft.toml()));
+    }
+    let Some(place) = place else {
         if word.contains('/') || Path::new(word).extension().is_some() {
             return Err(Failure::failed(format!("there is no file {word}")));
         }
@@ -198,8 +211,18 @@ pub(super) fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New
     if flags.env.is_some() {
         return Err(Failure::Usage("--env chooses a profile of a TOML file; a script has none".into()));
     }
-    let draft = script::describe(flags, &place, script::find_program)?;
+    let mut draft = script::describe(flags, &place, script::find_program)?;
+    if flags.listen.is_empty() && draft.listen == [DEFAULT_LISTEN] {
+        draft.listen = whereabouts::listen(scope, &draft.name, &place.script)?;
+    }
     check_account(&draft)?;
+    check_access(&draft, scope, &place.script.display().to_string())?;
+    let path = apps::path(scope, &draft.name)?;
+    Ok((scope, draft.name.clone(), path, draft.toml()))
+}
+
+/// Whether a user of its own can run it.
+fn check_access(draft: &Draft, scope: Scope, script: &str) -> Result<(), Failure> {
     if scope == Scope::System && draft.user.is_none() {
         let closed = draft
             .exec
@@ -209,15 +232,13 @@ pub(super) fn from_script(word: &str, flags: &Flags, asked: Asked) -> Result<New
             .or_else(|| script::closed_to_others(&draft.directory));
         if let Some(closed) = closed {
             return Err(Failure::failed(format!(
-                "{} belongs to root, so its workers would run as a user of their own, who cannot run it: {closed}\n\
+                "{script} belongs to root, so its workers would run as a user of their own, who cannot run it: {closed}\n\
                  Move the app to a place such as /srv; or give it to a user (chown), whom its workers then run as; or \
-                 add --uid USER (--uid root, if it must be).",
-                place.script.display()
+                 add --uid USER (--uid root, if it must be)."
             )));
         }
     }
-    let path = apps::path(scope, &draft.name)?;
-    Ok((scope, draft.name.clone(), path, draft.toml()))
+    Ok(())
 }
 
 fn check_account(draft: &Draft) -> Result<(), Failure> {
@@ -284,12 +305,17 @@ pub(super) fn install(
     };
     let workers = app.workers.resolve(crate::generator::processors());
     let listen: Vec<String> = app.listen.iter().map(ToString::to_string).collect();
+    let listen = match (app.runtime, listen.as_slice()) {
+        (Runtime::None, _) => ", which no router connects to".to_owned(),
+        (_, []) => " without an address (if it serves, write its port into `listen`)".to_owned(),
+        (_, listen) => format!(" on {}", listen.join(", ")),
+    };
     let user = match (scope, &app.user) {
         (Scope::User, _) => String::new(),
         (Scope::System, Some(user)) => format!(", as {user}"),
         (Scope::System, None) => ", as a user of its own".to_owned(),
     };
-    printer.note(&format!("wrote {}: {} on {}{user}", path.display(), count(workers as usize), listen.join(", ")));
+    printer.note(&format!("wrote {}: {}{listen}{user}", path.display(), count(workers as usize)));
     Ok(true)
 }
 

@@ -14,6 +14,7 @@ use super::list::{self, AppNow};
 use super::manage::{Manager, count, user_flag};
 use super::names::{self, Asked};
 use super::print::{self, Colour, Printer};
+use super::shown;
 use crate::config::Scope;
 use crate::rollout::ledger::State;
 use crate::router::control::Status;
@@ -126,10 +127,16 @@ fn show(full: &InFull, scope: Scope, printer: &Printer) {
     if let Some(error) = &full.app.error {
         printer.data(&format!("\n{error}\n`appctl check {}` tells it all.", full.app.name));
     }
+    if full.app.listen_wanted.is_some() {
+        printer.note(&full.app.listens_elsewhere());
+    }
     if full.app.on_hold
         && let Ok(hold) = on_hold(scope, &full.app.name)
     {
         printer.data(&format!("\n{hold}."));
+    }
+    if let Some(shown) = shown::block(&full.app, |table| table.render(printer.width, printer.colours())) {
+        printer.data(&format!("\n{shown}"));
     }
     let ends = ends(&full.app, SystemTime::now());
     if !ends.is_empty() {

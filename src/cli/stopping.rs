@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::apps;
+use super::counted;
 use super::exit::{DONE, Failure};
 use super::names;
 use super::print::Printer;
@@ -43,6 +44,7 @@ pub(super) async fn run(name: &str, scope: Scope, printer: &Printer) -> Result<u
     let control = place::control(scope == Scope::User, name).map(|socket| Control::new(socket, CONTROL_TIMEOUT));
     if restart {
         settle(name, scope).await;
+        counted::add(scope, name, None);
     }
     // No bound on the workers: each has its own TimeoutStopSec=, and this command the router's.
     if let Err(error) = stop_workers(&systemd, &names, restart, control).await {

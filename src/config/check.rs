@@ -493,7 +493,7 @@ mod tests {
             ("sticky = ['address', 'cookie']", "\"cookie\" after \"address\""),
             ("sticky = ['engine.io', 'cookie']\n[router]\nshared = 'never'", "\"cookie\" needs requests"),
             ("[router]\ncookie = 'a b'", "name of a cookie"),
-            ("[router]\nkey_timeout = 0", "longer than 0"),
+            ("[router]\nkey_timeout = '100ms'", "at least 1s"),
         ] {
             let told = told(text);
             assert!(told.contains(want) && told.is_empty() == want.is_empty(), "{text}: {told}");

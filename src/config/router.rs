@@ -462,7 +462,10 @@ fn path(text: &str) -> Result<String, Wrong> {
 fn span(text: &str, least: Duration) -> Result<Duration, Wrong> {
     let span = value::read_span(text)?;
     if span < least {
-        return Err(Wrong::new("it must be longer than 0", "write \"infinity\" for no limit"));
+        return Err(Wrong::new(
+            format!("it must be at least {}", value::write_span(least)),
+            "write \"infinity\" for no limit",
+        ));
     }
     Ok(span.min(FOREVER))
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::Machine;
-use super::draft::{Draft, Variables, quote, workers};
+use super::draft::{DEFAULT_LISTEN, Draft, Variables, quote, workers};
 use super::keys::{Fate, KEYS, Key, find};
 use super::program::{Kind, Program, Wanted, program, tidy};
 use super::serves::serves;
@@ -366,8 +366,11 @@ impl Reader<'_> {
         if !self.place.listen.is_empty() {
             draft.listen = self.place.listen.to_vec();
         } else if self.place.typed {
-            draft.listen = vec!["8080".to_owned()];
-            return;
+            let none = draft.runtime.as_deref() == Some("none") || (kind == Kind::Other && draft.runtime.is_none());
+            if !none {
+                draft.listen = vec![DEFAULT_LISTEN.to_owned()];
+                return;
+            }
         } else {
             match serves(draft, self.place, kind, script, self.machine) {
                 Some(serves) => {
@@ -381,7 +384,8 @@ impl Reader<'_> {
                 None => {}
             }
         }
-        if kind == Kind::Other && draft.runtime.is_none() && !self.place.typed {
+        let typed_with_address = self.place.typed && !draft.listen.is_empty();
+        if kind == Kind::Other && draft.runtime.is_none() && !typed_with_address {
             let (runtime, why) = if draft.listen.is_empty() {
                 ("none", "it takes no connections from a router: its ports are its own business, as in PM2's fork mode")
             } else {

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// Where clients connect if nobody says it.
+pub const DEFAULT_LISTEN: &str = "8080";
+
 use crate::config::Workers;
 
 /// Variables and their values, in the order in which they are written.

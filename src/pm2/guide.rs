@@ -3,6 +3,9 @@
 use super::keys::{Fate, KEYS, Key, TOP};
 use super::verbs::VERBS;
 
+/// Of PM2's own end-to-end scripts: those that pass here, and those that say something (`tests/system/pm2_suite.txt`).
+pub const SCRIPTS: (usize, usize) = (15, 67);
+
 const HEAD: &str = "\
 <!-- Generated from src/pm2: BLESS=1 cargo test --locked --test integration migrating -->
 
@@ -40,6 +43,12 @@ pub fn text<'a>(others: impl Iterator<Item = (&'a [&'a str], &'a str)>) -> Strin
         let verbs: Vec<String> = verbs.iter().map(|verb| format!("`{verb}`")).collect();
         text.push_str(&format!("| {} | {answer} |\n", verbs.join(", ")));
     }
+    let (pass, all) = SCRIPTS;
+    text.push_str(&format!(
+        "\n## PM2's own tests\n\n{pass} of the {all} end-to-end scripts of PM2 7.0.3 that can tell something pass with a `pm2` that calls appctl. The others are about \
+         what is another way here: mostly they look into log files, or for PM2's dump, pid files, modules and daemon. \
+         `tests/system/pm2_suite.txt` has each script, and why it cannot pass.\n"
+    ));
     text.push_str(
         "\n## Keys of an app\n\nEach is known in camelCase, too. The importer goes by this same table, and names keys that are not in it.\n\n",
     );

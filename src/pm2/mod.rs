@@ -17,6 +17,7 @@ pub mod values;
 pub mod verbs;
 
 pub use draft::Draft;
+pub use serves::port_named_in;
 
 use std::path::{Path, PathBuf};
 

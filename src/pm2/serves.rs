@@ -53,6 +53,11 @@ pub(super) fn serves(
     None
 }
 
+/// The port that a script says it serves on.
+pub fn port_named_in(source: &str) -> Option<u16> {
+    port_in(source).map(|(port, _)| port)
+}
+
 /// A port that a script names: `PORT || 3000`, `listen(3000`. With the words that say it.
 fn port_in(source: &str) -> Option<(u16, String)> {
     let code = || source.lines().filter(|line| !line.trim_start().starts_with("//"));

@@ -18,14 +18,18 @@ pub const VERBS: &[Verb] = &[
     verb(
         "start app.js -i max --name shop",
         "appctl start app.js -i max --name shop",
-        "clients connect at `--listen`, 8080 without it",
+        "clients connect at `--listen`, 8080 without it; if another app has that, at the port that the script names, or nowhere. PM2's flags without a meaning here (`-o`, `--merge-logs`, `--no-vizion` and so on) are taken, and told of",
     ),
     verb(
         "start ecosystem.config.js --only a,b --env production",
         "appctl start ecosystem.config.js --only a,b --env production",
         "restarts apps whose entry has changed; the others are left alone",
     ),
-    verb("start \"python3 x.py\"", "appctl start x.py --runtime none", "`--runtime port` if it listens on PORT"),
+    verb(
+        "start x.py, start \"python3 x.py\"",
+        "appctl start x.py",
+        "it has its ports to itself, as with PM2; `--runtime port --listen 8080`: the router has the port",
+    ),
     verb("start NAME", "appctl start NAME", "one that runs is left alone; PM2 restarts it"),
     verb(
         "startOrReload file",
@@ -41,7 +45,7 @@ pub const VERBS: &[Verb] = &[
     verb("restart NAME", "appctl restart NAME", "with its file as it is now; `--update-env` is known and says so"),
     verb("reload NAME", "appctl reload NAME", "new workers first; a broken release changes nothing, and is exit 1"),
     verb("stop NAME", "appctl stop NAME", "timers and watching stop with it"),
-    verb("delete NAME", "appctl delete NAME", ""),
+    verb("delete NAME", "appctl delete NAME", "or its script, as with stop, restart and reload: `delete app.js`"),
     verb("scale NAME +2", "appctl scale NAME +2", "`-1` works too"),
     verb("list", "appctl list", "also `systemctl list-units 'NAME*'`"),
     verb("jlist, prettylist", "appctl jlist", "`prettylist` too; `appctl list --json` is the documented form"),
@@ -57,6 +61,11 @@ pub const VERBS: &[Verb] = &[
     verb("dashboard, dash", "appctl dashboard", "a page for a browser, not another screen for the terminal"),
     verb("logs NAME --lines 100", "appctl logs NAME -f -n 100", "or journalctl -u 'NAME*' -f"),
     verb("sendSignal SIGUSR2 NAME", "appctl sendSignal SIGUSR2 NAME", ""),
+    verb(
+        "trigger NAME ACTION PARAM",
+        "appctl trigger NAME ACTION PARAM",
+        "ends with the last answer or after `--timeout`; 1 if a worker fails; scoped actions work too",
+    ),
     verb("reset NAME", "appctl reset NAME", ""),
     verb("ping", "appctl ping", ""),
     verb("report", "appctl report", ""),

@@ -9,6 +9,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
+pub use super::axm::{Called, Outcome, Wanted};
 use super::certificates::Material;
 pub use super::control::{EndStatus, Status, WorkerStatus};
 pub use super::doors::CertificateStatus;
@@ -89,6 +90,15 @@ impl Control {
     pub async fn renew_certificates(&self, all: &[Material]) -> Result<(), ControlError> {
         let body = serde_json::to_vec(all).map_err(|error| ControlError::Answer(error.to_string()))?;
         self.exchange_with(Method::POST, "/v1/certificates", body.into()).await.map(drop)
+    }
+
+    /// Calls an action of the app, and waits for the answers longer than for anything else.
+    pub async fn call_action(&self, wanted: &Wanted) -> Result<Vec<Called>, ControlError> {
+        let body = serde_json::to_vec(wanted).map_err(|error| ControlError::Answer(error.to_string()))?;
+        let timeout = self.timeout.saturating_add(Duration::from_millis(wanted.timeout_ms));
+        let patient = Self { timeout, ..self.clone() };
+        let answer = patient.exchange_with(Method::POST, "/v1/actions", body.into()).await?;
+        serde_json::from_slice(&answer).map_err(|error| ControlError::Answer(error.to_string()))
     }
 
     /// The reload is over.

@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | 200, [`Status`] |
 //! | `GET /metrics` | 200, Prometheus' text format |
 //! | `POST /v1/workers/SLOT/drain` | 204, or 404: no worker in that slot |
+//! | `POST /v1/actions` | 200: the body's [`Wanted`] is called in each worker that is meant; a list of [`Called`] |
 //! | `POST /v1/wanted/WORKERS` | 204: so many workers are wanted |
 //! | `POST /v1/rollout/begin/WORKERS` | 204: the workers there are now are old; so many are wanted |
 //! | `POST /v1/workers/SLOT/index/INDEX` | 204: the next worker in that slot is on trial, and gets that index |
@@ -15,11 +16,13 @@
 //!
 //! systemd made the socket with mode 0600: who can connect may ask.
 
+use super::axm::{Called, Wanted};
 use super::certificates::Material;
 use super::doors::CertificateStatus;
 use super::record::End;
 use super::table::Rank;
 use super::{Router, metrics};
+use crate::wire::axm::{Action, Metric};
 use crate::wire::hello::WireEncoding;
 use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -35,6 +38,8 @@ use tokio::net::UnixListener;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// All certificates and keys of an app, bytes.
 const CERTIFICATES_LIMIT: usize = 8 << 20;
+/// An action's name and parameter, bytes.
+const CALL_LIMIT: usize = 128 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The router's state at one moment.
@@ -119,6 +124,20 @@ pub struct WorkerStatus {
     pub encoding: Option<WireEncoding>,
     /// Seconds since 1970 when it came to the router.
     pub since: u64,
+    /// What its app shows of itself by @pm2/io or the like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub app_metrics: Vec<Metric>,
+    /// How many more there are, which are too many or too long to be shown.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub app_metrics_left_out: usize,
+    /// What `appctl trigger` can call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<Action>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl Router {
@@ -141,6 +160,9 @@ impl Router {
             lag_micros: worker.lag(self.now()).and_then(|lag| u64::try_from(lag.as_micros()).ok()),
             encoding: links.get(&worker.id).map(|link| link.encoding.into()),
             since: worker.since,
+            app_metrics: self.metrics_of(worker.id),
+            app_metrics_left_out: self.metrics_left_out(worker.id),
+            actions: self.actions_of(worker.id),
         });
         Status {
             app: self.app.clone(),
@@ -180,6 +202,7 @@ pub(super) async fn serve(router: &Rc<Router>, socket: UnixListener) {
             let service = service_fn(|request: Request<Incoming>| async {
                 Ok::<_, Infallible>(match (request.method(), request.uri().path()) {
                     (&Method::POST, "/v1/certificates") => renew_certificates(&router, request.into_body()).await,
+                    (&Method::POST, "/v1/actions") => call_action(&router, request.into_body()).await,
                     _ => answer(&router, &request),
                 })
             });
@@ -251,6 +274,16 @@ async fn renew_certificates(router: &Router, body: Incoming) -> Response<Full<By
             response
         }
     }
+}
+
+/// What `appctl trigger` asks.
+async fn call_action(router: &Rc<Router>, body: Incoming) -> Response<Full<Bytes>> {
+    let body = Limited::new(body, CALL_LIMIT).collect().await.map(Collected::to_bytes);
+    let Ok(wanted) = body.map_err(drop).and_then(|body| serde_json::from_slice::<Wanted>(&body).map_err(drop)) else {
+        return empty(StatusCode::BAD_REQUEST);
+    };
+    let called: Vec<Called> = router.call_action(&wanted).await;
+    json(&called)
 }
 
 fn json(value: &impl Serialize) -> Response<Full<Bytes>> {

@@ -7,12 +7,13 @@
 //! and `memory` what survives this process, [`refuse`] what the router says itself, [`tally`] and `metrics` what it counts,
 //! `access` its log, `addresses` who has how many connections, `doors` addresses with TLS or the PROXY protocol and
 //! [`certificates`] what TLS is served with, [`meet`] how a worker comes in, `outside` one that has no channel, [`ends`] how
-//! it ended, `usage` what they use of the processors, [`control`] what the
+//! it ended, `usage` what they use of the processors, [`axm`] what their apps show of themselves, [`control`] what the
 //! operator asks. [`Router`] ties them together; [`run`] is the loop, `service` its
 //! place in systemd.
 
 mod access;
 mod addresses;
+pub mod axm;
 pub mod balance;
 pub mod certificates;
 pub mod client;
@@ -76,6 +77,9 @@ pub use service::main;
 const DRAIN_READS: usize = 16;
 /// A worker that left so recently is probably being restarted.
 const RESTART_HOPE: Duration = Duration::from_secs(10);
+/// Why a silent worker of a reload is not ready.
+const LESS: &str = "it runs, but it does not listen (nor say ready, nor have an adapter) as those before it did. If that is \
+                    meant: appctl restart";
 
 /// Everything that one app's router knows.
 pub struct Router {
@@ -87,6 +91,7 @@ pub struct Router {
     memory: Memory,
     ends: ends::Ends,
     usage: usage::Usage,
+    told: axm::Told,
     /// Ends hung workers; by slot, those in the workers' own units that can.
     abort: RefCell<Option<health::Abort>>,
     guards: RefCell<HashMap<String, Rc<Notify>>>,
@@ -147,6 +152,7 @@ impl Router {
             memory: Memory::default(),
             ends: ends::Ends::default(),
             usage: usage::Usage::default(),
+            told: axm::Told::default(),
             abort: RefCell::default(),
             guards: RefCell::default(),
             ticket_keys: RefCell::default(),
@@ -296,6 +302,7 @@ impl Router {
     /// A worker is gone, or as good as gone: `reason`.
     fn depart(self: &Rc<Self>, id: WorkerId, reason: Option<String>) {
         self.leave_worker(id);
+        self.forget_told(id);
         let Some(worker) = self.table.borrow_mut().detach(id) else {
             return;
         };
@@ -366,6 +373,7 @@ impl Router {
                 self.sign(id, Sign::Adapter);
             }
             Ok(Message::Ready) => self.sign(id, Sign::Word),
+            Ok(Message::Axm(kind)) => self.on_axm(link, kind, frame),
             Ok(Message::Other) => {}
             Err(error) => tracing::warn!(APP = self.app, id, %error, "a frame from a worker makes no sense"),
         }
@@ -454,6 +462,9 @@ impl Router {
             if answered.await.is_ok() {
                 tokio::time::sleep(router.settings.ready_grace).await;
                 router.sign(id, Sign::Silence);
+                if router.table.borrow().is_less_than_before(id) {
+                    router.unready(id, LESS);
+                }
             }
         });
     }

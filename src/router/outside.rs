@@ -147,7 +147,7 @@ impl Router {
     }
 
     /// Notes why a worker is not ready, for whoever waits for it. Gives its slot.
-    fn unready(&self, id: WorkerId, reason: &str) -> Option<String> {
+    pub(super) fn unready(&self, id: WorkerId, reason: &str) -> Option<String> {
         let mut table = self.table.borrow_mut();
         let worker = table.worker_mut(id)?;
         let slot = worker.slot.clone();

@@ -5,6 +5,7 @@
 
 use super::table::{Phase, Place, Server, WorkerId};
 use crate::wire::adapter::Dialect;
+use crate::wire::axm::Action;
 use crate::wire::hello::WireEncoding;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,8 @@ pub enum Record {
     Tickets { place: String, keys: String },
     /// How the last worker of a slot ended.
     Ended { slot: String, end: End },
+    /// What its app lets others call, which it says once.
+    Action { id: WorkerId, action: Action },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +68,8 @@ pub struct WorkerRecord {
     pub alone: bool,
     #[serde(default)]
     pub stood: bool,
+    #[serde(default)]
+    pub spoke: bool,
     #[serde(default)]
     pub ordered: bool,
     pub since: u64,
@@ -102,6 +107,7 @@ pub struct Picture {
     pub nodes: BTreeMap<WorkerId, BTreeSet<Node>>,
     pub tickets: BTreeMap<String, String>,
     pub ends: BTreeMap<String, End>,
+    pub actions: BTreeMap<WorkerId, BTreeMap<String, Action>>,
 }
 
 impl Picture {
@@ -132,6 +138,7 @@ impl Picture {
                 self.sessions.retain(|_, owner| *owner != id);
                 self.learnt.retain(|sid, _| self.sessions.contains_key(sid));
                 self.keys.retain(|_, (owner, _)| *owner != id);
+                self.actions.remove(&id);
             }
             Record::Bound { id, key, answered } => {
                 self.keys.insert(key, (id, answered));
@@ -168,6 +175,9 @@ impl Picture {
             Record::Ended { slot, end } => {
                 self.ends.insert(slot, end);
             }
+            Record::Action { id, action } => {
+                self.actions.entry(id).or_default().insert(action.name.clone(), action);
+            }
         }
     }
 
@@ -189,6 +199,9 @@ impl Picture {
         let tickets =
             self.tickets.iter().map(|(place, keys)| Record::Tickets { place: place.clone(), keys: keys.clone() });
         let ends = self.ends.iter().map(|(slot, end)| Record::Ended { slot: slot.clone(), end: end.clone() });
+        let actions = self.actions.iter().flat_map(|(id, actions)| {
+            actions.values().map(|action| Record::Action { id: *id, action: action.clone() })
+        });
         std::iter::once(head)
             .chain(secret)
             .chain(workers)
@@ -197,6 +210,7 @@ impl Picture {
             .chain(nodes)
             .chain(tickets)
             .chain(ends)
+            .chain(actions)
     }
 
     /// [`Self::records`] as lines.
@@ -246,6 +260,7 @@ mod tests {
                 sticky: false,
                 alone: false,
                 stood: true,
+                spoke: pid % 3 == 0,
                 ordered: false,
                 since: 7,
                 handed: 9,
@@ -262,7 +277,11 @@ mod tests {
             "[a-e]".prop_map(|key| Record::Unbound { key }),
             "[0-9a-f]{0,4}".prop_map(|secret| Record::Secret { secret }),
             (id.clone(), node.clone()).prop_map(|(id, node)| Record::Node { id, node }),
-            (id, node).prop_map(|(id, node)| Record::NodeGone { id, node }),
+            (id.clone(), node).prop_map(|(id, node)| Record::NodeGone { id, node }),
+            (id, "[a-c]", prop::option::of(0..3_u64)).prop_map(|(id, name, arity)| Record::Action {
+                id,
+                action: Action { name, kind: Some("custom".into()), arity, opts: None },
+            }),
             ("[ab]", "\\PC{0,9}").prop_map(|(place, keys)| Record::Tickets { place, keys }),
             ("[12]", "[a-z]{1,5}", any::<bool>()).prop_map(|(slot, reason, failed)| Record::Ended {
                 slot,

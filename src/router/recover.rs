@@ -52,9 +52,11 @@ impl Router {
                 None => self.table.borrow_mut().open(*owner, sid),
             }
         }
+        self.restore_actions(&known.actions);
         self.restore_keys(known.secret.as_deref(), known.keys.into_iter());
         for id in gone {
             let worker = self.table.borrow_mut().detach(id);
+            self.forget_told(id);
             worker.iter().for_each(|worker| self.parted(worker));
             self.announce_departure(id);
             forget_worker(id);
@@ -185,6 +187,7 @@ impl Router {
             sticky: worker.sticky,
             alone: worker.alone,
             stood: worker.stood,
+            spoke: worker.spoke,
             ordered: worker.ordered,
             since: worker.since,
             handed: worker.handed,
@@ -214,6 +217,7 @@ impl Router {
             secret: self.cookie_secret(),
             tickets: self.ticket_keys.borrow().clone().into_iter().collect(),
             ends: self.last_ends(),
+            actions: self.known_actions(),
             ..Picture::default()
         };
         for (id, dialect, place) in self.hub.borrow().nodes() {

@@ -28,6 +28,16 @@ pub fn main(app: &str, settings: RouterSettings, manager: Manager) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    for address in &sockets.kept {
+        tracing::warn!(
+            APP = app,
+            %address,
+            "systemd has closed {address}, as if the file no longer had it: it is served on; `appctl restart {app}` goes by the file"
+        );
+    }
+    if let Err(error) = sockets.keep() {
+        tracing::warn!(APP = app, %error, "systemd does not keep the listening sockets: {error}");
+    }
     if sockets.channel.is_none() {
         tracing::error!(
             APP = app,

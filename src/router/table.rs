@@ -100,6 +100,8 @@ pub struct Worker {
     pub alone: bool,
     /// It has been ready once.
     pub stood: bool,
+    /// It has given another sign than silence.
+    pub spoke: bool,
     /// It is being stopped.
     pub ordered: bool,
     /// Where the router connects to it; `None`: it has a channel.
@@ -216,6 +218,7 @@ impl Table {
             sticky: false,
             alone: false,
             stood: false,
+            spoke: false,
             ordered: false,
             place: None,
             unready: None,
@@ -249,6 +252,7 @@ impl Table {
         worker.sticky = known.sticky;
         worker.alone = known.alone;
         worker.stood = known.stood || known.phase != Phase::Starting;
+        worker.spoke = known.spoke;
         worker.ordered = known.ordered;
         worker.place.clone_from(&known.place);
         worker.handed = known.handed;
@@ -329,13 +333,17 @@ impl Table {
 
     /// A sign that the worker may be ready; says whether it has become so just now.
     pub fn sign(&mut self, id: WorkerId, sign: Sign, rule: ReadyOn) -> bool {
+        let less = self.is_less_than_before(id);
         let Some(worker) = self.workers.get_mut(&id) else {
             return false;
         };
         worker.sticky |= sign == Sign::Adapter;
+        worker.spoke |= sign != Sign::Silence;
         let counts = match rule {
             // One that has asked for a server will say `listening`; its silence means that it is not there yet.
-            ReadyOn::Auto => sign != Sign::Silence || (worker.online && worker.servers.is_empty() && !worker.alone),
+            ReadyOn::Auto => {
+                sign != Sign::Silence || (worker.online && worker.servers.is_empty() && !worker.alone && !less)
+            }
             ReadyOn::Notify => sign == Sign::Notified,
             // The only word of a worker without a channel.
             _ if sign == Sign::Answer => true,
@@ -613,5 +621,26 @@ mod tests {
         assert!(!table.sign(id, Sign::Word, ReadyOn::Listening));
         assert!(table.sign(id, Sign::Silence, ReadyOn::Auto));
         assert!(!table.sign(id, Sign::Word, ReadyOn::Auto), "ready once only");
+    }
+
+    #[test]
+    fn silence_is_not_enough_on_trial_where_the_others_spoke() {
+        for (sign, enough) in
+            [(Sign::Listening, false), (Sign::Word, false), (Sign::Adapter, false), (Sign::Silence, true)]
+        {
+            let mut table = Table::default();
+            let old = table.attach("1", 1, 0).id;
+            table.online(old);
+            assert!(table.sign(old, sign, ReadyOn::Auto));
+            table.promise("2", 0);
+            let new = table.attach("2", 1, 0).id;
+            table.online(new);
+            assert_eq!(table.sign(new, Sign::Silence, ReadyOn::Auto), enough, "{sign:?}");
+            assert_ne!(table.is_less_than_before(new), enough);
+            // Not on trial: one that comes back after a crash.
+            let another = table.attach("3", 1, 0).id;
+            table.online(another);
+            assert!(table.sign(another, Sign::Silence, ReadyOn::Auto));
+        }
     }
 }

@@ -64,7 +64,16 @@ impl Router {
         let table = self.table.borrow();
         let workers = table.workers().filter(|worker| worker.pid > 0);
         let own = i32::try_from(std::process::id()).ok().map(|pid| (pid, format!("{}.service", self.app)));
-        workers.map(|worker| (worker.pid, format!("{}@{}.service", self.app, worker.slot))).chain(own).collect()
+        workers.map(|worker| (worker.pid, self.worker_unit(&worker.slot))).chain(own).collect()
+    }
+
+    pub(super) fn worker_unit(&self, slot: &str) -> String {
+        format!("{}@{slot}.service", self.app)
+    }
+
+    /// What a worker's processes have used of the processors since it began; `None`: not known yet, or it has ended.
+    pub(super) fn processor_time(&self, pid: i32) -> Option<Duration> {
+        self.usage.0.borrow().get(&pid)?.clock.read().ok()
     }
 
     /// What a process and its like have used of a processor lately, in thousandths; `None`: not known yet.

@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)]
 
+use super::notify;
 use listenfd::ListenFd;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::io;
@@ -78,6 +79,11 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// What a service's own copies of its listening sockets are called in systemd's store: this, then the socket's name. At
+/// `daemon-reload` systemd closes its copy of a socket whose address is no longer in its unit, be it for a moment only; the
+/// unit goes on as active, and the service's next process would get nothing.
+const KEPT: &str = "kept-";
+
 /// What systemd passed to the router.
 #[derive(Debug, Default)]
 pub struct Sockets {
@@ -89,8 +95,34 @@ pub struct Sockets {
     pub control: Option<UnixListener>,
     /// `FileDescriptorName=metrics`
     pub metrics: Option<Listener>,
-    /// What the service had given to systemd to keep, by its names.
+    /// What the service had given to systemd to keep, by its names; but for listening sockets.
     pub stored: Vec<(String, OwnedFd)>,
+    /// Where those listening sockets listen that only the service's own store still had.
+    pub kept: Vec<Address>,
+}
+
+impl Sockets {
+    /// Gives all listening sockets to systemd to keep. Those that it has already it does not keep twice.
+    pub fn keep(&self) -> io::Result<()> {
+        let all = self.public.iter().map(|it| ("public", it.as_fd()));
+        let all = all.chain(self.channel.iter().map(|it| ("channel", it.as_fd())));
+        let all = all.chain(self.control.iter().map(|it| ("control", it.as_fd())));
+        let mut all = all.chain(self.metrics.iter().map(|it| ("metrics", it.as_fd())));
+        all.try_for_each(|(name, socket)| notify::store(&format!("{KEPT}{name}"), socket))
+    }
+
+    /// One that the service had kept: it counts where systemd itself has none for that address.
+    fn take_back(&mut self, name: &str, listener: Listener) {
+        let address = listener.address();
+        match (name, listener) {
+            ("public", listener) if self.public.iter().all(|it| it.address() != address) => self.public.push(listener),
+            ("metrics", listener) if self.metrics.is_none() => self.metrics = Some(listener),
+            ("channel", Listener::Unix(unix)) if self.channel.is_none() => self.channel = Some(unix),
+            ("control", Listener::Unix(unix)) if self.control.is_none() => self.control = Some(unix),
+            _ => return,
+        }
+        self.kept.push(address);
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +164,7 @@ pub fn take() -> Result<Sockets, ActivationError> {
         sd_notify::listen_fds_with_names().map_err(ActivationError::Environment)?.map(|(_, name)| name).collect();
     let mut passed = if names.is_empty() { ListenFd::empty() } else { ListenFd::from_env() };
     let mut sockets = Sockets::default();
+    let mut kept = Vec::new();
     for (index, name) in names.iter().cloned().enumerate() {
         let failed = |source| ActivationError::Descriptor { index, name: names[index].clone(), source };
         match name.as_str() {
@@ -139,6 +172,9 @@ pub fn take() -> Result<Sockets, ActivationError> {
             "metrics" => sockets.metrics = listener(&mut passed, index).map_err(failed)?,
             "channel" => sockets.channel = passed.take_unix_listener(index).map_err(failed)?,
             "control" => sockets.control = passed.take_unix_listener(index).map_err(failed)?,
+            _ if name.starts_with(KEPT) => {
+                kept.extend(listener(&mut passed, index).map_err(failed)?.map(|it| (name, it)));
+            }
             _ => {
                 if let Ok(Some(descriptor)) = passed.take_raw_fd(index) {
                     // SAFETY: systemd passed this descriptor to us alone, and `passed` has just given it up.
@@ -146,6 +182,9 @@ pub fn take() -> Result<Sockets, ActivationError> {
                 }
             }
         }
+    }
+    for (name, listener) in kept {
+        sockets.take_back(&name[KEPT.len()..], listener);
     }
     Ok(sockets)
 }

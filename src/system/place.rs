@@ -52,6 +52,11 @@ pub fn replacement(user: bool, app: &str) -> Option<PathBuf> {
     Some(runtime_directory(user)?.join("appctl/.replacement").join(format!("{app}.json")))
 }
 
+/// How often an app was restarted or reloaded on purpose.
+pub fn counted(user: bool, app: &str) -> Option<PathBuf> {
+    Some(runtime_directory(user)?.join("appctl/.counted").join(format!("{app}.json")))
+}
+
 /// What `bind` makes at a path, and a handle on that: `/proc/self/fd/HANDLE` leads there for as long as it is open, from
 /// other processes of the same user as `/proc/PID/fd/HANDLE`. Nothing of it stays in the file system.
 pub fn unnamed<T>(bind: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<(T, OwnedFd)> {

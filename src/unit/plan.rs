@@ -405,8 +405,8 @@ fn worker(app: &App, names: &Names) -> UnitFile {
     unit.fill("Service", "NotifyAccess", notifies.then_some("all"));
     let mut ready = vec!["worker", "ready"];
     ready.extend(notifies.then_some("--notified"));
-    // The router asks such a worker, so it knows what is amiss.
-    let explains = !app.runtime.has_channel() && !notifies;
+    // The router knows what is amiss with one that it asks itself, and with one that says less than those before it.
+    let explains = !notifies && (!app.runtime.has_channel() || app.router.ready_on == ReadyOn::Auto);
     let explain = format!("--explain-after={}", write_span(EXPLAIN_AFTER.min(app.ready_timeout / 2)));
     ready.extend(explains.then_some(explain.as_str()));
     ready.push(&app.name);

@@ -98,6 +98,13 @@ pub enum ToWorker<'a> {
     },
     /// A bare string such as PM2's `shutdown`.
     Text(&'a str),
+    /// Calls an [action](super::axm): a bare string, or `{msg, action_name, opts, uuid}` where there is more to say.
+    Call {
+        action: &'a str,
+        param: Option<&'a str>,
+        /// What the parts of the answer bear, if it comes in parts.
+        uuid: Option<&'a str>,
+    },
     /// cluster-adapter 0.3.0: `{source, type:13, uid, nsp}`
     AdapterClose {
         uid: &'a str,
@@ -291,7 +298,13 @@ fn tree<'a>(message: &ToWorker<'a>) -> Tree<'a> {
         }
         ToWorker::Acknowledge { ack, seq } => vec![CLUSTER, ("ack", id(ack)), ("seq", id(seq))],
         ToWorker::Disconnect { seq } => vec![CLUSTER, ("act", Text("disconnect")), ("seq", id(seq))],
-        ToWorker::Text(text) => return Text(text),
+        ToWorker::Text(text) | ToWorker::Call { action: text, param: None, uuid: None } => return Text(text),
+        ToWorker::Call { action, param, uuid } => {
+            let mut members = vec![("msg", Text(action)), ("action_name", Text(action))];
+            members.extend(param.map(|param| ("opts", Text(param))));
+            members.extend(uuid.map(|uuid| ("uuid", Text(uuid))));
+            members
+        }
         ToWorker::AdapterClose { uid, nsp } => {
             vec![ADAPTER, ("type", Number(13)), ("uid", Text(uid)), ("nsp", Text(nsp))]
         }

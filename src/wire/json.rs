@@ -25,6 +25,11 @@ pub(super) fn value(line: &[u8]) -> Result<Value<'_>, MessageError> {
     }
 }
 
+/// A whole line.
+pub(super) fn whole(line: &[u8]) -> Result<serde_json::Value, MessageError> {
+    Ok(serde_json::from_slice(line)?)
+}
+
 pub(super) fn members<'a, const N: usize>(text: &'a [u8], names: &[&str; N]) -> Result<[Value<'a>; N], MessageError> {
     let mut reader = Deserializer::from_slice(text);
     let found = reader.deserialize_map(Members { names })?;

@@ -1,6 +1,7 @@
 //! What a frame from a worker means to us.
 
 use super::adapter::{self, Envelope};
+use super::axm;
 use super::channel::{Frame, PREFIX};
 use super::cluster::{self, FromWorker};
 use super::value::{Object, Value};
@@ -24,6 +25,8 @@ pub enum Message {
     Adapter(Envelope),
     /// The string `ready` (PM2's `wait_ready`).
     Ready,
+    /// What packages such as @pm2/io say; [`axm`] reads the rest of it.
+    Axm(axm::Kind),
     /// Anything else that an app may send to its parent, and internal messages that Node's primary ignores.
     Other,
 }
@@ -76,7 +79,7 @@ fn of_object(object: Object<'_>) -> Result<Message, MessageError> {
     } else if kind.is("sticky:disconnection") {
         data.string().map(Message::SessionClosed)
     } else {
-        None
+        axm::kind(kind).map(Message::Axm)
     };
     Ok(read.unwrap_or(Message::Other))
 }

@@ -1,7 +1,7 @@
 //! Bytes and their meaning (pure, sans-IO).
 //!
 //! [`channel`] cuts a byte stream into frames, [`json`] and [`v8`] read and write the two encodings of a frame,
-//! [`message`] says what a worker's frame means, [`cluster`] and [`adapter`] are the two vocabularies, [`head`] is an HTTP
+//! [`message`] says what a worker's frame means, [`cluster`], [`adapter`] and [`axm`] are the vocabularies, [`head`] is an HTTP
 //! request head, [`engine`] what Engine.IO puts into it, [`sticky`] and [`cookie`] what says which worker a request belongs
 //! to, [`strict`] holds a connection's requests against the standard, [`plain`] are those that need nothing but to be passed on and
 //! [`answer`] what comes back, [`forward`] says which header fields go on,
@@ -11,6 +11,7 @@
 pub mod access;
 pub mod adapter;
 pub mod answer;
+pub mod axm;
 pub mod certificate;
 pub mod channel;
 pub mod cluster;

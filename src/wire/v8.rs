@@ -3,13 +3,15 @@
 //!
 //! [`Writer`] writes what we send. The reader, [`value`] and [`members`], looks for members of an object and skips all
 //! else: every leaf tells its length with its first bytes, and a container is closed by a tag that begins no value, so a
-//! list of open containers is all that skipping needs.
+//! list of open containers is all that skipping needs. [`json`] reads a whole value.
 
 mod reader;
+mod tree;
 mod writer;
 
 pub use reader::length;
 pub(super) use reader::{Span, members, value};
+pub(super) use tree::json;
 pub use writer::Writer;
 
 /// Begins every payload, before its version.

@@ -39,6 +39,7 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 #[derive(Default)]
 pub(crate) struct Options {
     files: Vec<(String, String)>,
+    binds: Vec<(PathBuf, String)>,
     node: Option<u32>,
     multi_user: bool,
 }
@@ -53,6 +54,12 @@ impl Options {
     /// A file that is there before the boot.
     pub(crate) fn file(mut self, path: &str, text: &str) -> Self {
         self.files.push((path.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// A directory of this machine, read-only at this path.
+    pub(crate) fn directory(mut self, path: &Path, inside: &str) -> Self {
+        self.binds.push((path.to_owned(), inside.to_owned()));
         self
     }
 
@@ -109,6 +116,9 @@ impl Boxed {
         command.arg(format!("--bind-ro={}:/usr/local/bin/node", node.display()));
         if Path::new(LANGUAGES).exists() {
             command.arg(format!("--bind-ro={LANGUAGES}:/srv/languages"));
+        }
+        for (path, inside) in &options.binds {
+            command.arg(format!("--bind-ro={}:{inside}", path.display()));
         }
         let target = if options.multi_user { "multi-user.target" } else { "basic.target" };
         command.args(["--boot", &format!("systemd.unit={target}")]);

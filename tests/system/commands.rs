@@ -44,7 +44,7 @@ fn answers(machine: &Boxed, port: u16) -> bool {
 }
 
 /// Nothing listens: the connection is refused, not left waiting.
-fn refused(machine: &Boxed, port: u16) -> bool {
+pub(crate) fn refused(machine: &Boxed, port: u16) -> bool {
     machine.shell(&format!("curl -s --max-time 10 127.0.0.1:{port}")).status.code() == Some(7)
 }
 

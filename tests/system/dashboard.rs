@@ -51,7 +51,8 @@ fn it_is_one_operator_s_alone_and_changes_nothing() {
     let (_dashboard, url) = Dashboard::start(&machine);
     let (root, token) = url.split_once("?token=").unwrap();
     assert!(root.starts_with("http://127.0.0.1:") && token.len() == 32, "{url}");
-    for stranger in [root.to_owned(), format!("{root}events"), format!("'{root}?token=0{}'", &token[1..])] {
+    let wrong = "a".repeat(32);
+    for stranger in [root.to_owned(), format!("{root}events"), format!("'{root}?token={wrong}'")] {
         assert_eq!(get(&machine, &stranger).0, "403", "{stranger}");
     }
     // A page that somebody's name server leads here.
@@ -86,6 +87,35 @@ fn browse(machine: &Boxed, url: &str, steps: &[&str]) -> Option<Vec<Value>> {
     }
     let gave = machine.drive("browser.js", &[&[url], steps].concat());
     Some(gave.as_array().unwrap().clone())
+}
+
+/// It says what @pm2/io would.
+const SHOWING: &str = "require('http').createServer((q, r) => r.end('fine')).listen(3000);
+    const data = { Users: { value: 7, unit: 'users' }, Heap: { value: '9.5', unit: 'MiB', type: 'internal/v8' } };
+    data['<img src=x onerror=alert(1)>'] = { value: '<b>' };
+    setInterval(() => process.send({ type: 'axm:monitor', data }), 500);";
+
+#[test]
+fn a_browser_shows_what_an_app_shows_of_itself() {
+    let Some(machine) = boot(1) else { return };
+    machine.write("/srv/fine.js", SHOWING);
+    machine.ok("appctl restart app");
+    let (_dashboard, url) = Dashboard::start(&machine);
+    let list = "[...document.querySelectorAll('#metrics div')].map((it) => it.textContent).join('|')";
+    let steps = [
+        "until=document.querySelector('#rows tr') !== null",
+        "give=document.getElementById('shown').hidden",
+        "give=document.querySelector('#rows tr').focus()",
+        "press=ArrowDown",
+        "until=!document.getElementById('shown').hidden",
+        &format!("give={list}"),
+        "size=360x740",
+        "give=document.documentElement.scrollWidth <= innerWidth",
+    ];
+    let Some(gave) = browse(&machine, &url, &steps) else { return };
+    let wanted =
+        serde_json::json!([true, true, null, true, "<img src=x onerror=alert(1)><b>|Users7 users|Heap9.5 MiB", true,]);
+    assert_eq!(Value::Array(gave), wanted);
 }
 
 const ROWS: &str = "document.querySelectorAll('#rows tr').length";

@@ -125,10 +125,12 @@ fn a_reload_cuts_nobody_off_twice() {
 }
 
 /// Releases that do not work: name, more in the file, the program, what the command must say.
-const BROKEN: [(&str, &str, &str, &str); 4] = [
+const BROKEN: [(&str, &str, &str, &str); 5] = [
     ("throws", "", "throw new Error('there is no such module')", "there is no such module"),
     ("exits", "", "require('http').createServer().listen(1); setTimeout(() => process.exit(7), 200)", "status 7"),
     ("silent", "[ready]\non = \"message\"\ntimeout = \"2s\"\n", "setInterval(() => {}, 1000)", "not ready in time"),
+    // Stuck before it listens, on its way to a database say.
+    ("mute", "[ready]\ntimeout = \"8s\"\n", "setInterval(() => {}, 1000)", "it does not listen"),
     ("file", "[[[", "", "/etc/appctl/app.toml:"),
 ];
 

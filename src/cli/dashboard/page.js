@@ -125,6 +125,23 @@ function drawChosen() {
     return figure;
   });
   byId("graphs").replaceChildren(...figures);
+  drawShown(row.unit.metrics || []);
+}
+
+// What the app shows of itself; the package's own figures last.
+function drawShown(metrics) {
+  const internal = ({ type }) => Number((type || "").startsWith("internal/"));
+  const entries = [...metrics].sort((one, other) => internal(one) - internal(other)).map(({ name, value, unit }) => {
+    const entry = document.createElement("div");
+    const title = document.createElement("dt");
+    const figure = document.createElement("dd");
+    title.textContent = name;
+    figure.textContent = unit && !String(value).endsWith(unit) ? `${value} ${unit}` : String(value);
+    entry.append(title, figure);
+    return entry;
+  });
+  byId("metrics").replaceChildren(...entries);
+  byId("shown").hidden = entries.length === 0;
 }
 
 function choose(key) {

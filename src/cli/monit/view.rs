@@ -26,6 +26,7 @@ const HELP: [&str; 8] = [
     "Any key closes this.",
 ];
 const GRAPHS_HEIGHT: u16 = 6;
+const SHOWN_WIDTH: u16 = 44;
 
 /// Draws everything. `colour`: the terminal may be given colours.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, colour: bool) {
@@ -37,7 +38,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, colour: bool) {
     if let Some(row) = model.chosen() {
         draw_graphs(frame, row, model.history(row), paint, graphs);
     }
+    let (log, shown) = beside(log, model.chosen());
     draw_log(frame, model, paint, log);
+    if let (Some(row), Some(shown)) = (model.chosen(), shown) {
+        draw_shown(frame, row, paint, shown);
+    }
     frame.render_widget(Paragraph::new(Line::styled(KEYS, paint.dim())), foot);
     if let Some(dialog) = &model.dialog {
         draw_dialog(frame, dialog, paint);
@@ -216,6 +221,36 @@ fn draw_log(frame: &mut Frame<'_>, model: &Model, paint: Paint, area: Rect) {
     frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
+/// Where the log is, and beside it what the chosen one's app shows of itself, if there is room for both.
+fn beside(area: Rect, row: Option<Row<'_>>) -> (Rect, Option<Rect>) {
+    if area.width < 100 || area.height < 4 || row.is_none_or(|row| row.unit.metrics.is_empty()) {
+        return (area, None);
+    }
+    let [log, shown] = Layout::horizontal([Constraint::Fill(1), Constraint::Length(SHOWN_WIDTH)]).areas(area);
+    (log, Some(shown))
+}
+
+fn draw_shown(frame: &mut Frame<'_>, row: Row<'_>, paint: Paint, area: Rect) {
+    let block = Block::new().borders(Borders::TOP).border_style(paint.dim()).title(" metrics of its own ");
+    let inside = block.inner(area);
+    let (room, width) = (usize::from(inside.height), usize::from(inside.width));
+    let mut metrics: Vec<_> = row.unit.metrics.iter().collect();
+    metrics.sort_by_key(|metric| metric.is_internal());
+    let fits = metrics.len() <= room;
+    let shown = if fits { metrics.len() } else { room.saturating_sub(1) };
+    let line = |metric: &&crate::wire::axm::Metric| {
+        let value = print::shorten(&metric.text(), width / 2);
+        let name = print::shorten(&metric.name, width.saturating_sub(2 + Span::raw(value.as_str()).width()));
+        let gap = width.saturating_sub(1 + Span::raw(name.as_str()).width() + Span::raw(value.as_str()).width());
+        Line::from(vec![Span::raw(" "), Span::styled(name, paint.dim()), Span::raw(" ".repeat(gap)), Span::raw(value)])
+    };
+    let mut lines: Vec<Line<'_>> = metrics.iter().take(shown).map(line).collect();
+    if !fits {
+        lines.push(Line::styled(format!(" … {} more: appctl status", metrics.len() - shown), paint.dim()));
+    }
+    frame.render_widget(Paragraph::new(lines).block(block), area);
+}
+
 fn draw_dialog(frame: &mut Frame<'_>, dialog: &Dialog, paint: Paint) {
     let (title, lines) = match dialog {
         Dialog::Sure { question, .. } => (" Sure? ", vec![question.clone(), String::new(), "y yes   n no".to_owned()]),
@@ -319,6 +354,21 @@ mod tests {
                 assert_screen(&format!("monit-{width}x{height}-{workers}"), &screen(&mut model, width, height));
             }
         }
+        let mut showing = model(3);
+        let metric = |number: usize| crate::wire::axm::Metric {
+            name: format!("A figure of the app's with a name, {number}"),
+            value: (number * 1000).into(),
+            unit: Some("users".into()),
+            kind: number.is_multiple_of(2).then(|| "internal/v8".into()),
+            historic: None,
+        };
+        for worker in &mut showing.apps[0].workers {
+            worker.metrics = (0..worker.pid.unwrap_or_default() as usize / 3).map(metric).collect();
+        }
+        assert_screen("monit-200x50-router", &screen(&mut showing, 200, 50));
+        showing.key(Key::Down);
+        assert_screen("monit-200x50-metrics", &screen(&mut showing, 200, 50));
+        assert_screen("monit-100x30-metrics", &screen(&mut showing, 100, 30));
         let mut model = model(3);
         model.key(Key::Char('r'));
         assert_screen("monit-80x24-reload", &screen(&mut model, 80, 24));

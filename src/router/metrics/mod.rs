@@ -10,6 +10,7 @@ use super::Router;
 use super::refuse::Refusal;
 use super::table::{Phase, WorkerId};
 use super::tally::{Codes, Counter, Histogram};
+use crate::system::memory;
 use crate::system::process::usage;
 use crate::wire::shape;
 use std::cell::OnceCell;
@@ -167,6 +168,8 @@ impl Router {
         self.write_certificates(&mut page);
         self.write_workers(&mut page);
         self.write_slots(&mut page);
+        self.write_apps_own(&mut page);
+        self.write_usage(&mut page);
         self.write_process(&mut page);
         page.into_text()
     }
@@ -290,6 +293,37 @@ impl Router {
         }
     }
 
+    /// What the processes of the workers use; of one that is on its way out, nothing.
+    fn write_usage(&self, page: &mut Page) {
+        let workers: Vec<_> = self
+            .table
+            .borrow()
+            .workers()
+            .filter(|worker| worker.pid > 0)
+            .map(|worker| (worker.slot.clone(), worker.pid))
+            .collect();
+        page.family(
+            "appctl_worker_cpu_seconds_total",
+            Kind::Counter,
+            "Processor time of the worker that runs now, with its children.",
+        );
+        for (slot, pid) in &workers {
+            if let Some(used) = self.processor_time(*pid) {
+                page.sample(&[("worker", slot)], used.as_secs_f64());
+            }
+        }
+        page.family(
+            "appctl_worker_memory_bytes",
+            Kind::Gauge,
+            "Memory of each worker, with its children, that the kernel cannot take back.",
+        );
+        for (slot, pid) in &workers {
+            if let Ok(bytes) = memory::of_unit(*pid, &self.worker_unit(slot)) {
+                page.sample(&[("worker", slot)], bytes);
+            }
+        }
+    }
+
     /// What the workers of each slot have done.
     fn write_slots(&self, page: &mut Page) {
         let table = self.table.borrow();
@@ -339,6 +373,32 @@ impl Router {
                     page.sample(&[("worker", slot), ("direction", direction)], counter.get());
                 }
             }
+        }
+    }
+
+    /// What the workers' apps show of themselves.
+    fn write_apps_own(&self, page: &mut Page) {
+        let table = self.table.borrow();
+        page.family(
+            "appctl_app_metric",
+            Kind::Gauge,
+            "What each worker's app shows of itself by @pm2/io or the like, where it is a number.",
+        );
+        for worker in table.workers() {
+            for metric in self.metrics_of(worker.id) {
+                if let Some(number) = metric.number() {
+                    let unit = metric.unit.as_deref().unwrap_or_default();
+                    page.sample(&[("worker", &worker.slot), ("metric", &metric.name), ("unit", unit)], number);
+                }
+            }
+        }
+        page.family(
+            "appctl_app_metrics_left_out",
+            Kind::Gauge,
+            "Metrics of each worker's app that are too many or too long.",
+        );
+        for worker in table.workers() {
+            page.sample(&[("worker", &worker.slot)], self.metrics_left_out(worker.id));
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a rolling reload asks of the table: a new worker gets nothing until it has stood its trial, then all that is new;
 //! and it takes a given index.
 
-use super::Table;
+use super::{Phase, Table, WorkerId};
 
 /// Who gets what names no session: the highest that is ready. Without a reload all are [`Rank::Old`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +31,17 @@ impl Table {
     /// Whether the worker of that slot, here or still to come, is on trial.
     pub fn is_on_trial(&self, slot: &str) -> bool {
         self.promised.contains_key(slot)
+    }
+
+    /// Whether a worker on trial has been silent so far, where those before it listened, said `ready` or had an adapter: a
+    /// release that hangs before it listens must not count as ready.
+    pub fn is_less_than_before(&self, id: WorkerId) -> bool {
+        let on_trial = self.worker(id).is_some_and(|worker| worker.rank == Rank::Trial && !worker.spoke);
+        on_trial
+            && self
+                .workers
+                .values()
+                .any(|other| other.rank != Rank::Trial && other.phase == Phase::Ready && other.spoke)
     }
 
     /// The trial of that slot's worker is over.

@@ -77,15 +77,15 @@ pub(in crate::wire) fn members<'a, const N: usize>(
     }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     input: &'a [u8],
-    at: usize,
+    pub(super) at: usize,
     version: u64,
 }
 
 impl<'a> Reader<'a> {
     /// Past the header.
-    fn new(payload: &'a [u8]) -> Result<Self, MessageError> {
+    pub(super) fn new(payload: &'a [u8]) -> Result<Self, MessageError> {
         let mut reader = Reader { input: payload, at: 0, version: 0 };
         if reader.byte()? != VERSION_TAG {
             return Err(MessageError("no V8 header".to_owned()));
@@ -97,32 +97,32 @@ impl<'a> Reader<'a> {
         Ok(reader)
     }
 
-    fn wrong(&self, what: &str) -> MessageError {
+    pub(super) fn wrong(&self, what: &str) -> MessageError {
         MessageError(format!("{what} before byte {} of V8 data", self.at))
     }
 
-    fn peek(&self) -> Option<u8> {
+    pub(super) fn peek(&self) -> Option<u8> {
         self.input.get(self.at).copied()
     }
 
-    fn byte(&mut self) -> Result<u8, MessageError> {
+    pub(super) fn byte(&mut self) -> Result<u8, MessageError> {
         let byte = self.peek().ok_or_else(|| self.wrong("an end"))?;
         self.at += 1;
         Ok(byte)
     }
 
-    fn padding(&mut self) {
+    pub(super) fn padding(&mut self) {
         while self.peek() == Some(PADDING) {
             self.at += 1;
         }
     }
 
-    fn tag(&mut self) -> Result<u8, MessageError> {
+    pub(super) fn tag(&mut self) -> Result<u8, MessageError> {
         self.padding();
         self.byte()
     }
 
-    fn varint(&mut self) -> Result<u64, MessageError> {
+    pub(super) fn varint(&mut self) -> Result<u64, MessageError> {
         let mut number = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
         Err(self.wrong("a number too long"))
     }
 
-    fn take(&mut self, length: u64) -> Result<&'a [u8], MessageError> {
+    pub(super) fn take(&mut self, length: u64) -> Result<&'a [u8], MessageError> {
         let end = usize::try_from(length).ok().and_then(|length| self.at.checked_add(length));
         let bytes =
             end.and_then(|end| self.input.get(self.at..end)).ok_or_else(|| self.wrong("a length past the end"))?;
@@ -142,12 +142,12 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    fn sized(&mut self) -> Result<&'a [u8], MessageError> {
+    pub(super) fn sized(&mut self) -> Result<&'a [u8], MessageError> {
         let length = self.varint()?;
         self.take(length)
     }
 
-    fn double(&mut self) -> Result<f64, MessageError> {
+    pub(super) fn double(&mut self) -> Result<f64, MessageError> {
         let bytes = self.take(8)?;
         Ok(bytes.first_chunk().map_or(f64::NAN, |bytes| f64::from_le_bytes(*bytes)))
     }
@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The rest of a string whose tag was read.
-    fn characters(&mut self, tag: u8) -> Result<Text<'a>, MessageError> {
+    pub(super) fn characters(&mut self, tag: u8) -> Result<Text<'a>, MessageError> {
         let bytes = self.sized()?;
         match tag {
             LATIN1 => Ok(Text::Latin1(bytes)),
@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
     }
 
     /// 32 bits; V8 drops what is over.
-    fn int(&mut self) -> Result<u32, MessageError> {
+    pub(super) fn int(&mut self) -> Result<u32, MessageError> {
         let number = self.varint()?;
         u32::try_from(number).map_err(|_| self.wrong("a number too long"))
     }
@@ -331,7 +331,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A view may follow its buffer at once: what it sees of it.
-    fn view(&mut self) -> Result<(), MessageError> {
+    pub(super) fn view(&mut self) -> Result<(), MessageError> {
         let start = self.at;
         self.padding();
         if self.peek() != Some(ARRAY_BUFFER_VIEW) {
