@@ -290,12 +290,12 @@ fn taken(lines: &[String]) -> Vec<String> {
 
 /// The port that a line is about: the last number behind a colon, `([::]:8080)`, `address :::3000`.
 fn port(line: &str) -> Option<u16> {
-    let ends = line.match_indices(':').filter_map(|(at, _)| {
+    let mut ends = line.match_indices(':').filter_map(|(at, _)| {
         let digits: String = line[at + 1..].chars().take_while(char::is_ascii_digit).collect();
         let next = line[at + 1 + digits.len()..].chars().next();
         next.is_none_or(|next| !next.is_alphanumeric()).then(|| digits.parse().ok())?
     });
-    ends.last()
+    ends.next_back()
 }
 
 /// What to do where systemd could not even begin.
