@@ -4,7 +4,7 @@
 //! router and workers, nothing that ties a worker to the router's life) are in those templates.
 
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::{UnitFile, argument, escape, specifiers, word};
@@ -17,13 +17,19 @@ use crate::config::{App, Runtime, Scope, Start};
 /// The program in every command line, unless another is installed.
 pub const PROGRAM: &str = "/usr/bin/appctl";
 
-/// The program in every command line: this one where it is somebody's `…/bin/appctl`, which is how it is installed.
+static INSTALLED: OnceLock<String> = OnceLock::new();
+
+/// Command lines call this program from now on, where it is installed as `…/bin/appctl`. `running`: its path, as Linux has
+/// it of the process.
+pub fn run_by(running: &str) {
+    if let Some(path) = installed(running) {
+        let _ = INSTALLED.set(path.to_owned());
+    }
+}
+
+/// The program in every command line.
 pub fn program() -> &'static str {
-    static INSTALLED: LazyLock<Option<String>> = LazyLock::new(|| {
-        let running = std::env::current_exe().ok()?.into_os_string().into_string().ok()?;
-        installed(&running).map(str::to_owned)
-    });
-    INSTALLED.as_deref().unwrap_or(PROGRAM)
+    INSTALLED.get().map_or(PROGRAM, String::as_str)
 }
 
 /// Where a program lies that is installed, by what Linux says of a process.
