@@ -36,6 +36,11 @@ console.log("mine"); console.error("complaint");
 
 /// `None`: it cannot run here.
 fn container(workers: u32, more: &str, flags: &[&str]) -> Option<(Cluster, i32)> {
+    container_with(&[], workers, more, flags)
+}
+
+/// `namespaces`: those that it has for itself beside processes and mounts.
+fn container_with(namespaces: &[&str], workers: u32, more: &str, flags: &[&str]) -> Option<(Cluster, i32)> {
     if !Command::new("unshare")
         .args(["--pid", "--mount", "--fork", "true"])
         .output()
@@ -52,7 +57,8 @@ fn container(workers: u32, more: &str, flags: &[&str]) -> Option<(Cluster, i32)>
     let text = format!("exec = [\"node\", {script:?}]\nworkers = {workers}\nlisten = [\"{address}\"]\n{more}\n");
     std::fs::write(&file, text).unwrap();
     let mut command = Command::new("unshare");
-    command.args(["--pid", "--mount", "--fork", "--kill-child", "--mount-proc", "bash", "-c", CONTAINER, "bash"]);
+    command.args(["--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]);
+    command.args(namespaces).args(["bash", "-c", CONTAINER, "bash"]);
     command.args(words("ENTRYPOINT")).args(flags).arg(file);
     command.env_remove("XDG_RUNTIME_DIR");
     let mut cluster = Cluster::spawn(command, files);
@@ -66,7 +72,7 @@ fn container(workers: u32, more: &str, flags: &[&str]) -> Option<(Cluster, i32)>
 /// A command in the container.
 fn inside(first: i32, words: &[String]) -> std::process::Output {
     let mut command = Command::new("nsenter");
-    command.args(["-t", &first.to_string(), "--pid", "--mount", "--"]).args(words).output().unwrap()
+    command.args(["-t", &first.to_string(), "--pid", "--mount", "--net", "--"]).args(words).output().unwrap()
 }
 
 #[test]
@@ -133,7 +139,8 @@ fn orphans_of_workers_are_taken_leave_of() {
 
 #[test]
 fn a_health_check_asks_whether_a_worker_is_ready() {
-    let Some((cluster, first)) = container(1, "", &["--name", "app"]) else { return };
+    // The socket that is asked belongs to the network: other tests have theirs.
+    let Some((cluster, first)) = container_with(&["--net"], 1, "", &[]) else { return };
     let mut cluster = cluster.until_ready(1);
     let ask = || inside(first, &words("HEALTHCHECK"));
     let healthy = ask();
@@ -141,8 +148,10 @@ fn a_health_check_asks_whether_a_worker_is_ready() {
     assert!(healthy.status.success() && text.contains("app: pong ("), "{text}");
     // One that cannot be started again.
     std::fs::write(files_of(&cluster), "process.exit(7)").unwrap();
-    let mut request = cluster.connect();
-    std::io::Write::write_all(&mut request, b"GET /exit HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let worker = inside(first, &["bash", "-c", "grep -l ^node /proc/[0-9]*/cmdline"].map(str::to_owned));
+    let worker = String::from_utf8_lossy(&worker.stdout).into_owned();
+    let worker = worker.split('/').nth(2).unwrap().to_owned();
+    inside(first, &["bash".to_owned(), "-c".to_owned(), format!("kill -KILL {worker}")]);
     cluster.until("ended: exit status 7");
     let ill = ask();
     let text = String::from_utf8_lossy(&ill.stdout).into_owned();

@@ -183,8 +183,8 @@ pub(crate) fn settled(machine: &Boxed) -> Option<()> {
 
 /// What the router and systemd hold for it.
 pub(crate) fn holdings(machine: &Boxed) -> (u64, u64) {
-    // Two descriptors a worker, and the log.
-    let wanted = 2 * WORKERS as u64 + 1;
+    // Two descriptors a worker, the log, and three listening sockets.
+    let wanted = 2 * WORKERS as u64 + 1 + 3;
     let stored = || machine.property("app.service", "NFileDescriptorStore").parse::<u64>().unwrap();
     machine.until("nothing more is stored than is needed", || (stored() == wanted).then_some(()));
     let pid = router(machine).unwrap();

@@ -164,8 +164,8 @@ fn workers_without_a_channel_are_taken_over_by_another_layout() {
     let pid = machine.ok("curl -sf -m 20 http://127.0.0.1:8080/");
     assert!(known.iter().any(|(_, worker)| worker.to_string() == pid), "{pid} {known:?}");
     machine.ok("systemctl stop app@2.service");
-    machine.until("the log and one worker are stored", || {
-        (machine.property("app.service", "NFileDescriptorStore") == "2").then_some(())
+    machine.until("the log, three listening sockets and one worker are stored", || {
+        (machine.property("app.service", "NFileDescriptorStore") == "5").then_some(())
     });
     assert_eq!(check(&machine), (0, vec![]));
 }
