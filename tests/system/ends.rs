@@ -54,7 +54,7 @@ fn worker(machine: &Boxed) -> Value {
 /// The line of worker 1 in `appctl list`.
 fn row(machine: &Boxed) -> String {
     let list = machine.ok("appctl list app");
-    list.lines().find(|line| line.starts_with("app   1 ")).unwrap_or_else(|| panic!("{list}")).to_owned()
+    list.lines().find(|line| line.contains("app   1 ")).unwrap_or_else(|| panic!("{list}")).to_owned()
 }
 
 /// What the router's journal says of a worker's end: the messages, each with its lines.

@@ -246,7 +246,7 @@ fn every_terminal_is_wide_enough() {
         seen(&format!("monit {width}"), &text);
         assert_eq!(text.contains("MEMORY"), text.contains("M  ") || text.contains("M\n"), "{text}");
         // The whole app's log is that of its router's row.
-        terminal.until("its log", |text| text.contains(" log app, ") && text.contains("is ready"));
+        terminal.until("its log", |text| text.contains(" log app, ") && text.contains(" app["));
         terminal.press("q");
         terminal.ended();
         // Rows: titles, the router, three workers, and one of an app that has no address.
