@@ -173,7 +173,7 @@ pub fn take() -> Result<Sockets, ActivationError> {
             "channel" => sockets.channel = passed.take_unix_listener(index).map_err(failed)?,
             "control" => sockets.control = passed.take_unix_listener(index).map_err(failed)?,
             _ if name.starts_with(KEPT) => {
-                kept.extend(listener(&mut passed, index).map_err(failed)?.map(|it| (name, it)))
+                kept.extend(listener(&mut passed, index).map_err(failed)?.map(|it| (name, it)));
             }
             _ => {
                 if let Ok(Some(descriptor)) = passed.take_raw_fd(index) {
