@@ -10,8 +10,8 @@ use super::files::{self, OfFile};
 use super::import::{self, Choice, Entry};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
+use super::new_app::{self, New};
 use super::print::Printer;
-use super::start::New;
 use super::start_or::Act;
 use super::{
     delete, ids, reset, restart as restarting, scale as scaling, script, selector, signal, stamp, start as starting,
@@ -128,7 +128,7 @@ async fn of_ecosystem(
         let Entry { name, imported, .. } = entry;
         let app = apps::check(scope, &name, &path, &text, printer)?;
         let first = !path.exists();
-        let news = starting::is_news(&name, &path, &text, force || import::may_be_replaced(&path))?;
+        let news = new_app::is_news(&name, &path, &text, force || import::may_be_replaced(&path))?;
         let loaded = Loaded { app, path: path.clone(), text: text.clone() };
         if news {
             steps.push(Step::Write { path, text });
@@ -184,7 +184,7 @@ pub(super) async fn start(arguments: &starting::Arguments, asked: Asked, printer
             steps.extend(of_ecosystem(None, word, &choice, flags.force, asked, printer).await?);
             continue;
         }
-        let new = if word.ends_with(".toml") { starting::from_file } else { starting::from_script };
+        let new = if word.ends_with(".toml") { new_app::from_file } else { new_app::from_script };
         let new = new(word, flags, asked)?;
         let there = std::fs::read_to_string(&new.2).unwrap_or_default();
         let scaled = word.ends_with(".toml") && stamp::differ_in_workers_alone(&there, &new.3);
@@ -198,7 +198,7 @@ async fn of_new((scope, name, path, text): New, force: bool, printer: &Printer) 
     let mut steps = Vec::new();
     let app = apps::check(scope, &name, &path, &text, printer)?;
     let manager = Manager::connect(scope).await?;
-    let news = starting::is_news(&name, &path, &text, force)?;
+    let news = new_app::is_news(&name, &path, &text, force)?;
     let loaded = Loaded { app, path: path.clone(), text: text.clone() };
     if news {
         steps.push(Step::Write { path, text });

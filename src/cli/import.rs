@@ -12,9 +12,10 @@ use super::evaluate::evaluate;
 use super::exit::{DONE, FAILED, Failure};
 use super::files::OfFile;
 use super::names::{Asked, is_root};
+use super::new_app;
 use super::print::{Colour, Printer};
 use super::script::{Here, closed_to_others};
-use super::{stamp, start, statics};
+use super::{stamp, statics};
 use crate::config::Scope;
 use crate::pm2::app::{self, Became, Circumstances, Imported, Told};
 use crate::pm2::dump;
@@ -291,7 +292,7 @@ pub(super) fn install(scope: Scope, app: &Entry, force: bool, printer: &Printer)
     let there = std::fs::read_to_string(&path).unwrap_or_default();
     let (text, told) = to_write(&there, app);
     let force = force || stamp::is_untouched(&there);
-    let changed = start::install(scope, &app.name, &path, &text, force, printer)?;
+    let changed = new_app::install(scope, &app.name, &path, &text, force, printer)?;
     if let Some(told) = told {
         printer.note(&format!("{}: {told}", app.name));
     }

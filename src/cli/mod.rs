@@ -39,6 +39,7 @@ mod memory;
 mod metrics;
 mod monit;
 pub mod names;
+mod new_app;
 mod owners;
 mod ping;
 pub mod pm2flags;

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::exit::{DONE, Failure};
 use super::names::Asked;
+use super::new_app;
 use super::print::Printer;
 use super::script;
 use super::{apps, restart, rollout, start};
@@ -83,7 +84,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         }
         let line = format!("environment_files = [{}]\n", toml_edit::Value::from(file.to_string_lossy().as_ref()));
         text = text.replacen("\nlisten = ", &format!("\n{line}listen = "), 1);
-        let news = start::is_news(&name, &path, &text, arguments.force)?;
+        let news = new_app::is_news(&name, &path, &text, arguments.force)?;
         secret_file = Some(file.clone());
         renewed = !arguments.dry_run && write_secret(&file, &format!("{user}:{password}"))? && !news;
     }

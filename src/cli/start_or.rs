@@ -10,6 +10,7 @@ use super::files::OfFile;
 use super::import::{self, Installed};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
+use super::new_app;
 use super::pm2flags::Habits;
 use super::print::Printer;
 use super::script::Flags;
@@ -76,12 +77,12 @@ async fn one(act: Act, word: &str, of: &OfFile, asked: Asked, printer: &Printer)
         dry_run: false,
     };
     if Path::new(word).extension().is_some_and(|ending| ending == "toml") && Path::new(word).is_file() {
-        let (scope, name, path, text) = start::from_file(word, &flags, asked)?;
+        let (scope, name, path, text) = new_app::from_file(word, &flags, asked)?;
         if !apps::exists(scope, &name) {
             return start::run(&start, asked, printer).await;
         }
         // What the file says now is what is meant.
-        start::install(scope, &name, &path, &text, true, printer)?;
+        new_app::install(scope, &name, &path, &text, true, printer)?;
         return act_on(act, scope, &Target::App(name), printer).await;
     }
     let there = selector::is_of_several(word) || ids::is_id(word, asked) || {
