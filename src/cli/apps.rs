@@ -196,7 +196,7 @@ pub fn unknown(scope: Scope, name: &str) -> Failure {
 fn of_namespace(scope: Scope, namespace: &str) -> Option<Vec<String>> {
     let head = format!("# PM2's namespace = {}: ", serde_json::Value::from(namespace));
     let is_of = |name: &String| {
-        let text = path(scope, name).ok().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        let text = path(scope, name).ok().and_then(|path| generator::apps::text(&path).ok()).unwrap_or_default();
         text.lines().take_while(|line| line.starts_with('#')).any(|line| line.starts_with(&head))
     };
     let apps: Vec<String> = names(scope).unwrap_or_default().into_iter().filter(is_of).collect();

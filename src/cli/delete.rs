@@ -58,7 +58,8 @@ fn forget(user: bool, name: &str) {
 /// Whether a file says what `appctl` wrote, as far as it can be told: what an import wrote carries a checksum. Only the
 /// name of an app deletes another one.
 pub(super) fn is_ours(path: &Path) -> bool {
-    std::fs::read_to_string(path).map_or(true, |text| text.starts_with(WRITTEN_BY_START) || stamp::is_untouched(&text))
+    crate::generator::apps::text(path)
+        .map_or(true, |text| text.starts_with(WRITTEN_BY_START) || stamp::is_untouched(&text))
 }
 
 /// With a user's last app goes what was made for them all; the system's directories are the package's.
@@ -127,7 +128,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
             remove(&manager, name, &path).await?;
         }
         if by_hand && !arguments.keep_file {
-            let edited = std::fs::read_to_string(&path).is_ok_and(|text| text.starts_with(WRITTEN_BY_IMPORT));
+            let edited = crate::generator::apps::text(&path).is_ok_and(|text| text.starts_with(WRITTEN_BY_IMPORT));
             let why = if edited { "was changed since its import" } else { "is not ours" };
             printer.note(&format!("{name} stopped; {} {why}, delete it by `appctl delete {name}`", path.display()));
         } else if kept {

@@ -123,7 +123,7 @@ async fn of_ecosystem(
     let mut steps = Vec::new();
     for entry in import::read(word, choice, scope, printer)?.0 {
         let path = apps::path(scope, &entry.name)?;
-        let there = std::fs::read_to_string(&path).unwrap_or_default();
+        let there = crate::generator::apps::text(&path).unwrap_or_default();
         let (text, _) = import::to_write(&there, &entry);
         let Entry { name, imported, .. } = entry;
         let app = apps::check(scope, &name, &path, &text, printer)?;
@@ -186,7 +186,7 @@ pub(super) async fn start(arguments: &starting::Arguments, asked: Asked, printer
         }
         let new = if word.ends_with(".toml") { new_app::from_file } else { new_app::from_script };
         let new = new(word, flags, asked)?;
-        let there = std::fs::read_to_string(&new.2).unwrap_or_default();
+        let there = crate::generator::apps::text(&new.2).unwrap_or_default();
         let scaled = word.ends_with(".toml") && stamp::differ_in_workers_alone(&there, &new.3);
         steps.extend(of_new(new, flags.force || scaled, printer).await?);
     }

@@ -289,7 +289,7 @@ pub(super) fn usual(file: Option<&str>) -> Result<String, Failure> {
 /// replaced.
 pub(super) fn install(scope: Scope, app: &Entry, force: bool, printer: &Printer) -> Result<bool, Failure> {
     let path = apps::path(scope, &app.name)?;
-    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    let there = crate::generator::apps::text(&path).unwrap_or_default();
     let (text, told) = to_write(&there, app);
     let force = force || stamp::is_untouched(&there);
     let changed = new_app::install(scope, &app.name, &path, &text, force, printer)?;
@@ -312,7 +312,7 @@ pub(super) fn to_write(there: &str, app: &Entry) -> (String, Option<String>) {
 
 /// Whether a file is of an import, and nobody has changed it since.
 pub(super) fn may_be_replaced(path: &Path) -> bool {
-    std::fs::read_to_string(path).is_ok_and(|text| stamp::is_untouched(&text))
+    crate::generator::apps::text(path).is_ok_and(|text| stamp::is_untouched(&text))
 }
 
 /// Warns of what will not work.

@@ -112,7 +112,7 @@ fn check_account(draft: &Draft) -> Result<(), Failure> {
 
 /// Whether a file says something else by now; one that is there is only replaced by `force`.
 pub(super) fn is_news(name: &str, path: &Path, text: &str, force: bool) -> Result<bool, Failure> {
-    match std::fs::read_to_string(path) {
+    match crate::generator::apps::text(path) {
         Ok(there) if there == text => Ok(false),
         Ok(there) if !force => Err(Failure::failed(format!(
             "{} is there already, and says something else:\n{}\n\
@@ -140,7 +140,7 @@ pub(super) fn install(
     if !is_news(name, path, text, force)? {
         return Ok(false);
     }
-    let before = std::fs::read_to_string(path).ok();
+    let before = crate::generator::apps::text(path).ok();
     apps::write(path, text)?;
     // Whether it can live beside the other apps and units can be told only now.
     let app = match apps::read(scope, name) {

@@ -118,7 +118,7 @@ async fn start_one(word: &str, flags: &Flags, no_block: bool, asked: Asked, prin
     }
     if word.ends_with(".toml") {
         let new = new_app::from_file(word, flags, asked)?;
-        let there = std::fs::read_to_string(&new.2).unwrap_or_default();
+        let there = crate::generator::apps::text(&new.2).unwrap_or_default();
         let scaled = stamp::differ_in_workers_alone(&there, &new.3);
         if scaled && !flags.force {
             printer.note(&format!("{}: the number of workers is that of {word} again", new.1));
@@ -304,7 +304,7 @@ async fn up(
 /// Whether the file of an app that runs is another than the one that its workers were started with.
 fn is_newer(loaded: &Loaded, scope: Scope) -> bool {
     let proven = apps::places(scope).ok().and_then(|places| held::proven(&places, &loaded.app.name));
-    let file = std::fs::read_to_string(&loaded.path);
+    let file = crate::generator::apps::text(&loaded.path);
     proven.is_some_and(|proven| file.is_ok_and(|file| file != proven))
 }
 

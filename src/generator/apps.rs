@@ -103,6 +103,11 @@ const ZONES: &str = "/usr/share/zoneinfo";
 /// More than any sane file.
 const FILE_MAX: u64 = 1 << 20;
 
+/// What an app's file says, if it can be read as one: a FIFO holds nobody up.
+pub fn text(path: &Path) -> std::io::Result<String> {
+    read_text(path).map_err(|(_, problem)| std::io::Error::other(problem.message))
+}
+
 fn read_text(path: &Path) -> Result<String, (String, Problem)> {
     let whole = |message: String, remedy: &str| (String::new(), Problem::whole(Level::Error, message, remedy));
     let unreadable = |error: std::io::Error| {
