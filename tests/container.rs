@@ -72,7 +72,7 @@ fn container_with(namespaces: &[&str], workers: u32, more: &str, flags: &[&str])
 /// A command in the container.
 fn inside(first: i32, words: &[String]) -> std::process::Output {
     let mut command = Command::new("nsenter");
-    command.args(["-t", &first.to_string(), "--pid", "--mount", "--net", "--"]).args(words).output().unwrap()
+    command.args(["-t", &first.to_string(), "--pid", "--mount", "--net", "--root", "--"]).args(words).output().unwrap()
 }
 
 #[test]
