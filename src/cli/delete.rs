@@ -74,8 +74,9 @@ fn sweep(path: &Path) {
     for lock in locks {
         let _ = std::fs::remove_file(lock.path());
     }
-    for part in [".good", ".proven", ".held", ".lock", ".reload", ".replacement", ""] {
-        let _ = std::fs::remove_dir(runtime.join(part));
+    let parts = std::fs::read_dir(&runtime).into_iter().flatten().flatten().map(|part| part.path());
+    for directory in parts.chain([runtime.clone()]).collect::<Vec<_>>() {
+        let _ = std::fs::remove_dir(directory);
     }
 }
 

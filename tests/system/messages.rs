@@ -37,7 +37,7 @@ fn what_is_typed_wrong_is_exit_2() {
     done(&machine, "start worker.js --name shop");
     for (arguments, said) in [
         ("start --nmae x worker.js", &["unexpected argument '--nmae'", "'--name'"][..]),
-        ("start", &["required arguments"]),
+        ("start", &["what is to be started?", "name an app, a file or a script"]),
         ("strat worker.js", &["there is no command strat", "`appctl start`"]),
         ("lst", &["there is no command lst", "Did you mean `appctl l"]),
         ("xyzzy", &["there is no command xyzzy", "`appctl --help`"]),
