@@ -87,7 +87,8 @@ async function main() {
 main().then(() => 0, (error) => (console.error(error), 1)).then((code) => {
   browser.removeAllListeners("exit");
   browser.on("exit", () => {
-    fs.rmSync(profile, { recursive: true, force: true });
+    // Its children may still write there.
+    fs.rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
     process.exit(code);
   });
   browser.kill("SIGKILL");
