@@ -86,9 +86,9 @@ async function main() {
 
 main().then(() => 0, (error) => (console.error(error), 1)).then((code) => {
   browser.removeAllListeners("exit");
-  browser.on("exit", () => {
-    // Its children may still write there.
-    fs.rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  browser.on("exit", async () => {
+    // Its children may still write there; what then stays is in a directory for what may go.
+    await fs.promises.rm(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }).catch(() => {});
     process.exit(code);
   });
   browser.kill("SIGKILL");
