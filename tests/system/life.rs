@@ -44,10 +44,8 @@ fn a_users_whole_life_without_root() {
     let told = alice(&machine, "appctl start app.js -i 2 --listen 8090");
     assert!(told.contains("It ends when you log out; `appctl start --linger` or `loginctl enable-linger`"), "{told}");
     assert!(answer(&machine).is_some());
-    let user = "user@$(id -u alice).service";
-    machine.until("the user's manager is gone", || {
-        machine.shell(&format!("! systemctl -q is-active {user}")).status.success().then_some(())
-    });
+    let user = "systemctl show -P ActiveState user@$(id -u alice).service";
+    machine.until("the user's manager is gone", || (machine.ok(user).trim() == "inactive").then_some(()));
     assert_eq!(answer(&machine), None, "lingering is off");
 
     // ---- and by one who reads what is said
