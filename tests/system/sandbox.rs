@@ -146,7 +146,14 @@ fn workers_do_what_web_apps_do() {
     if !machine.shell("setcap cap_net_bind_service=+ep /usr/local/bin/capable").status.success() {
         crate::boxed::skipped("a program with rights of its own: setcap is missing; install libcap2-bin");
     }
-    machine.ok("appctl start home usr root own strict strict-home off");
+    // In a container of some kinds, and in a chroot, nobody may have user ids of their own.
+    let private_users = machine.shell("systemd-run --quiet --wait -p PrivateUsers=yes true").status.success();
+    machine.ok("appctl start home usr root own off");
+    if private_users {
+        machine.ok("appctl start strict strict-home");
+    } else {
+        crate::boxed::skipped("sandbox = strict: no user namespaces here");
+    }
     for (port, expected) in [
         (8081, &[("system", "EROFS")][..]),
         (8082, &[("system", "EROFS")]),
@@ -159,7 +166,12 @@ fn workers_do_what_web_apps_do() {
         (8086, &[("system", "EROFS"), ("beside", "EROFS"), ("home", "EROFS"), ("chown", "EPERM")]),
         (8087, &[("system", "EACCES"), ("sudo", "OPEN")]),
     ] {
-        assert_eq!(unexpected(&machine, port, expected), [], "on {port}");
+        if private_users || !(8085..=8086).contains(&port) {
+            assert_eq!(unexpected(&machine, port, expected), [], "on {port}");
+        }
+    }
+    if !private_users {
+        return;
     }
     // Only where it is everybody's is what they write there seen from outside.
     assert!(machine.path("/tmp/shared-by-home").exists() && !machine.path("/tmp/shared-by-strict").exists());
