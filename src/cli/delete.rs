@@ -75,7 +75,7 @@ fn sweep(path: &Path) {
         let _ = std::fs::remove_file(lock.path());
     }
     let parts = std::fs::read_dir(&runtime).into_iter().flatten().flatten().map(|part| part.path());
-    for directory in parts.chain([runtime.clone()]).collect::<Vec<_>>() {
+    for directory in parts.chain([runtime]).collect::<Vec<_>>() {
         let _ = std::fs::remove_dir(directory);
     }
 }
