@@ -2,12 +2,11 @@
 //! and begins anew with each of these; PM2's `restart_time` is both.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Scope;
+use crate::rollout::ledger;
 use crate::system::place;
 
 /// Until `appctl reset`, the app's end or the next boot.
@@ -63,16 +62,7 @@ fn change(scope: Scope, app: &str, change: impl FnOnce(&mut Counted)) {
     let mut counted = read(scope, app);
     change(&mut counted);
     // Whoever may restart units by polkit, but not write there, restarts all the same; it is a number to look at.
-    let _ = write(&path, &counted);
-}
-
-fn write(path: &Path, counted: &Counted) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    let temporary = path.with_file_name(format!(".{}", std::process::id()));
-    std::fs::write(&temporary, serde_json::to_vec(counted)?)?;
-    std::fs::rename(&temporary, path)
+    let _ = serde_json::to_vec(&counted).map(|text| ledger::publish(&path, &text));
 }
 
 #[cfg(test)]

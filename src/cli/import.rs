@@ -319,8 +319,7 @@ pub(super) fn may_be_replaced(path: &Path) -> bool {
 fn check_place(scope: Scope, app: &Entry, printer: &Printer) {
     let draft = &app.imported.draft;
     if let Some(user) = draft.user.as_ref().filter(|_| scope == Scope::System)
-        && user.parse::<u32>().is_err()
-        && matches!(nix::unistd::User::from_name(user), Ok(None))
+        && super::machine::lacks_user(user)
     {
         printer.warning(&format!(
             "{}: there is no user {user}: add it (useradd --system {user}) before the start",

@@ -14,16 +14,23 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// What is run by an interpreter, by its ending.
 const SCRIPTS: [&str; 7] = ["js", "mjs", "cjs", "ts", "mts", "py", "rb"];
 
+/// Whether this machine has no user of that name. An id need have none.
+pub(super) fn lacks_user(name: &str) -> bool {
+    name.parse::<u32>().is_err() && matches!(User::from_name(name), Ok(None))
+}
+
+/// The same of a group.
+pub(super) fn lacks_group(name: &str) -> bool {
+    name.parse::<u32>().is_err() && matches!(Group::from_name(name), Ok(None))
+}
+
 /// What is missing, with the lines of `text` that name it.
 pub(super) fn missing(app: &App, text: &str) -> Vec<Problem> {
     let mut found = Vec::new();
     let mut warn = |key: &str, name: &str, message: String, remedy: &str| {
         found.push(at(text, key, name, Problem::whole(Level::Warning, format!("{key}: {message}"), remedy)));
     };
-    let account = |name: &&String| name.parse::<u32>().is_err();
-    if let Some(user) = app.user.as_ref().filter(account)
-        && matches!(User::from_name(user), Ok(None))
-    {
+    if let Some(user) = app.user.as_ref().filter(|user| lacks_user(user)) {
         warn(
             "user",
             user,
@@ -31,9 +38,7 @@ pub(super) fn missing(app: &App, text: &str) -> Vec<Problem> {
             "make it before the app starts, or mend the name",
         );
     }
-    if let Some(group) = app.group.as_ref().filter(account)
-        && matches!(Group::from_name(group), Ok(None))
-    {
+    if let Some(group) = app.group.as_ref().filter(|group| lacks_group(group)) {
         warn(
             "group",
             group,

@@ -362,7 +362,7 @@ pub(super) fn addresses(app: &Loaded) -> Vec<String> {
 
 /// `1 worker`, `3 workers`.
 pub(super) fn count(number: usize) -> String {
-    if number == 1 { "1 worker".to_owned() } else { format!("{number} workers") }
+    super::print::many(number as u64, "worker")
 }
 
 #[cfg(test)]

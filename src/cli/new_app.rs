@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::apps;
 use super::exit::{FAILED, Failure};
+use super::machine;
 use super::manage::count;
 use super::names::Asked;
 use super::print::Printer;
@@ -92,19 +93,12 @@ fn check_access(draft: &Draft, scope: Scope, script: &str) -> Result<(), Failure
 }
 
 fn check_account(draft: &Draft) -> Result<(), Failure> {
-    use nix::unistd::{Group, User};
-    if let Some(user) = &draft.user
-        && user.parse::<u32>().is_err()
-        && matches!(User::from_name(user), Ok(None))
-    {
+    if let Some(user) = draft.user.as_ref().filter(|user| machine::lacks_user(user)) {
         return Err(Failure::failed(format!(
             "there is no user {user}\nAdd it (useradd --system {user}), or name another by --uid."
         )));
     }
-    if let Some(group) = &draft.group
-        && group.parse::<u32>().is_err()
-        && matches!(Group::from_name(group), Ok(None))
-    {
+    if let Some(group) = draft.group.as_ref().filter(|group| machine::lacks_group(group)) {
         return Err(Failure::failed(format!("there is no group {group}")));
     }
     Ok(())

@@ -279,6 +279,11 @@ pub struct Laid {
     pub after: usize,
 }
 
+/// `1 session`, `2 sessions`.
+pub(super) fn many(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// At most `width` columns wide; what was cut ends in an ellipsis.
 pub(super) fn shorten(text: &str, width: usize) -> String {
     if text.width() <= width {

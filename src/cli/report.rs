@@ -90,7 +90,7 @@ async fn about(app: &AppNow, manager: &Manager, printer: &Printer) -> Result<(),
 fn in_one_line(unit: &UnitNow) -> String {
     let mut text = format!("{}: {}", unit.unit, unit.state);
     if let Some(restarts) = unit.restarts.filter(|restarts| *restarts > 0) {
-        text.push_str(&format!(", {restarts} restart{}", if restarts == 1 { "" } else { "s" }));
+        text.push_str(&format!(", {}", print::many(restarts.into(), "restart")));
     }
     if let Some(end) = &unit.last_end {
         text.push_str(&format!(", last end: {}", end.reason));

@@ -10,6 +10,7 @@ use super::exit::{DONE, FAILED, Failure};
 use super::ids;
 use super::import::{self, Choice, Installed};
 use super::linger;
+use super::machine;
 use super::manage::{self, Manager, addresses, count};
 use super::names::{self, Asked, Target};
 use super::new_app::{self, New};
@@ -322,20 +323,13 @@ fn told(loaded: &Loaded, scope: Scope, changed: bool, serves: Option<bool>, prin
 
 /// systemd would only say that a socket failed.
 fn check_accounts(loaded: &Loaded) -> Result<(), Failure> {
-    use nix::unistd::{Group, User};
     let file = loaded.path.display();
-    if let Some(user) = &loaded.app.user
-        && user.parse::<u32>().is_err()
-        && matches!(User::from_name(user), Ok(None))
-    {
+    if let Some(user) = loaded.app.user.as_ref().filter(|user| machine::lacks_user(user)) {
         return Err(Failure::failed(format!(
             "there is no user {user}, whom {file} names\nAdd it (useradd --system {user}), or change `user` there."
         )));
     }
-    if let Some(group) = &loaded.app.group
-        && group.parse::<u32>().is_err()
-        && matches!(Group::from_name(group), Ok(None))
-    {
+    if let Some(group) = loaded.app.group.as_ref().filter(|group| machine::lacks_group(group)) {
         return Err(Failure::failed(format!(
             "there is no group {group}, which {file} names\nAdd it (groupadd --system {group}), or change `group` there."
         )));

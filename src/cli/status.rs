@@ -264,12 +264,12 @@ fn head(full: &InFull, now: SystemTime, printer: &Printer) -> String {
     if let Some(status) = &full.status {
         let mut told = format!(
             "{}, {} handed over",
-            many(status.sessions as u64, "session"),
-            many(status.connections, "connection")
+            print::many(status.sessions as u64, "session"),
+            print::many(status.connections, "connection")
         );
         told.push_str(&format!(", {} waiting, {} refused", status.waiting, status.refused));
         if status.proxied > 0 {
-            told.push_str(&format!(", {} routed one by one", many(status.proxied, "request")));
+            told.push_str(&format!(", {} routed one by one", print::many(status.proxied, "request")));
         }
         if !list::is_idle(app) {
             fact("traffic", &told);
@@ -332,15 +332,10 @@ fn first_line(full: &InFull, now: SystemTime, printer: &Printer) -> String {
         text.push_str(&format!(", {ready} of {} ready", count(wanted as usize)));
     }
     if ended > 0 {
-        let times = if ended == 1 { "1 restart".to_owned() } else { format!("{ended} restarts") };
+        let times = print::many(ended as u64, "restart");
         text.push_str(&format!(", {}", printer.paint(&format!("{times} in the last minute"), Colour::Yellow)));
     }
     text
-}
-
-/// `1 session`, `2 sessions`.
-fn many(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

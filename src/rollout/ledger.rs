@@ -121,7 +121,7 @@ fn write(path: &Path, progress: &Progress) -> io::Result<()> {
 }
 
 /// Writes a file that everybody may read, whatever the unit's `UMask=`, and that is whole at every instant.
-pub(super) fn publish(path: &Path, text: &[u8]) -> io::Result<()> {
+pub fn publish(path: &Path, text: &[u8]) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
         std::fs::set_permissions(directory, Permissions::from_mode(0o755))?;

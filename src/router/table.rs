@@ -333,7 +333,7 @@ impl Table {
 
     /// A sign that the worker may be ready; says whether it has become so just now.
     pub fn sign(&mut self, id: WorkerId, sign: Sign, rule: ReadyOn) -> bool {
-        let less = self.is_less_than_before(id);
+        let less = sign == Sign::Silence && self.is_less_than_before(id);
         let Some(worker) = self.workers.get_mut(&id) else {
             return false;
         };

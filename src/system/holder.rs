@@ -1,10 +1,8 @@
 //! Who has a TCP port: the processes with a socket that listens there (proc(5)). Root sees all of them, others their own.
 
+use super::listening::listeners;
 use std::collections::BTreeSet;
 use std::fs;
-
-/// The state LISTEN.
-const LISTEN: &str = "0A";
 
 /// A process that listens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,13 +49,7 @@ fn has(pid: u32, sockets: &BTreeSet<String>) -> bool {
 
 /// The inodes of the sockets that listen on a port.
 fn inodes(table: &str, port: u16) -> Vec<String> {
-    let end = format!(":{port:04X}");
-    let inode = |line: &str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let listens = fields.get(1)?.ends_with(&end) && *fields.get(3)? == LISTEN;
-        listens.then(|| fields.get(9).map(|inode| (*inode).to_owned()))?
-    };
-    table.lines().skip(1).filter_map(inode).collect()
+    listeners(table, port).map(|(_, inode)| inode.to_owned()).collect()
 }
 
 /// The unit in the text of /proc/PID/cgroup.

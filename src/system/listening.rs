@@ -12,7 +12,7 @@ pub fn stranger(port: u16, pid: i32) -> io::Result<Option<u32>> {
     let mut found = Vec::new();
     for table in ["tcp", "tcp6"] {
         match std::fs::read_to_string(format!("/proc/self/net/{table}")) {
-            Ok(text) => found.extend(listeners(&text, port)),
+            Ok(text) => found.extend(listeners(&text, port).map(|(user, _)| user)),
             // A kernel without that family.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -27,13 +27,13 @@ fn users(status: &str) -> Vec<u32> {
     line.split_whitespace().filter_map(|user| user.parse().ok()).collect()
 }
 
-/// The users who listen on `port`.
-fn listeners(table: &str, port: u16) -> impl Iterator<Item = u32> {
+/// The sockets that listen on `port`, in the text of a table: whose they are, and their inodes.
+pub(super) fn listeners(table: &str, port: u16) -> impl Iterator<Item = (u32, &str)> {
     let end = format!(":{port:04X}");
     table.lines().skip(1).filter_map(move |line| {
-        let mut fields = line.split_whitespace();
-        let (local, state) = (fields.nth(1)?, fields.nth(1)?);
-        (local.ends_with(&end) && state == LISTEN).then(|| fields.nth(3)?.parse().ok())?
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let listens = fields.get(1)?.ends_with(&end) && *fields.get(3)? == LISTEN;
+        listens.then(|| Some((fields.get(7)?.parse().ok()?, *fields.get(9)?)))?
     })
 }
 
@@ -47,8 +47,8 @@ mod tests {
                0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 1234 1\n\
                1: 0100007F:1F90 0100007F:D431 01 00000000:00000000 00:00000000 00000000  1001        0 1235 1\n\
                2: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1236 1\n";
-        assert_eq!(listeners(table, 8080).collect::<Vec<_>>(), [1000]);
-        assert_eq!(listeners(table, 80).collect::<Vec<_>>(), [0]);
+        assert_eq!(listeners(table, 8080).collect::<Vec<_>>(), [(1000, "1234")]);
+        assert_eq!(listeners(table, 80).collect::<Vec<_>>(), [(0, "1236")]);
         assert_eq!(listeners(table, 0xD431).count(), 0);
         assert_eq!(users("Name:\tx\nUid:\t5\t6\t5\t5\nGid:\t9\n"), [5, 6, 5, 5]);
     }

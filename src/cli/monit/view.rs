@@ -101,10 +101,9 @@ impl Paint {
 fn headline(model: &Model, paint: Paint, width: u16) -> Line<'static> {
     let width = usize::from(width);
     let workers: usize = model.apps.iter().map(|app| app.workers.len()).sum();
-    let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     let sessions: u64 = model.apps.iter().filter_map(|app| app.router.sessions).sum();
-    let mut sum = plural(model.apps.len(), "app");
-    for more in [plural(workers, "worker"), plural(usize::try_from(sessions).unwrap_or(usize::MAX), "session")] {
+    let mut sum = print::many(model.apps.len() as u64, "app");
+    for more in [print::many(workers as u64, "worker"), print::many(sessions, "session")] {
         if sum.len() + 2 + more.len() <= width {
             sum.push_str(&format!(", {more}"));
         }
