@@ -74,6 +74,37 @@ fn the_examples_are_right() {
     }
 }
 
+/// What installs by `packaging/install` must have, below the prefix; what it lists itself could lack anything.
+const INSTALLED: [&str; 27] = [
+    "bin/appctl",
+    "lib/appctl/managers",
+    "lib/appctl/restart-routers",
+    "lib/appctl/stop-apps",
+    "lib/systemd/catalog/appctl.catalog",
+    "lib/systemd/system-generators/appctl-generator",
+    "lib/systemd/user-generators/appctl-generator",
+    "lib/sysusers.d/appctl.conf",
+    "lib/tmpfiles.d/appctl.conf",
+    "share/bash-completion/completions/appctl",
+    "share/doc/appctl/CHANGELOG.md.gz",
+    "share/doc/appctl/LICENSE-APACHE",
+    "share/doc/appctl/LICENSE-MIT",
+    "share/doc/appctl/MIGRATING.md",
+    "share/doc/appctl/OPERATING.md",
+    "share/doc/appctl/README.md",
+    "share/doc/appctl/examples/Caddyfile",
+    "share/doc/appctl/examples/Containerfile",
+    "share/doc/appctl/examples/alerts.yml",
+    "share/doc/appctl/examples/grafana.json",
+    "share/doc/appctl/examples/haproxy.cfg",
+    "share/doc/appctl/examples/nginx.conf",
+    "share/doc/appctl/examples/socketio.toml",
+    "share/fish/vendor_completions.d/appctl.fish",
+    "share/man/man1/appctl-start.1.gz",
+    "share/man/man5/appctl.toml.5.gz",
+    "share/zsh/site-functions/_appctl",
+];
+
 /// Below a root of its own: all that is listed and nothing else, and all of it goes again but the files of apps.
 #[test]
 fn install_and_uninstall() {
@@ -96,14 +127,18 @@ fn install_and_uninstall() {
         run("install", &["--compress"]);
         let list = run("install", &["--list", "--compress"]);
         assert_eq!(there(), list.lines().filter(|line| !line.ends_with('/')).map(str::to_owned).collect());
-        for page in ["man1/appctl.1.gz", "man1/appctl-start.1.gz", "man5/appctl.toml.5.gz"] {
-            assert!(destination.join(format!(".{prefix}/share/man")).join(page).exists(), "{page}");
+        let rules = if prefix == "/usr" { "/usr/share" } else { "/etc" };
+        let rule = format!("{rules}/polkit-1/rules.d/50-appctl.rules");
+        let wanted = INSTALLED.iter().map(|path| format!("{prefix}/{path}")).chain([rule.clone()]);
+        let missing: Vec<String> = wanted.filter(|path| !there().contains(path)).collect();
+        assert!(missing.is_empty(), "{missing:#?}");
+        let asks = std::fs::read_to_string(destination.join(&rule[1..])).unwrap();
+        assert!(asks.contains(&format!("[\"{prefix}/bin/appctl\", \"manages\"")), "{asks}");
+        for generator in ["system-generators", "user-generators"] {
+            let generator = destination.join(format!(".{prefix}/lib/systemd/{generator}/appctl-generator"));
+            let program = destination.canonicalize().unwrap().join(format!(".{prefix}/bin/appctl"));
+            assert_eq!(generator.canonicalize().unwrap(), program);
         }
-        let generator = destination.join(format!(".{prefix}/lib/systemd/system-generators/appctl-generator"));
-        assert_eq!(
-            generator.canonicalize().unwrap(),
-            destination.canonicalize().unwrap().join(format!(".{prefix}/bin/appctl"))
-        );
         std::fs::write(destination.join("etc/appctl/app.toml"), "exec = 'a'\n").unwrap();
         run("uninstall", &[]);
         assert_eq!(there(), ["/etc/appctl/app.toml".to_owned()].into());

@@ -196,7 +196,7 @@ fn help(arguments: &[&str]) -> String {
 }
 
 /// The command and flags that a help text offers.
-fn offers(help: &str, word: &str) -> bool {
+pub(crate) fn offers(help: &str, word: &str) -> bool {
     help.split(|c: char| c.is_whitespace() || ",[]:".contains(c)).any(|offered| offered == word)
 }
 

@@ -49,9 +49,19 @@ fn a_second_start_changes_nothing_and_says_so() {
 
 #[test]
 fn a_start_that_is_not_waited_for() {
-    let Some(machine) = boot() else { return };
-    let (code, told, text) = run(&machine, "start ./shop.toml --no-block --json");
-    assert_eq!((code, &told["changed"], &told["serves"]), (0, &true.into(), &Value::Null), "{text}");
+    let gated = "const fs = require('fs'), wait = new Int32Array(new SharedArrayBuffer(4));
+                 while (!fs.existsSync('/run/go')) Atomics.wait(wait, 0, 0, 20);";
+    // It would wait for ever.
+    let file = format!("{FILE}[ready]\ntimeout = \"1h\"\n");
+    let options = Options::default().file("/srv/app.js", &format!("{gated}{APP}")).file("/srv/shop.toml", &file);
+    let Some(machine) = options.boot() else { return };
+    let mut start = crate::reload::background(&machine, "cd /srv && appctl start ./shop.toml --no-block --json");
+    machine.until("the command has ended", || start.try_wait().unwrap());
+    let output = start.wait_with_output().unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let told = (output.status.code(), &told["changed"], &told["serves"]);
+    assert_eq!(told, (Some(0), &true.into(), &Value::Null), "{output:?}");
+    machine.ok("touch /run/go");
     machine
         .until("it serves", || machine.shell("curl -sf -m 20 http://127.0.0.1:3000/").status.success().then_some(()));
 }

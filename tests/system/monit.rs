@@ -87,6 +87,14 @@ impl Terminal {
         }
     }
 
+    /// The terminal has broken no row that was too long for it.
+    #[track_caller]
+    fn assert_no_row_is_broken(&self) {
+        let screen = self.screen.screen();
+        let broken: Vec<u16> = (0..screen.size().0.get()).filter(|row| screen.row_wrapped(*row)).collect();
+        assert!(broken.is_empty(), "rows {broken:?} of\n{}", screen.contents());
+    }
+
     /// The window is closed.
     fn close(&mut self) {
         let (stop, reader) = self.reader.take().unwrap();
@@ -244,6 +252,7 @@ fn every_terminal_is_wide_enough() {
             text.contains("STATE") && text.matches(" ready").count() >= 3 && text.contains("q quit")
         });
         seen(&format!("monit {width}"), &text);
+        terminal.assert_no_row_is_broken();
         assert_eq!(text.contains("MEMORY"), text.contains("M  ") || text.contains("M\n"), "{text}");
         // The whole app's log is that of its router's row.
         terminal.until("its log", |text| text.contains(" log app, ") && text.contains(" app["));
@@ -253,10 +262,15 @@ fn every_terminal_is_wide_enough() {
         let mut terminal = Terminal::of_size(&machine, (width, 40), &["list"]);
         let text = terminal.until("the last row", |text| text.lines().any(|line| line.contains("looping  1")));
         seen(&format!("list {width}"), &text);
+        terminal.assert_no_row_is_broken();
         assert_eq!(text.lines().filter(|line| !line.trim().is_empty()).count(), 6, "{text}");
         let mut terminal = Terminal::of_size(&machine, (width, 60), &["status", "app"]);
         let text = terminal.until("the last line", |text| text.contains("app/control"));
         seen(&format!("status {width}"), &text);
+        // A path is one word, and wider than that with what it is.
+        if width > 30 {
+            terminal.assert_no_row_is_broken();
+        }
         assert!(text.contains("program: node /srv/fine.js") && text.contains("limits: memory 512M"), "{text}");
     }
     let listed = machine.shell("runuser -u nobody -- appctl list");

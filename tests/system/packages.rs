@@ -164,9 +164,11 @@ fn a_deb_from_its_installation_to_its_removal() {
     machine.ok("systemctl start app@4.service");
     assert!(machine.is_active("app@4.service"));
     machine.ok("systemctl stop app@4.service");
-    let old = workers(&machine);
+    let pids = || machine.ok("appctl pid app").lines().map(str::to_owned).collect::<Vec<_>>();
+    let old = pids();
     machine.ok("appctl reload app");
-    assert!(workers(&machine).iter().all(|pid| !old.contains(pid)));
+    let new = pids();
+    assert!(old.len() == 3 && new.len() == 3 && new.iter().all(|pid| !old.contains(pid)), "{old:?} {new:?}");
     assert!(machine.journal("-u app").contains("app reloaded: 3 new workers"));
     assert!(machine.journal("-u app@1").contains("is here"));
     assert_eq!(answer(&machine, 8080).map(|text| text.contains("served by")), Some(true));
@@ -202,7 +204,8 @@ fn a_deb_from_its_installation_to_its_removal() {
     nothing_is_left(&machine, &before, files);
 
     // Without a file of anybody's, nothing is left.
-    machine.ok("apt-get install -y /srv/packages/now/*.deb && rm /etc/appctl/app.toml && apt-get purge -y appctl");
+    machine.ok("apt-get install -y /srv/packages/now/*.deb && apt-get remove -y appctl");
+    machine.ok("rm /etc/appctl/app.toml && apt-get purge -y appctl");
     nothing_is_left(&machine, &before, |_| false);
     assert_eq!(machine.ok("find / -xdev -name '*appctl*' -not -path '/var/log/*' -not -path '/var/cache/man/*'"), "");
 }
@@ -228,6 +231,7 @@ fn upgraded(machine: &Boxed, alice: &impl Fn(&str) -> String, install: &str, to:
         (routers, (workers(machine), of("own@1.service")))
     };
     let (routers, known) = pids(alice);
+    assert!(known.0.iter().all(Option::is_some) && known.1 != "0", "{known:?}");
     let told = machine.ok(&format!("{install} 2>&1"));
     assert_eq!(version(machine), to, "{told}");
     let (new_routers, new) = pids(alice);

@@ -125,8 +125,8 @@ fn workers_do_what_web_apps_do() {
     let app = |port: u16, directory: &str, more: &str| {
         format!("exec = ['node', 'app.js']\ndirectory = '{directory}'\nlisten = '{port}'\nstart = 'manual'\n{more}")
     };
-    let more = "[service]\nStateDirectory = '%p'\n[credentials]\nkey = '/etc/key-100%'\n";
-    let mut options = Options::default().file("/etc/key-100%", "secret");
+    let more = "[service]\nStateDirectory = '%p'\n[credentials]\nkey = '/etc/key-%H-100%'\n";
+    let mut options = Options::default().file("/etc/key-%H-100%", "secret");
     for directory in ["/home/deploy/app", "/usr/local/app", "/root/app", "/srv/app"] {
         options = options.file(&format!("{directory}/app.js"), TRIALS);
     }
@@ -140,7 +140,7 @@ fn workers_do_what_web_apps_do() {
         .file("/etc/appctl/strict-home.toml", &app(8086, "/home/deploy/app", &format!("sandbox = 'strict'\n{deploy}")))
         .file("/etc/appctl/off.toml", &app(8087, "/srv/app", &format!("sandbox = 'off'\n{deploy}")));
     let Some(machine) = options.boot() else { return };
-    machine.ok("useradd -m deploy; chown -R deploy /home/deploy /usr/local/app /srv/app; chmod 600 /etc/key-100%; \
+    machine.ok("useradd -m deploy; chown -R deploy /home/deploy /usr/local/app /srv/app; chmod 600 /etc/key-%H-100%; \
          cp /usr/local/bin/node /usr/local/bin/capable; chmod 755 /usr/local/bin/capable");
     // Such a node may open port 80, and could not be run at all without the right to give.
     if !machine.shell("setcap cap_net_bind_service=+ep /usr/local/bin/capable").status.success() {
@@ -154,6 +154,7 @@ fn workers_do_what_web_apps_do() {
     } else {
         crate::boxed::skipped("sandbox = strict: no user namespaces here");
     }
+    let mut surprises = Vec::new();
     for (port, expected) in [
         (8081, &[("system", "EROFS")][..]),
         (8082, &[("system", "EROFS")]),
@@ -167,9 +168,10 @@ fn workers_do_what_web_apps_do() {
         (8087, &[("system", "EACCES"), ("sudo", "OPEN")]),
     ] {
         if private_users || !(8085..=8086).contains(&port) {
-            assert_eq!(unexpected(&machine, port, expected), [], "on {port}");
+            surprises.extend(unexpected(&machine, port, expected).into_iter().map(|it| (port, it)));
         }
     }
+    assert_eq!(surprises, []);
     if !private_users {
         return;
     }

@@ -43,8 +43,7 @@ fn until_shown(machine: &Boxed, workers_wanted: usize) -> Value {
 #[test]
 fn metrics_and_actions_of_an_app() {
     if !std::path::Path::new(crate::boxed::MANIFEST).join("tests/apps/pmx/node_modules").exists() {
-        println!("skipped: no packages in tests/apps/pmx");
-        return;
+        return crate::boxed::skipped("no packages in tests/apps/pmx; tests/run installs them");
     }
     let Some(machine) = Options::default().file("/etc/appctl/app.toml", &file("@pm2/io", WORKERS)).boot() else {
         return;
@@ -124,9 +123,19 @@ fn every_kind_of_answer(machine: &Boxed) {
         (&"answered".into(), &"done".into(), 3)
     );
     // Two at once of the same action: each gets its own answer, though they do not say whose they are.
-    let call = |ms: u32| format!("test \"$(appctl trigger app@1 later {ms})\" = 'app@1: \"{ms}\"'");
-    let (slow, quick) = (call(1500), call(1));
-    machine.ok(&format!("{{ {slow}; }} & first=$!; sleep 0.5; {quick} && wait $first"));
+    let call = |when: &str| format!("test \"$(appctl trigger app@1 later {when})\" = 'app@1: \"{when}\"'");
+    let slow = crate::reload::background(machine, &call("/run/go"));
+    machine.until("the first is under way", || machine.journal("-u app@1").contains("waits for /run/go").then_some(()));
+    let quick = crate::reload::background(machine, &call("1"));
+    machine.until("the other one is asked for, too", || {
+        let asked = machine.ok("ss -xH state established src /run/appctl/app/control");
+        (asked.lines().count() == 2).then_some(())
+    });
+    machine.ok("touch /run/go");
+    for call in [slow, quick] {
+        let output = call.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
 }
 
 fn what_can_go_wrong(machine: &Boxed) {

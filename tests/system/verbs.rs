@@ -143,6 +143,7 @@ fn lists_in_the_shape_of_pm2() {
 
     done(&machine, "stop shop");
     let stopped = jlist(&machine);
+    assert_eq!(stopped.len(), 2);
     assert!(stopped.iter().all(|process| process["pid"] == 0 && process["pm2_env"]["status"] == "stopped"));
     let (code, out, _) = appctl(&machine, "pid shop");
     assert_eq!((code, out.trim()), (3, ""), "nobody has a pid of 0");
@@ -284,10 +285,15 @@ fn a_signal_goes_to_the_main_process_of_workers() {
     let Some(machine) = boot() else { return };
     machine.write(
         "/srv/own/signals.js",
-        "process.on('SIGUSR2', () => console.log('worker ' + process.env.NODE_APP_INSTANCE + ' got it'))
+        "require('child_process').spawn('sleep', ['infinity'])
+         process.on('SIGUSR2', () => console.log('worker ' + process.env.NODE_APP_INSTANCE + ' got it'))
          require('http').createServer((_, answer) => answer.end()).listen(3000)",
     );
     done(&machine, "start signals.js -i 2");
+    // Beside it its own child, and the guard: the signal would end them.
+    let all = || [1, 2].map(|slot| machine.processes(&format!("signals@{slot}.service")));
+    machine.until("their children", || all().iter().all(|processes| processes.len() == 3).then_some(()));
+    let before = all();
     for (arguments, got) in [("SIGUSR2 signals", [1, 1]), ("usr2 signals@2", [1, 2]), ("12 all", [2, 3])] {
         done(&machine, &format!("sendSignal {arguments}"));
         machine.until(arguments, || {
@@ -295,6 +301,7 @@ fn a_signal_goes_to_the_main_process_of_workers() {
             ([0, 1].map(|worker| said.matches(&format!("worker {worker} got it")).count()) == got).then_some(())
         });
     }
+    assert_eq!(all(), before);
     assert_eq!(appctl(&machine, "sendSignal SIGNONE signals").0, 2);
     done(&machine, "stop signals@1");
     let (code, _, err) = appctl(&machine, "sendSignal USR2 signals@1");

@@ -16,7 +16,13 @@ const actions = {
     reply("second");
   },
   refuse: (reply) => reply({ success: false, error: "not today" }),
-  later: (ms, reply) => setTimeout(() => reply(ms), Number(ms)),
+  // So many milliseconds, or until a file is there.
+  later: (when, reply) => {
+    if (!when.startsWith("/")) return setTimeout(() => reply(when), Number(when));
+    const look = () => (require("fs").existsSync(when) ? reply(when) : setTimeout(look, 20));
+    console.log("waits for " + when);
+    look();
+  },
   never: () => {},
   fail: () => {
     throw new Error("the action fails");
