@@ -46,6 +46,13 @@ fn versions(machine: &Boxed) -> Vec<(String, String)> {
     active(machine).into_iter().map(|(unit, pid)| (unit, version(pid))).collect()
 }
 
+/// Both workers run that version.
+#[track_caller]
+fn both_are(machine: &Boxed, wanted: &str) {
+    let versions = versions(machine);
+    assert!(versions.len() == 2 && versions.iter().all(|(_, version)| version == wanted), "{wanted}: {versions:?}");
+}
+
 /// So many workers of index 0…N−1, all of them ready, none of them anything else, and no job waits.
 #[track_caller]
 fn all_is_well(machine: &Boxed, workers: usize) {
@@ -199,7 +206,7 @@ fn a_reload_that_is_killed_leaves_no_worker_on_trial() {
     let output = machine.shell("appctl reload app");
     assert_eq!(code(&output), 0, "{}", text(&output));
     all_is_well(&machine, 2);
-    assert!(versions(&machine).iter().all(|(_, version)| version == "6"));
+    both_are(&machine, "6");
     nothing_happened(&mut load);
 }
 
@@ -336,7 +343,7 @@ fn a_release_that_failed_is_on_hold() {
     let now = status(&machine);
     assert_eq!((&now["on_hold"], &now["reload"]["state"]), (&Value::Bool(false), &Value::from("done")), "{now}");
     assert_eq!(machine.property("app.service", "Description"), "app: router");
-    assert!(versions(&machine).iter().all(|(_, version)| version == "3"));
+    both_are(&machine, "3");
 
     // A restart starts what the file says, good or not.
     machine.write(FILE, &broken);
@@ -399,7 +406,7 @@ fn a_reload_may_be_cut_short_at_any_moment() {
         let output = machine.shell("appctl reload app");
         assert_eq!(code(&output), 0, "{}", text(&output));
         all_is_well(&machine, 2);
-        assert!(versions(&machine).iter().all(|(_, version)| *version == format!("g{round}")));
+        both_are(&machine, &format!("g{round}"));
         assert_eq!(status(&machine)["on_hold"], false);
     }
 }

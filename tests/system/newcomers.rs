@@ -78,7 +78,9 @@ fn restart_time_counts_what_was_wanted_as_well() {
     done(&machine, "restart work --update-env");
     machine.ok("systemctl restart work.service");
     machine.until("both are there", || {
-        list(&machine, "work")["workers"].as_array().unwrap().iter().all(|it| it["state"] == "ready").then_some(())
+        let work = list(&machine, "work");
+        let workers = work["workers"].as_array().unwrap();
+        (workers.len() == 2 && workers.iter().all(|it| it["state"] == "ready")).then_some(())
     });
     assert_eq!(restarts(&machine, "work"), [2, 2]);
     done(&machine, "reload work");

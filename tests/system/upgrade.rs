@@ -191,6 +191,7 @@ fn sides_that_do_not_understand_each_other_say_so() {
     let list = machine.ok("appctl list 2>&1");
     assert!(list.contains("app: the router is another build than the installed one: `appctl upgrade`"), "{list}");
     let others: Vec<_> = workers(&machine).into_iter().filter(|(slot, _)| slot != "1").collect();
+    assert_eq!(others.len(), 3, "{others:?}");
     machine.ok("appctl upgrade");
     machine.until("all workers serve", || settled(&machine));
     let now = workers(&machine);
