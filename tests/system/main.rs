@@ -11,6 +11,7 @@ mod death;
 mod ecosystem;
 mod ends;
 mod farewell;
+mod full;
 mod generations;
 mod harness;
 mod heads;
