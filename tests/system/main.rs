@@ -50,6 +50,7 @@ mod shown;
 mod sticky;
 mod strangers;
 mod survival;
+mod talkative;
 mod timers;
 mod uml;
 mod units;
