@@ -49,6 +49,8 @@ fn a_full_disk_changes_no_file_of_an_app() {
 #[test]
 fn with_a_full_run_apps_run_on_and_are_reloaded() {
     let Some(machine) = Options::default().file("/srv/own/worker.js", SERVES).boot() else { return };
+    // It is memory.
+    machine.ok("mount -o remount,size=96m /run");
     done(&machine, "start worker.js --name shop -i 2");
     let again = fill(&machine, "/run");
     let (code, _, err) = appctl(&machine, "reload shop");
