@@ -7,11 +7,12 @@ use clap::Args;
 use super::apps::{self, Loaded};
 use super::counted;
 use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
-use super::files::Anew;
 use super::manage::{Manager, count};
 use super::names::{self, Asked, Target};
+use super::of_file::Anew;
 use super::print::Printer;
-use super::start::{self, Tell};
+use super::selector;
+use super::up::{self, Tell};
 use crate::config::Scope;
 use crate::system::bus::Verb;
 
@@ -29,7 +30,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut code = DONE;
-    for (scope, target) in names::targets(words, asked).await? {
+    for (scope, target) in selector::targets(words, asked).await? {
         let restarted = restart(scope, &target, printer).await;
         code = code.max(restarted.or_else(|failure| failure.of_one(printer))?);
     }
@@ -140,5 +141,5 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
     for (unit, _) in manager.workers(&names).await?.into_iter().filter(|(_, state)| state == "failed") {
         let _ = manager.systemd.reset_failed(&unit).await;
     }
-    Ok(start::bring_up(&manager, &loaded, Tell::All, printer).await?.code())
+    Ok(up::bring_up(&manager, &loaded, Tell::All, printer).await?.code())
 }
