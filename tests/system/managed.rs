@@ -22,7 +22,12 @@ fn run(machine: &Boxed, arguments: &str) -> (i32, Value, String) {
 #[test]
 fn a_second_start_changes_nothing_and_says_so() {
     let Some(machine) = boot() else { return };
-    let shop = |changed, reload_needed| json!({ "name": "shop", "scope": "system", "changed": changed, "serves": true, "reload_needed": reload_needed });
+    let shop = |changed, reload_needed| {
+        json!({
+            "name": "shop", "scope": "system", "changed": changed, "serves": true, "reload_needed": reload_needed,
+            "restart_needed": false,
+        })
+    };
     let (code, first, told) = run(&machine, "start ./shop.toml --json");
     assert_eq!((code, first), (0, shop(true, false)), "{told}");
     let before = machine.ok("appctl pid shop; stat -c %Y%i /etc/appctl/shop.toml");
@@ -54,6 +59,88 @@ fn a_start_that_is_not_waited_for() {
     assert_eq!((code, &told["changed"], &told["serves"]), (0, &true.into(), &Value::Null), "{text}");
     machine
         .until("it serves", || machine.shell("curl -sf -m 20 http://127.0.0.1:3000/").status.success().then_some(()));
+    for again in ["start ./shop.toml --no-block --json", "start shop --no-block --json"] {
+        let (code, told, text) = run(&machine, again);
+        assert_eq!((code, &told["changed"], &told["serves"]), (0, &false.into(), &Value::Null), "{text}");
+        assert!(text.contains("shop was started already"), "{text}");
+    }
+}
+
+#[test]
+fn what_a_change_of_the_file_still_needs_is_told_at_once() {
+    let Some(machine) = boot() else { return };
+    machine.ok("cd /srv && appctl start ./shop.toml");
+    let change = |from: &str, to: &str| machine.ok(&format!("sed -i 's/{from}/{to}/' /etc/appctl/shop.toml"));
+    let needs = |told: &Value| ["changed", "reload_needed", "restart_needed"].map(|key| told[key].as_bool().unwrap());
+    let start = || {
+        let (code, told, text) = run(&machine, "start shop --json");
+        assert_eq!(code, 0, "{text}");
+        (needs(&told), text)
+    };
+    // A worker is started, and the others still have the file as it was.
+    change("workers = 2", "workers = 3");
+    let (told, text) = start();
+    assert_eq!(told, [true, true, false], "{text}");
+    assert!(text.contains("`appctl reload shop` lets that hold"), "{text}");
+    machine.ok("appctl reload shop");
+    assert_eq!(start().0, [false, false, false]);
+
+    // A reload leaves the addresses as they are, and nobody is told that they are others.
+    change("3000", "127.0.0.1:3001");
+    for expected in [[false, true, true], [false, false, true]] {
+        let (told, text) = start();
+        assert_eq!(told, expected, "{text}");
+        assert!(text.contains("shop was running already, with 3 workers on [::]:3000\n"), "{text}");
+        assert!(text.contains("its file has other addresses by now: `appctl restart shop` lets them hold"), "{text}");
+        machine.ok("appctl reload shop");
+    }
+    machine.ok("appctl restart shop && curl -sf -m 20 http://127.0.0.1:3001/");
+    let (told, text) = start();
+    assert_eq!(told, [false, false, false], "{text}");
+    assert!(text.contains("on http://127.0.0.1:3001\n"), "{text}");
+
+    // Its first address, while it runs.
+    change("listen = .*", "");
+    machine.ok("appctl restart shop");
+    machine.ok("sed -i '1 i listen = [\"3002\"]' /etc/appctl/shop.toml");
+    let (told, text) = start();
+    assert_eq!(told, [false, true, true], "{text}");
+    machine.ok("appctl restart shop && curl -sf -m 20 http://127.0.0.1:3002/");
+}
+
+#[test]
+fn nothing_is_stopped_for_an_address_that_is_taken() {
+    let Some(machine) = boot() else { return };
+    machine.ok("systemd-run --quiet --unit=other --service-type=notify --property=NotifyAccess=all -- \
+                node -e \"require('net').createServer().listen(4000, () => require('child_process').execFileSync('systemd-notify', ['--ready']))\"");
+    machine.ok("cd /srv && appctl start ./shop.toml");
+    let before = machine.ok("appctl pid shop");
+    let router = machine.main_pid("shop.service");
+    for wrong in
+        ["s/3000/127.0.0.1:4000/", "s/.*4000.*/listen = [\"3000\"]/; $ a [router]\\nmetrics = \"127.0.0.1:4000\""]
+    {
+        machine.ok(&format!("sed -i '{wrong}' /etc/appctl/shop.toml"));
+        let (code, _, told) = run(&machine, "restart shop");
+        assert_eq!(code, 1, "{told}");
+        assert!(
+            told.contains("error: 127.0.0.1:4000, where shop is to serve, is taken\n  4000 is taken by node (pid "),
+            "{told}"
+        );
+        assert!(told.contains(", of other.service)\nshop is not restarted; nothing has changed"), "{told}");
+        assert_eq!((machine.ok("appctl pid shop"), machine.main_pid("shop.service")), (before.clone(), router));
+        machine.ok("curl -sf -m 20 http://127.0.0.1:3000/");
+    }
+    machine.ok("systemctl stop other && appctl restart shop && curl -sf -m 20 http://127.0.0.1:4000/metrics");
+}
+
+#[test]
+fn who_is_masked_is_called_so() {
+    let Some(machine) = boot() else { return };
+    machine.ok("cd /srv && appctl start ./shop.toml --no-block && systemctl mask shop.service && appctl stop shop");
+    let (code, _, told) = run(&machine, "start shop");
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("error: shop.service is masked") && told.contains("systemctl unmask shop.service"), "{told}");
+    machine.ok("systemctl unmask shop.service && appctl start shop");
 }
 
 #[test]
