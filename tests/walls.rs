@@ -147,3 +147,53 @@ fn files_are_one_story_long() {
         assert!(lines <= 600, "{} has {lines} lines before its tests: split it", path.display());
     }
 }
+
+/// Verb → the files beside it in the room of commands that it uses.
+fn commands() -> BTreeMap<String, Vec<String>> {
+    let sources = sources();
+    let beside = |path: &Path| path.parent() == Some(Path::new("src/cli")) && !path.ends_with("mod.rs");
+    let files = sources.iter().filter(|(path, _)| beside(path));
+    let stem = |path: &Path| path.file_stem().unwrap().to_string_lossy().into_owned();
+    let names: Vec<String> = files.clone().map(|(path, _)| stem(path)).collect();
+    let used = |text: &str| {
+        let mut used = Vec::new();
+        let lines = code(text).lines().filter(|line| !line.trim_start().starts_with("//"));
+        for place in lines.collect::<Vec<_>>().join("\n").split("super::").skip(1) {
+            // `super::{a, b::C, d::{E, F}}`: what stands behind the outermost bracket or a comma inside it.
+            let mut depth = 0;
+            for part in place.split_inclusive(['{', '}', ',', ';']) {
+                let name: String = part.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                if depth <= 1 && names.contains(&name) {
+                    used.push(name);
+                }
+                depth += i32::from(part.ends_with('{')) - i32::from(part.ends_with('}'));
+                if depth <= 0 {
+                    break;
+                }
+            }
+        }
+        used
+    };
+    files.map(|(path, text)| (stem(path), used(text))).collect()
+}
+
+#[test]
+fn commands_do_not_run_in_circles() {
+    let mut left = commands();
+    assert!(left.values().map(Vec::len).sum::<usize>() > 100, "what commands use was not found: {left:#?}");
+    // Who uses nobody that is left, or is used by nobody, is in no circle.
+    loop {
+        let before = left.len();
+        let here: Vec<String> = left.keys().cloned().collect();
+        left.retain(|file, used| used.iter().any(|name| name != file && here.contains(name)));
+        for file in here {
+            if !left.iter().any(|(user, used)| *user != file && used.contains(&file)) {
+                left.remove(&file);
+            }
+        }
+        if left.len() == before {
+            break;
+        }
+    }
+    assert!(left.is_empty(), "in a circle, or between two of them: {left:#?}");
+}

@@ -7,12 +7,13 @@ use clap::Args;
 
 use super::apps;
 use super::exit::{FAILED, Failure};
-use super::files::{self, OfFile};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
+use super::of_file::OfFile;
 use super::print::Printer;
 use super::script::WRITTEN_BY_START;
-use super::serve;
+use super::selector;
+use super::served;
 use super::stamp::{self, WRITTEN_BY_IMPORT};
 use crate::config::Scope;
 use crate::system::bus::Verb;
@@ -86,7 +87,7 @@ pub(super) async fn remove(manager: &Manager, name: &str, path: &Path) -> Result
     // What held them all together; systemd keeps an empty slice.
     let _ = manager.systemd.enqueue(Verb::Stop, &names.slice).await;
     std::fs::remove_file(path).map_err(|error| Failure::of_write(&error, path))?;
-    serve::forget_password(path);
+    served::forget_password(path);
     manager.refresh(&names, true).await?;
     manager.forget_failures(&names).await?;
     forget(manager.scope == Scope::User, name);
@@ -97,8 +98,8 @@ pub(super) async fn remove(manager: &Manager, name: &str, path: &Path) -> Result
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
-    let (words, mut code) = files::spelled_out(&arguments.names, &arguments.of, asked, printer)?;
-    for (scope, target) in names::targets(&words, asked).await? {
+    let (words, mut code) = arguments.of.spelled_out(&arguments.names, asked, printer)?;
+    for (scope, target) in selector::targets(&words, asked).await? {
         let Target::App(name) = &target else {
             return Err(Failure::Usage(format!(
                 "{target} is a worker, not an app; `appctl scale {} -1` takes one worker away",

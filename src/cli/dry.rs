@@ -6,16 +6,16 @@ use serde::Serialize;
 
 use super::apps::{self, Loaded};
 use super::exit::{DONE, FAILED, Failure, NOT_RUNNING, USAGE};
-use super::files::{self, OfFile};
 use super::import::{self, Choice, Entry};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::new_app::{self, New};
+use super::of_file::OfFile;
 use super::print::Printer;
 use super::start_or::Act;
 use super::{
     delete, ids, reset, restart as restarting, scale as scaling, script, selector, signal, stamp, start as starting,
-    started, stop, trigger,
+    started, stop, trigger, up,
 };
 use crate::config::Scope;
 use crate::system::bus::Verb;
@@ -101,9 +101,9 @@ async fn of_those_that_are(
 }
 
 pub(super) async fn stop(arguments: &stop::Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
-    let (words, code) = files::spelled_out(&arguments.targets, &arguments.of, asked, printer)?;
+    let (words, code) = arguments.of.spelled_out(&arguments.targets, asked, printer)?;
     let mut steps = Vec::new();
-    for (scope, target) in names::targets(&words, asked).await? {
+    for (scope, target) in selector::targets(&words, asked).await? {
         steps.extend(stopping(&Manager::connect(scope).await?, &target).await?);
     }
     Ok(code.max(tell(&steps, printer)))
@@ -162,7 +162,7 @@ async fn stopping(manager: &Manager, target: &Target) -> Result<Vec<Step>, Failu
 
 /// Everything of an app that does not run yet.
 async fn rising(manager: &Manager, loaded: &Loaded) -> Result<Vec<Step>, Failure> {
-    let (sockets, services) = starting::to_start(manager, loaded).await?;
+    let (sockets, services) = up::to_start(manager, loaded).await?;
     of_those_that_are(false, manager, sockets.into_iter().chain(services)).await
 }
 
@@ -174,7 +174,7 @@ pub(super) async fn start(arguments: &starting::Arguments, asked: Asked, printer
         let there = !word.contains('/') && apps::exists(asked.for_app(target.app()), target.app());
         let is_id = ids::is_id(word, asked) && !std::path::Path::new(word).exists();
         if there || is_id || selector::is_of_several(word) {
-            for (scope, target) in names::targets(std::slice::from_ref(word), asked).await? {
+            for (scope, target) in selector::targets(std::slice::from_ref(word), asked).await? {
                 steps.extend(starting_known(scope, &target, flags, printer).await?);
             }
             continue;
@@ -223,7 +223,7 @@ pub(super) async fn serve(new: New, secret: Option<PathBuf>, force: bool, printe
 
 pub(super) async fn reset(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut steps = Vec::new();
-    for (scope, target) in names::targets(words, asked).await? {
+    for (scope, target) in selector::targets(words, asked).await? {
         let units = reset::units(&Manager::connect(scope).await?, &target).await?;
         steps.extend(units.into_iter().map(|unit| Step::Call { method: "ResetFailedUnit", unit: Some(unit) }));
     }
@@ -233,7 +233,7 @@ pub(super) async fn reset(words: &[String], asked: Asked, printer: &Printer) -> 
 pub(super) async fn signal(arguments: &signal::Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut steps = Vec::new();
     let mut code = DONE;
-    for (scope, target) in names::targets(&arguments.targets, asked).await? {
+    for (scope, target) in selector::targets(&arguments.targets, asked).await? {
         let units = signal::units(&Manager::connect(scope).await?, &target).await?;
         if units.is_empty() {
             printer.error(&format!("{} does not run", target.app()));
@@ -248,7 +248,7 @@ pub(super) async fn signal(arguments: &signal::Arguments, asked: Asked, printer:
 }
 
 pub(super) async fn trigger(arguments: &trigger::Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
-    let targets = names::targets(std::slice::from_ref(&arguments.target), asked).await?;
+    let targets = selector::targets(std::slice::from_ref(&arguments.target), asked).await?;
     let step = |target: &Target| {
         let workers = match target {
             Target::App(_) => "every worker of it that runs".to_owned(),
@@ -285,7 +285,7 @@ pub(super) async fn restart(words: &[String], of: &OfFile, asked: Asked, printer
     for word in files {
         steps.extend(of_ecosystem(Some(Act::Restart), &word, &of.choice(), of.force, asked, printer).await?);
     }
-    for (scope, target) in names::targets(&words, asked).await? {
+    for (scope, target) in selector::targets(&words, asked).await? {
         let loaded = apps::load(scope, target.app(), printer)?;
         let manager = Manager::connect(scope).await?;
         if let Target::Worker { app, slot } = &target {
@@ -308,7 +308,7 @@ async fn restarting_one(manager: &Manager, loaded: &Loaded) -> Result<Vec<Step>,
     if restarting::listens_elsewhere(manager, loaded).await {
         // A socket keeps its addresses until it is stopped.
         let stops = stopping(manager, &Target::App(name.clone())).await?;
-        let (sockets, services) = starting::to_start(manager, loaded).await?;
+        let (sockets, services) = up::to_start(manager, loaded).await?;
         let starts = sockets.into_iter().chain(services).map(|(verb, unit)| Step::unit(verb, unit));
         return Ok(stops.into_iter().chain(starts).collect());
     }
@@ -325,7 +325,7 @@ pub(super) async fn reload(words: &[String], of: &OfFile, asked: Asked, printer:
     for word in files {
         steps.extend(of_ecosystem(Some(Act::Reload), &word, &of.choice(), of.force, asked, printer).await?);
     }
-    for (scope, target) in names::targets(&words, asked).await? {
+    for (scope, target) in selector::targets(&words, asked).await? {
         let Target::App(name) = &target else {
             printer.error("a reload is of a whole app");
             return Ok(USAGE);
@@ -358,8 +358,8 @@ async fn reloading(manager: &Manager, loaded: &Loaded) -> Result<Vec<Step>, Fail
 
 pub(super) async fn delete(arguments: &delete::Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut steps = Vec::new();
-    let (words, code) = files::spelled_out(&arguments.names, &arguments.of, asked, printer)?;
-    for (scope, target) in names::targets(&words, asked).await? {
+    let (words, code) = arguments.of.spelled_out(&arguments.names, asked, printer)?;
+    for (scope, target) in selector::targets(&words, asked).await? {
         let Target::App(name) = &target else {
             printer.error(&format!("{target} is a worker, not an app"));
             return Ok(USAGE);

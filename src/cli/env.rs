@@ -9,10 +9,11 @@ use std::io;
 use clap::Args;
 
 use super::exit::{DONE, Failure, NOT_RUNNING};
+use super::ids;
 use super::look::look;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
-use super::{ids, list};
+use super::selector;
 
 /// Instead of a secret.
 const MASK: &str = "***";
@@ -53,12 +54,12 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let word = std::slice::from_ref(&arguments.target);
-    let targets = names::targets(word, asked).await?;
+    let targets = selector::targets(word, asked).await?;
     let [(scope, target)] = targets.as_slice() else {
         return Err(Failure::Usage(format!("{} is several apps; name one, or one of its workers", arguments.target)));
     };
     ids::tell(word, &targets, asked, printer);
-    let apps = look(&list::wanted(word, asked).await?).await?;
+    let apps = look(&selector::wanted(word, asked).await?).await?;
     let workers = apps.iter().flat_map(|app| &app.workers);
     let meant = |slot: &Option<String>| match target {
         Target::App(_) => true,

@@ -8,11 +8,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::apps;
-use super::follow::plain;
 use super::list::AppNow;
 use super::manage::Manager;
 use super::names;
-use super::print;
+use super::print::{self, plain};
 use crate::rollout::ledger::State;
 use crate::router::ends::END;
 use crate::system::clock;

@@ -10,6 +10,7 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use super::list::{AppNow, UnitNow};
 use super::names::Target;
+use super::print::plain;
 use super::{apps, logs};
 use crate::config::Scope;
 use crate::system::journal::{Levels, Output, Query};
@@ -135,39 +136,9 @@ fn may_read_the_journal() -> bool {
     readable.peek().is_none() || readable.any(|it| it)
 }
 
-/// A line without what would move the cursor or change colours: ECMA-48's control sequences.
-pub(super) fn plain(line: &str) -> String {
-    let mut plain = String::with_capacity(line.len());
-    let mut rest = line.chars().peekable();
-    while let Some(character) = rest.next() {
-        match character {
-            '\u{1b}' if rest.next_if_eq(&'[').is_some() => {
-                // Parameters, then one final byte.
-                while rest.next().is_some_and(|it| !('\u{40}'..='\u{7e}').contains(&it)) {}
-            }
-            '\u{1b}' if rest.next_if_eq(&']').is_some() => {
-                // Operating system commands: to BEL, or to the escape of ST.
-                while rest.next_if(|it| !matches!(it, '\u{7}' | '\u{1b}')).is_some() {}
-            }
-            '\t' => plain.push_str("    "),
-            _ if character.is_control() => {}
-            _ => plain.push(character),
-        }
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_moves_the_cursor() {
-        assert_eq!(
-            plain("a \u{1b}[1;31mline\u{1b}[0m\tof\u{7} \u{1b}]0;title\u{7}colour\u{1b}["),
-            "a line    of colour"
-        );
-    }
 
     #[test]
     fn what_goes_well_is_told_once() {

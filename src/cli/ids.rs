@@ -41,7 +41,7 @@ pub(super) async fn look(wanted: &[(Scope, String)], asked: Asked) -> Result<Vec
 /// The worker that has an id now. The only one of an app stands for the app, as with PM2, where there is nothing else of
 /// it to stop or to delete.
 pub(super) async fn find(word: &str, asked: Asked) -> Result<(Scope, Target), Failure> {
-    let wanted = super::list::every(asked)?;
+    let wanted = asked.every()?;
     let apps = look(&wanted, asked).await?;
     let id = read(word);
     let workers = apps.iter().flat_map(|app| app.workers.iter().map(move |worker| (app, worker)));

@@ -10,7 +10,6 @@ use serde_json::Value;
 use super::apps;
 use super::evaluate::evaluate;
 use super::exit::{DONE, FAILED, Failure};
-use super::files::OfFile;
 use super::names::{Asked, is_root};
 use super::new_app;
 use super::print::{Colour, Printer};
@@ -87,10 +86,10 @@ pub(super) fn is_file(word: &str) -> bool {
 }
 
 /// What the apps of a file are called here.
-pub(super) fn names(file: &str, of: &OfFile) -> Result<Vec<String>, Failure> {
+pub(super) fn names(file: &str, choice: &Choice) -> Result<Vec<String>, Failure> {
     let (ecosystem, _) = open(file, &Printer::new(false, true))?;
-    let (chosen, statics) = chosen(&ecosystem, file, &of.only)?;
-    let profile = of.env.as_deref();
+    let (chosen, statics) = chosen(&ecosystem, file, &choice.only)?;
+    let profile = choice.env.as_deref();
     let names = chosen.into_iter().filter_map(|entry| Some(app::name(entry, &pm2_name(entry)?, profile)));
     Ok(names.chain(statics.into_iter().map(statics::name)).collect())
 }

@@ -8,10 +8,10 @@ use clap::Args;
 use super::exit::{DONE, Failure};
 pub(super) use super::look::{AppNow, UnitNow};
 use super::manage::slot_order;
-use super::names::{self, Asked};
+use super::names::Asked;
 use super::print::{self, Cell, Colour, Printer, Table};
-use super::{apps, ids, upgrade_check};
-use crate::config::Scope;
+use super::selector;
+use super::{ids, upgrade_check};
 
 #[derive(Debug, Default, Args)]
 pub(super) struct Arguments {
@@ -108,32 +108,8 @@ impl Sort {
     }
 }
 
-/// All apps that the caller may see, in the order of the list.
-pub(super) fn every(asked: Asked) -> Result<Vec<(Scope, String)>, Failure> {
-    let mut all = Vec::new();
-    for scope in asked.for_all() {
-        all.extend(apps::names(scope)?.into_iter().map(|name| (scope, name)));
-    }
-    Ok(all)
-}
-
-/// The apps that are asked for, all of them if none is named.
-pub(super) async fn wanted(words: &[String], asked: Asked) -> Result<Vec<(Scope, String)>, Failure> {
-    if words.is_empty() {
-        return every(asked);
-    }
-    let mut wanted = Vec::new();
-    for (scope, target) in names::targets(words, asked).await? {
-        let app = (scope, target.app().to_owned());
-        if !wanted.contains(&app) {
-            wanted.push(app);
-        }
-    }
-    Ok(wanted)
-}
-
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
-    let apps = ids::look(&wanted(&arguments.names, asked).await?, asked).await?;
+    let apps = ids::look(&selector::wanted(&arguments.names, asked).await?, asked).await?;
     if printer.json {
         printer.json(&apps);
     } else if apps.is_empty() {
@@ -348,6 +324,7 @@ fn mini(lines: &[Line<'_>]) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::config::Scope;
     use crate::router::client::End;
 
     /// Two workers, one of them failed, of an app whose router cannot count memory.

@@ -9,7 +9,8 @@ use super::exit::{DONE, FAILED, Failure};
 use super::keyed::{self, Ids};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
-use super::{apps, ids, list};
+use super::selector;
+use super::{apps, ids};
 use crate::config::Scope;
 use crate::system::journal::{self, Levels, Match, Of, Output, Query};
 
@@ -96,7 +97,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
                 "--timestamp takes no form such as {form}: write --timestamp=short, iso, precise, full or unix"
             )));
         }
-        names::targets(&words, asked).await?
+        selector::targets(&words, asked).await?
     };
     ids::tell(&arguments.targets, &targets, asked, printer);
     let Some((scope, _)) = targets.last() else {
@@ -134,7 +135,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         hint(&query, printer);
     }
     if arguments.format {
-        let wanted = list::wanted(&arguments.targets, asked).await?;
+        let wanted = selector::wanted(&arguments.targets, asked).await?;
         let ids = Ids::of(&ids::look(&wanted, asked).await?);
         let query = Query { output: Output::Fields(keyed::FIELDS), ..query };
         return passed_on(&query, |entry| ids.line(entry).map_or_else(String::new, |line| line + "\n"), ENTRY_LONGEST)

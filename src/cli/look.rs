@@ -4,6 +4,7 @@
 //! the kernel's files, what it is doing is the router's to say.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
@@ -14,7 +15,6 @@ use super::exit::Failure;
 use super::manage::{Manager, slot_order};
 use super::names;
 use super::print::Colour;
-use super::upgrade_check::installed;
 use crate::config::{App, Scope};
 use crate::rollout::generation::{self, Generations};
 use crate::rollout::ledger::{self, Progress, State};
@@ -124,7 +124,7 @@ pub(super) async fn look(wanted: &[(Scope, String)]) -> Result<Vec<AppNow>, Fail
         let patterns: Vec<String> = units.iter().flat_map(|units| [units.router.clone(), units.slot("*")]).collect();
         let listed = manager.systemd.list(&patterns).await.map_err(|error| manager.failure(error))?;
         let listed: HashMap<&str, &Listed> = listed.iter().map(|unit| (unit.name.as_str(), unit)).collect();
-        let installed = installed(&mut Builds::default());
+        let installed = Builds::default().installed(Path::new(crate::unit::plan::program()));
         let looks = here.iter().zip(files).map(|(name, file)| look_at(&manager, name, file, &listed, &installed));
         for app in join_all(looks).await {
             apps.push(app?);

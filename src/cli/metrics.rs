@@ -4,6 +4,7 @@ use super::exit::{DONE, Failure, NOT_RUNNING};
 use super::manage::{Manager, user_flag};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
+use super::selector;
 use crate::config::Scope;
 use crate::router::client::ControlError;
 use clap::Args;
@@ -22,7 +23,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     let words = if arguments.names.is_empty() { &all[..] } else { &arguments.names };
     let mut code = DONE;
     let mut families = Families::default();
-    for (scope, target) in names::targets(words, asked).await? {
+    for (scope, target) in selector::targets(words, asked).await? {
         let Target::App(name) = &target else {
             return Err(Failure::Usage(format!(
                 "metrics are an app's; those of one worker have the label worker: appctl metrics {}",

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use super::apps;
 use super::exit::Failure;
-use super::{apps, ids};
 use crate::config::Scope;
 use crate::unit::plan::Names;
 
@@ -85,40 +85,19 @@ impl Asked {
             None => vec![Scope::System, Scope::User],
         }
     }
+
+    /// All apps that the caller may see, in the order of the list.
+    pub fn every(self) -> Result<Vec<(Scope, String)>, Failure> {
+        let mut all = Vec::new();
+        for scope in self.for_all() {
+            all.extend(apps::names(scope)?.into_iter().map(|name| (scope, name)));
+        }
+        Ok(all)
+    }
 }
 
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
-}
-
-/// What the arguments mean, in their order and once each; `all` is every app, `/regex/` every one whose name it matches,
-/// a file the apps that it describes, a number the worker of that id. Names without a file are refused.
-pub async fn targets(words: &[String], asked: Asked) -> Result<Vec<(Scope, Target)>, Failure> {
-    let mut targets = Vec::new();
-    for word in words {
-        if let Some(names) = super::selector::read(word, asked)? {
-            targets.extend(names.into_iter().map(|(scope, name)| (scope, Target::App(name))));
-            continue;
-        }
-        if ids::is_id(word, asked) {
-            targets.push(ids::find(word, asked).await?);
-            continue;
-        }
-        let target = Target::read(word);
-        let scope = asked.for_app(target.app());
-        if !apps::exists(scope, target.app()) {
-            return Err(apps::unknown(scope, target.app()));
-        }
-        targets.push((scope, target));
-    }
-    let mut seen = Vec::new();
-    targets.retain(|target| {
-        !seen.contains(target) && {
-            seen.push(target.clone());
-            true
-        }
-    });
-    Ok(targets)
 }
 
 #[cfg(test)]

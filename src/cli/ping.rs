@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
+use super::apps;
 use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
 use super::manage::Manager;
 use super::names::{self, Asked};
 use super::print::Printer;
-use super::{apps, list};
 use crate::router::client::{Control, ControlError, Status};
 use crate::system::{place, version};
 
@@ -84,7 +84,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         manager.systemd.list(&["-.slice".to_owned()]).await.map_err(|error| manager.failure(error))?;
         let version = version::of_systemd().map(|version| format!(" {version}")).unwrap_or_default();
         all.push(Pong { who: format!("systemd{version}"), answers: true, milliseconds: since(began), reason: None });
-        for (_, name) in list::every(Asked(Some(scope)))? {
+        for (_, name) in Asked(Some(scope)).every()? {
             let router = manager.properties(&names::units(scope, &name).router).await?;
             if !matches!(router.text("ActiveState"), Some("active" | "reloading")) {
                 let reason = Some("does not run".to_owned());

@@ -12,10 +12,11 @@ use serde_json::{Map, Value, json};
 
 use super::counted::{self, Counted};
 use super::exit::{DONE, Failure, NOT_RUNNING};
+use super::ids;
 use super::look::{AppNow, UnitNow};
-use super::names::{self, Asked, Target};
+use super::names::{Asked, Target};
 use super::print::Printer;
-use super::{ids, list};
+use super::selector;
 use crate::config::{App, Runtime, Scope};
 
 /// Flags of Node's whose value is the next word.
@@ -163,7 +164,7 @@ fn status(state: &str, pid: Option<u32>) -> &'static str {
 }
 
 async fn looked_at(words: &[String], asked: Asked) -> Result<Vec<Value>, Failure> {
-    let apps = ids::look(&list::wanted(words, asked).await?, asked).await?;
+    let apps = ids::look(&selector::wanted(words, asked).await?, asked).await?;
     let counted =
         |app: &AppNow| counted::read(if app.is_of(Scope::User) { Scope::User } else { Scope::System }, &app.name);
     Ok(shape(&apps, counted, SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()))
@@ -183,7 +184,7 @@ pub(super) async fn prettylist(arguments: &Arguments, asked: Asked, printer: &Pr
 
 /// The units that words mean, of the apps that they are of; all workers of an app that is meant as a whole.
 async fn workers(words: &[String], asked: Asked, printer: &Printer) -> Result<Vec<UnitNow>, Failure> {
-    let targets = if words.is_empty() { Vec::new() } else { names::targets(words, asked).await? };
+    let targets = if words.is_empty() { Vec::new() } else { selector::targets(words, asked).await? };
     ids::tell(words, &targets, asked, printer);
     let meant = |app: &AppNow, worker: &UnitNow| {
         targets.is_empty()
@@ -194,7 +195,7 @@ async fn workers(words: &[String], asked: Asked, printer: &Printer) -> Result<Ve
                 },
             )
     };
-    let apps = ids::look(&list::wanted(words, asked).await?, asked).await?;
+    let apps = ids::look(&selector::wanted(words, asked).await?, asked).await?;
     let workers = apps.iter().flat_map(|app| app.workers.iter().filter(|worker| meant(app, worker)));
     Ok(workers.cloned().collect())
 }

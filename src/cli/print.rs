@@ -300,13 +300,35 @@ pub(super) fn shorten(text: &str, width: usize) -> String {
     short
 }
 
+/// A line without what would move the cursor or change colours: ECMA-48's control sequences.
+pub(super) fn plain(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut rest = line.chars().peekable();
+    while let Some(character) = rest.next() {
+        match character {
+            '\u{1b}' if rest.next_if_eq(&'[').is_some() => {
+                // Parameters, then one final byte.
+                while rest.next().is_some_and(|it| !('\u{40}'..='\u{7e}').contains(&it)) {}
+            }
+            '\u{1b}' if rest.next_if_eq(&']').is_some() => {
+                // Operating system commands: to BEL, or to the escape of ST.
+                while rest.next_if(|it| !matches!(it, '\u{7}' | '\u{1b}')).is_some() {}
+            }
+            '\t' => plain.push_str("    "),
+            _ if character.is_control() => {}
+            _ => plain.push(character),
+        }
+    }
+    plain
+}
+
 /// Text that begins in column `indent` and goes on there on as many lines as it takes, broken between words.
 pub(super) fn wrap(text: &str, indent: usize, width: Option<usize>) -> String {
     let Some(room) = width.map(|width| width.saturating_sub(indent).max(16)) else { return text.to_owned() };
     let mut wrapped = String::new();
     let mut used = 0;
     for (at, word) in text.split(' ').enumerate() {
-        let wide = super::follow::plain(word).width();
+        let wide = plain(word).width();
         if at > 0 && used > 0 && used + 1 + wide > room {
             wrapped.push('\n');
             wrapped.extend(std::iter::repeat_n(' ', indent));
@@ -414,6 +436,14 @@ größe-of-a-lo…   12345  failed (exit…";
         assert!(table().render(Some(40), false).contains("failed (e"), "{}", table().render(Some(40), false));
         let steady = table().steady(&[("CPU", 9)]).render(None, false);
         assert!(steady.contains("     103.0%") && steady.contains("       CPU"), "{steady}");
+    }
+
+    #[test]
+    fn nothing_moves_the_cursor() {
+        assert_eq!(
+            plain("a \u{1b}[1;31mline\u{1b}[0m\tof\u{7} \u{1b}]0;title\u{7}colour\u{1b}["),
+            "a line    of colour"
+        );
     }
 
     #[test]

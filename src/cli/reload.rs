@@ -16,11 +16,12 @@ use super::apps;
 use super::certificates;
 use super::conclude::on_hold;
 use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
-use super::files::Anew;
 use super::manage::{Manager, user_flag};
 use super::names::{self, Asked, Target};
+use super::of_file::Anew;
 use super::print::Printer;
 use super::restart::listens_elsewhere;
+use super::selector;
 use crate::config::Scope;
 use crate::rollout::STEP;
 use crate::system::bus::{self, BusError, Verb};
@@ -66,7 +67,7 @@ impl Arguments {
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut apps = Vec::new();
-    for (scope, target) in names::targets(&arguments.names, asked).await? {
+    for (scope, target) in selector::targets(&arguments.names, asked).await? {
         match target {
             Target::App(name) => apps.push((scope, name)),
             Target::Worker { app, slot } => {

@@ -3,13 +3,13 @@
 
 use std::process::{Command, Stdio};
 
+use super::apps;
 use super::env::without_password;
 use super::exit::{DONE, Failure};
 use super::look::{AppNow, UnitNow, look};
 use super::manage::Manager;
 use super::names::{self, Asked};
 use super::print::{self, Printer};
-use super::{apps, list};
 use crate::config::Scope;
 use crate::generator;
 use crate::system::journal::errors_of;
@@ -50,7 +50,7 @@ pub(super) async fn run(asked: Asked, printer: &Printer) -> Result<u8, Failure> 
             }
         };
         line(&format!("state        {}", state(scope)));
-        let wanted = list::every(Asked(Some(scope)))?;
+        let wanted = Asked(Some(scope)).every()?;
         for app in look(&wanted).await? {
             about(&app, &manager, printer).await?;
         }

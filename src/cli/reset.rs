@@ -7,6 +7,7 @@ use super::exit::{DONE, Failure};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
+use super::selector;
 use crate::system::bus::BusError;
 
 #[derive(Debug, Args)]
@@ -32,7 +33,7 @@ pub(super) async fn units(manager: &Manager, target: &Target) -> Result<Vec<Stri
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
-    for (scope, target) in names::targets(&arguments.targets, asked).await? {
+    for (scope, target) in selector::targets(&arguments.targets, asked).await? {
         let manager = Manager::connect(scope).await?;
         for unit in units(&manager, &target).await? {
             match manager.systemd.reset_failed(&unit).await {

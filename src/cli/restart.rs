@@ -8,11 +8,12 @@ use clap::Args;
 use super::apps::{self, Loaded};
 use super::counted;
 use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
-use super::files::Anew;
 use super::manage::{self, Manager, count};
 use super::names::{self, Asked, Target};
+use super::of_file::Anew;
 use super::print::Printer;
-use super::start::{self, Tell};
+use super::selector;
+use super::up::{self, Tell};
 use crate::config::{Listen, Scope};
 use crate::system::bus::Verb;
 use crate::system::listening;
@@ -31,7 +32,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut code = DONE;
-    for (scope, target) in names::targets(words, asked).await? {
+    for (scope, target) in selector::targets(words, asked).await? {
         let restarted = restart(scope, &target, printer).await;
         code = code.max(restarted.or_else(|failure| failure.of_one(printer))?);
     }
@@ -51,12 +52,7 @@ pub(super) async fn listens_elsewhere(manager: &Manager, loaded: &Loaded) -> boo
     if !at(&status.metrics) {
         return true;
     }
-    are_others(&loaded.app.listen, &status.listening)
-}
-
-/// Whether a router that is bound to these does not serve what is wanted.
-pub(super) fn are_others(wanted: &[Listen], bound: &[String]) -> bool {
-    bound.len() != wanted.len() || !wanted.iter().all(|listen| bound.iter().any(|bound| listen.is_at(bound)))
+    up::are_others(&loaded.app.listen, &status.listening)
 }
 
 /// Those of the file's addresses that another program has: an app that runs is not stopped for them. What its own
@@ -182,5 +178,5 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
     for (unit, _) in manager.workers(&names).await?.into_iter().filter(|(_, state)| state == "failed") {
         let _ = manager.systemd.reset_failed(&unit).await;
     }
-    Ok(start::bring_up(&manager, &loaded, Tell::All, printer).await?.code())
+    Ok(up::bring_up(&manager, &loaded, Tell::All, printer).await?.code())
 }

@@ -3,7 +3,6 @@
 //! What follows from its end is the second `ExecReload=`'s, [`super::conclude`], which comes whatever this one dies of.
 
 use std::io;
-use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -20,12 +19,10 @@ use crate::generator::held;
 use crate::rollout::generation::{self, Generations};
 use crate::rollout::ledger::{self, Ledger, Progress, State};
 use crate::rollout::lock::Lock;
-use crate::rollout::{Rollout, RolloutError, STEP};
+use crate::rollout::{CONTROL_TIMEOUT, Rollout, RolloutError, STEP};
 use crate::router::client::Control;
 use crate::system::bus::Systemd;
 use crate::system::{log, place};
-
-pub(super) const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Cancelled by SIGTERM. Needs a tokio runtime.
 pub(super) fn until_told() -> Result<CancellationToken, Failure> {

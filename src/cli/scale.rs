@@ -12,7 +12,7 @@ use super::manage::{Manager, count};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
 use super::rollout::{lock, unlockable};
-use super::start::{self, Tell};
+use super::up::{self, Tell};
 use crate::config::Workers;
 use crate::config::check::WORKERS_MAX;
 use crate::generator::held;
@@ -98,7 +98,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         manager.explain(&unfinished, began, printer).await;
         return Ok(FAILED);
     }
-    Ok(start::bring_up(&manager, &after, Tell::New, printer).await?.code())
+    Ok(up::bring_up(&manager, &after, Tell::New, printer).await?.code())
 }
 
 /// What a number as typed means for an app that has `now` workers.

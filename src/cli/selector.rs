@@ -1,29 +1,74 @@
-//! What stands for several apps: `all`, `/regex/`, and a file that describes them.
+//! What the words mean that name apps and workers: a name, an id, and what stands for several: `all`, `/regex/`, a file that
+//! describes them.
 
 use std::path::Path;
 
 use regex::RegexBuilder;
 
 use super::exit::Failure;
-use super::files::OfFile;
-use super::import;
-use super::names::{self, Asked, Target, is_root};
+use super::import::{self, Choice};
+use super::names::{Asked, Target, is_root};
 use super::{apps, ids, whereabouts};
 use crate::config::Scope;
 
 const NONE_YET: &str = "There are no apps yet: `appctl start SCRIPT` makes one.";
 
+/// What the arguments mean, in their order and once each; `all` is every app, `/regex/` every one whose name it matches,
+/// a file the apps that it describes, a number the worker of that id. Names without a file are refused.
+pub(super) async fn targets(words: &[String], asked: Asked) -> Result<Vec<(Scope, Target)>, Failure> {
+    let mut targets = Vec::new();
+    for word in words {
+        if let Some(names) = read(word, asked)? {
+            targets.extend(names.into_iter().map(|(scope, name)| (scope, Target::App(name))));
+            continue;
+        }
+        if ids::is_id(word, asked) {
+            targets.push(ids::find(word, asked).await?);
+            continue;
+        }
+        let target = Target::read(word);
+        let scope = asked.for_app(target.app());
+        if !apps::exists(scope, target.app()) {
+            return Err(apps::unknown(scope, target.app()));
+        }
+        targets.push((scope, target));
+    }
+    let mut seen = Vec::new();
+    targets.retain(|target| {
+        !seen.contains(target) && {
+            seen.push(target.clone());
+            true
+        }
+    });
+    Ok(targets)
+}
+
+/// The apps that are asked for, all of them if none is named.
+pub(super) async fn wanted(words: &[String], asked: Asked) -> Result<Vec<(Scope, String)>, Failure> {
+    if words.is_empty() {
+        return asked.every();
+    }
+    let mut wanted = Vec::new();
+    for (scope, target) in targets(words, asked).await? {
+        let app = (scope, target.app().to_owned());
+        if !wanted.contains(&app) {
+            wanted.push(app);
+        }
+    }
+    Ok(wanted)
+}
+
 /// The apps that a word stands for, if it is no plain name.
-pub(super) fn read(word: &str, asked: Asked) -> Result<Option<Vec<(Scope, String)>>, Failure> {
+fn read(word: &str, asked: Asked) -> Result<Option<Vec<(Scope, String)>>, Failure> {
     if word == "all" && !apps::exists(asked.for_app(word), word) {
-        let all = every(asked)?;
+        let all = own(asked)?;
         // Nobody says `all` and means none: a deployment is told, as by PM2.
         return if all.is_empty() { Err(Failure::UnknownApp(NONE_YET.to_owned())) } else { Ok(Some(all)) };
     }
     if let Some((pattern, flags)) = pattern(word) {
         return matching(pattern, flags, asked).map(Some);
     }
-    let names = if import::is_file(word) { Some(import::names(word, &OfFile::default())?) } else { of_file(word) };
+    let names = if import::is_file(word) { Some(import::names(word, &Choice::default())?) } else { of_file(word) };
     let Some(names) = names else {
         let known = apps::exists(asked.for_app(word), word);
         let of_script = if known { Vec::new() } else { whereabouts::by_script(word, &asked.for_all())? };
@@ -57,7 +102,7 @@ pub(super) async fn of_files(
         let several =
             is_of_several(word) || import::is_file(word) || ids::is_id(word, asked) || of_file(word).is_some();
         let meant = if several && !is_path {
-            let targets = names::targets(std::slice::from_ref(word), asked).await?;
+            let targets = targets(std::slice::from_ref(word), asked).await?;
             targets.into_iter().map(|(scope, target)| (scope, target.app().to_owned())).collect()
         } else {
             let target = Target::read(word);
@@ -78,7 +123,7 @@ pub(super) async fn of_files(
 }
 
 /// Every app that the caller may mean to change.
-fn every(asked: Asked) -> Result<Vec<(Scope, String)>, Failure> {
+fn own(asked: Asked) -> Result<Vec<(Scope, String)>, Failure> {
     let mut scopes = asked.for_all();
     if asked.0.is_none() && !is_root() {
         // What everybody may see is not what he means to change.
@@ -103,7 +148,7 @@ fn matching(pattern: &str, flags: &str, asked: Asked) -> Result<Vec<(Scope, Stri
         .case_insensitive(flags.contains('i'))
         .build()
         .map_err(|error| Failure::Usage(format!("/{pattern}/ is no regular expression: {}", last_line(&error))))?;
-    let all = every(asked)?;
+    let all = own(asked)?;
     let found: Vec<_> = all.iter().filter(|(_, name)| regex.is_match(name)).cloned().collect();
     if found.is_empty() {
         let names: Vec<&str> = all.iter().map(|(_, name)| name.as_str()).collect();

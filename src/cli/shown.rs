@@ -61,7 +61,7 @@ fn actions(app: &AppNow) -> Vec<String> {
             line.push_str(" [PARAM]");
         }
         if let Some(comment) = action.opts.as_ref().and_then(|opts| opts.get("comment")).and_then(Value::as_str) {
-            line.push_str(&format!("  {}", super::follow::plain(comment)));
+            line.push_str(&format!("  {}", super::print::plain(comment)));
         }
         if slots.len() < with.len() {
             line.push_str(&format!("  (worker {} alone)", slots.join(", ")));

@@ -9,6 +9,7 @@ use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::print::Printer;
+use super::selector;
 use crate::system::bus::BusError;
 
 #[derive(Debug, Args)]
@@ -45,7 +46,7 @@ pub(super) async fn units(manager: &Manager, target: &Target) -> Result<Vec<Stri
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut code = DONE;
     let signal = arguments.signal;
-    for (scope, target) in names::targets(&arguments.targets, asked).await? {
+    for (scope, target) in selector::targets(&arguments.targets, asked).await? {
         let manager = Manager::connect(scope).await?;
         let units = units(&manager, &target).await?;
         if units.is_empty() {

@@ -6,11 +6,11 @@ use std::path::Path;
 use clap::Args;
 
 use super::exit::{DONE, Failure};
-use super::files::OfFile;
 use super::import::{self, Installed};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
 use super::new_app;
+use super::of_file::OfFile;
 use super::pm2flags::Habits;
 use super::print::Printer;
 use super::script::Flags;
@@ -93,7 +93,7 @@ async fn one(act: Act, word: &str, of: &OfFile, asked: Asked, printer: &Printer)
         return start::run(&start, asked, printer).await;
     }
     let mut code = DONE;
-    for (scope, target) in names::targets(&words, asked).await? {
+    for (scope, target) in selector::targets(&words, asked).await? {
         let done = act_on(act, scope, &target, printer).await;
         code = code.max(done.or_else(|failure| failure.of_one(printer))?);
     }

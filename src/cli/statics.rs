@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::exit::Failure;
-use super::serve;
+use super::served;
 use crate::config::{Scope, Workers};
 use crate::pm2::app::{Became, Imported, Told, fitting};
 use crate::pm2::values::{self, show};
@@ -17,7 +17,7 @@ const PORT: &str = "8080";
 pub(super) fn name(entry: &Map<String, Value>) -> String {
     let text = |key: &str| entry.get(key).and_then(|value| values::text(value).ok());
     text("name")
-        .map_or_else(|| serve::usual_name(&text("port").unwrap_or_else(|| PORT.to_owned())), |name| fitting(&name))
+        .map_or_else(|| served::usual_name(&text("port").unwrap_or_else(|| PORT.to_owned())), |name| fitting(&name))
 }
 
 /// One entry. `Err`: what is wrong with it.
@@ -50,7 +50,7 @@ pub(super) fn read(entry: &Map<String, Value>, directory: &Path, scope: Scope) -
         let value = if matches!(became, Became::Lines(_)) { show(value) } else { "…".to_owned() };
         told.push(Told { key: format!("static.{key}"), value, became });
     }
-    let directory = serve::absolute(&directory.join(path))?;
-    let draft = serve::draft(&name, directory, port, spa, Workers::Count(1), None, scope)?;
+    let directory = served::absolute(&directory.join(path))?;
+    let draft = served::draft(&name, directory, port, spa, Workers::Count(1), None, scope)?;
     Ok(Imported { draft, told, notes: vec!["a directory of files, as `appctl serve` serves it".to_owned()] })
 }

@@ -14,6 +14,7 @@ use super::list::{self, AppNow};
 use super::manage::{Manager, count, user_flag};
 use super::names::{self, Asked};
 use super::print::{self, Colour, Printer};
+use super::selector;
 use super::shown;
 use crate::config::Scope;
 use crate::rollout::ledger::State;
@@ -63,7 +64,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
     }
     let mut code = DONE;
     let mut all = Vec::new();
-    let targets = list::wanted(&arguments.names, asked).await?;
+    let targets = selector::wanted(&arguments.names, asked).await?;
     let mut found = ids::look(&targets, asked).await?;
     for target in targets {
         let at = found.iter().position(|app| app.is_of(target.0) && app.name == target.1);
@@ -219,7 +220,7 @@ fn quoted(word: &str) -> String {
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
     }
-    format!("'{}'", super::follow::plain(word).replace('\'', "'\\''"))
+    format!("'{}'", print::plain(word).replace('\'', "'\\''"))
 }
 
 /// What stands above the table.

@@ -6,10 +6,11 @@ use clap::Args;
 
 use super::apps;
 use super::exit::{FAILED, Failure};
-use super::files::{self, OfFile};
 use super::manage::Manager;
 use super::names::{self, Asked, Target};
+use super::of_file::OfFile;
 use super::print::Printer;
+use super::selector;
 use crate::config::Scope;
 use crate::system::bus::Verb;
 
@@ -26,10 +27,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
-    let (words, mut code) = files::spelled_out(&arguments.targets, &arguments.of, asked, printer)?;
+    let (words, mut code) = arguments.of.spelled_out(&arguments.targets, asked, printer)?;
     let mut targets = Vec::new();
     for word in &words {
-        match names::targets(std::slice::from_ref(word), asked).await {
+        match selector::targets(std::slice::from_ref(word), asked).await {
             Ok(found) => targets.extend(found),
             Err(failure @ Failure::UnknownApp(_)) => targets.push(orphan(word, asked).await.ok_or(failure)?),
             Err(failure) => return Err(failure),

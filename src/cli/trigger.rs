@@ -13,6 +13,7 @@ use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
 use super::manage::{Manager, user_flag};
 use super::names::{self, Asked, Target};
 use super::print::Printer;
+use super::selector;
 use crate::config::Scope;
 use crate::config::value::{positive_span, write_span};
 use crate::router::client::{Called, ControlError, Outcome, Wanted};
@@ -62,7 +63,7 @@ impl AppCalled {
 }
 
 pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) -> Result<u8, Failure> {
-    let targets = names::targets(std::slice::from_ref(&arguments.target), asked).await?;
+    let targets = selector::targets(std::slice::from_ref(&arguments.target), asked).await?;
     let several = targets.len() > 1;
     let mut code = DONE;
     let mut all = Vec::new();

@@ -4,6 +4,7 @@
 //! The router is told to end, not its unit to restart: a restart would restart the workers. systemd starts it again, and
 //! gives the next one the workers' channels, the sessions and whoever waits.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,16 +12,17 @@ use nix::sys::signal::Signal;
 
 use super::apps;
 use super::exit::{DONE, FAILED, Failure};
-use super::list;
 use super::manage::{Manager, user_flag};
 use super::names::{self, Asked};
 use super::print::Printer;
-use super::upgrade_check::{self, Process, installed, of_app};
+use super::selector;
+use super::upgrade_check::{self, Process, of_app};
 use crate::config::Scope;
 use crate::system::bus::{BusError, Verb};
 use crate::system::process;
 use crate::system::running::Builds;
 use crate::system::stamp::Stamp;
+use crate::unit::plan;
 
 /// A reload that is under way ends before its router does.
 const END_TIMEOUT: Duration = Duration::from_secs(120);
@@ -44,15 +46,15 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         return upgrade_check::run(&arguments.names, asked, printer).await;
     }
     // For packages that are put into an image: nothing runs there.
-    if !std::path::Path::new("/run/systemd/system").exists() {
+    if !Path::new("/run/systemd/system").exists() {
         printer.note("systemd does not run here, so nothing of it is to be upgraded");
         return Ok(DONE);
     }
     // Without a name: what the caller may do.
     let asked = if arguments.names.is_empty() { Asked(Some(asked.for_new_app())) } else { asked };
-    let wanted = list::wanted(&arguments.names, asked).await?;
+    let wanted = selector::wanted(&arguments.names, asked).await?;
     let mut builds = Builds::default();
-    let installed = installed(&mut builds);
+    let installed = builds.installed(Path::new(plan::program()));
     let mut code = DONE;
     for scope in [Scope::System, Scope::User] {
         let here: Vec<&String> = wanted.iter().filter(|(of, _)| *of == scope).map(|(_, name)| name).collect();

@@ -7,14 +7,14 @@ use clap::Args;
 use serde::Serialize;
 
 use super::exit::{DONE, FAILED, Failure};
-use super::list;
 use super::look::AppNow;
 use super::manage::{Manager, user_flag};
 use super::names::{self, Asked};
 use super::print::Printer;
+use super::selector;
 use crate::config::Scope;
 use crate::system::running::{Builds, guard_in};
-use crate::system::stamp::{Inode, Stamp};
+use crate::system::stamp::Stamp;
 use crate::unit::plan;
 
 #[derive(Debug, Args)]
@@ -52,22 +52,11 @@ struct Installed {
     build: String,
 }
 
-/// The build that units start.
-pub(super) fn installed(builds: &mut Builds) -> Stamp {
-    let program = Path::new(plan::program());
-    let is_this = Inode::of(Path::new("/proc/self/exe")).is_ok_and(|own| Inode::of(program).is_ok_and(|it| it == own));
-    if is_this {
-        return Stamp::own().clone();
-    }
-    // This program, where units would not find theirs.
-    builds.of_file(program).ok().flatten().unwrap_or_else(|| Stamp::own().clone())
-}
-
 pub(super) async fn run(words: &[String], asked: Asked, printer: &Printer) -> Result<u8, Failure> {
     let mut builds = Builds::default();
-    let installed = installed(&mut builds);
+    let installed = builds.installed(Path::new(plan::program()));
     let mut processes = Vec::new();
-    let wanted = list::wanted(words, asked).await?;
+    let wanted = selector::wanted(words, asked).await?;
     for scope in [Scope::System, Scope::User] {
         let here: Vec<&String> = wanted.iter().filter(|(of, _)| *of == scope).map(|(_, name)| name).collect();
         if here.is_empty() {

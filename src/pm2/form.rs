@@ -48,7 +48,7 @@ pub fn parse(kind: Kind, text: &str) -> Result<Value, String> {
     match kind {
         Kind::Yaml => {
             // As YAML 1.2, and so js-yaml, has them: `on` is a word.
-            let options = serde_saphyr::options! { strict_booleans: true };
+            let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
             serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
         }
         Kind::Json | Kind::Package | Kind::Script => serde_json::from_str(text).or_else(|strict| {
@@ -180,7 +180,8 @@ mod tests {
             value["apps"],
             json!([{"instances": 2, "script": "a.js", "watch": "on", "env": {"PORT": 3000, "A": null}}])
         );
-        assert!(parse(Kind::Yaml, "a: [").is_err());
+        let error = parse(Kind::Yaml, "apps:\n  - name: a\n   script: b.js\n").unwrap_err();
+        assert!(error.starts_with("while parsing") && error.ends_with("at line 3, column 4"), "{error}");
     }
 
     #[test]

@@ -29,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 /// `MESSAGE_ID=` of every line about a reload: `journalctl MESSAGE_ID=…`.
 pub const STEP: &str = "5f0e6a1d0c8b4e0a9d6b0f6a4a3f7c21";
+/// For one word with the router about a reload.
+pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one question to the router, which may be restarting.
 const ROUTER_PATIENCE: Duration = Duration::from_secs(10);
 const ROUTER_PAUSE: Duration = Duration::from_millis(100);

@@ -25,6 +25,15 @@ impl Builds {
         Ok(stamp)
     }
 
+    /// Of the program that is installed at a path; of this one, where there is none.
+    pub fn installed(&mut self, program: &Path) -> Stamp {
+        let own = Inode::of(Path::new("/proc/self/exe"));
+        if own.is_ok_and(|own| Inode::of(program).is_ok_and(|it| it == own)) {
+            return Stamp::own().clone();
+        }
+        self.of_file(program).ok().flatten().unwrap_or_else(|| Stamp::own().clone())
+    }
+
     /// Of the program that a process runs, even when its file has been replaced. An error: it has ended, or is somebody else's.
     pub fn of_process(&mut self, pid: u32) -> io::Result<Option<Stamp>> {
         self.of_file(&PathBuf::from(format!("/proc/{pid}/exe")))

@@ -86,7 +86,7 @@ fn disk(machine: &Boxed) -> BTreeMap<String, String> {
         "/var/tmp",
         "/root",
     ];
-    // Of the group, which stays, and what its making leaves.
+    // Of the group: a package that is removed leaves it until it is purged, and its making leaves copies.
     let group = ["/etc/group", "/etc/group-", "/etc/gshadow", "/etc/gshadow-", "/etc/.pwd.lock"];
     let list = machine.ok("find / -xdev -printf '%p\\t%y %s %m %U:%G\\n'");
     let lines = list.lines().filter_map(|line| line.split_once('\t'));
@@ -197,9 +197,11 @@ fn a_deb_from_its_installation_to_its_removal() {
     machine.ok("apt-get install -y /srv/packages/now/*.deb && rm /usr/sbin/policy-rc.d");
     assert!(!machine.is_active("app.service"));
     machine.start_app("app", 3);
+    assert!(!machine.ok("getent group appctl").is_empty());
     machine.ok("apt-get purge -y appctl");
     nothing_runs(&machine);
     nothing_is_left(&machine, &before, files);
+    assert_eq!(machine.ok("getent group appctl || true"), "");
 
     // Without a file of anybody's, nothing is left.
     machine.ok("apt-get install -y /srv/packages/now/*.deb && rm /etc/appctl/app.toml && apt-get purge -y appctl");
@@ -264,6 +266,7 @@ fn an_upgraded_deb_leaves_workers_alone_and_a_removed_one_leaves_none() {
     machine.ok("rm /etc/appctl/app.toml && systemctl daemon-reload");
     machine.ok("apt-get purge -y appctl");
     nothing_runs(&machine);
+    assert_eq!(machine.ok("getent group appctl || true"), "");
     assert_eq!(alice("systemctl --user list-units --all --plain --no-legend own*"), "");
     assert_eq!(machine.ok("ls -d /run/user/*/appctl 2>/dev/null || true; ls /home/alice/.config/appctl"), "own.toml");
 }

@@ -12,8 +12,9 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::cli::follow::{Entry, Follower};
 use crate::cli::ids;
-use crate::cli::list::{AppNow, wanted};
+use crate::cli::list::AppNow;
 use crate::cli::names::Asked;
+use crate::cli::selector::wanted;
 
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Events that wait for a slow browser; then it gets no more until it reads.

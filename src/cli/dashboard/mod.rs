@@ -18,9 +18,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::{DONE, Failure};
 use super::ids;
-use super::list::wanted;
 use super::names::Asked;
 use super::print::Printer;
+use super::selector::wanted;
 use events::Facts;
 use serve::Page;
 

@@ -16,9 +16,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::exit::{DONE, Failure};
 use super::follow::{Entry, Follower};
 use super::ids;
-use super::list::wanted;
 use super::names::Asked;
 use super::print::Printer;
+use super::selector::wanted;
 use model::{Model, Wish};
 use screen::{Input, Screen};
 

@@ -21,10 +21,19 @@ const note = (text) => result.errors.length < 10 && result.errors.push(text);
 async function open(number) {
   const session = { number, said: [], heard: new Set(), workers: new Set() };
   session.client = new Client({ name: `client ${number}`, version: "1.0.0" });
-  session.transport = new StreamableHTTPClientTransport(new URL(url));
+  let streams;
+  const streaming = new Promise((go) => (streams = go));
+  const asked = async (input, init) => {
+    const answer = await fetch(input, init);
+    if (init?.method === "GET") streams(answer);
+    return answer;
+  };
+  session.transport = new StreamableHTTPClientTransport(new URL(url), { fetch: asked });
   session.client.onerror = (error) => note(String(error));
   session.client.setNotificationHandler(LoggingMessageNotificationSchema, ({ params }) => void session.heard.add(params.data));
   await session.client.connect(session.transport);
+  // The client does not wait for its own stream, and what is logged before there is one is not sent.
+  if (!(await streaming).ok) note(`no stream: ${(await streaming).status}`);
   result.sessions++;
   return session;
 }
