@@ -140,6 +140,11 @@ impl Manager {
 
     /// What the router says of itself; `None` when it cannot be asked.
     pub(super) async fn router_status(&self, app: &str) -> Option<Status> {
+        // Whoever asks a router that does not run would start it.
+        let router = self.properties(&names::units(self.scope, app).router).await.ok()?;
+        if matches!(router.text("ActiveState"), Some("inactive" | "failed") | None) {
+            return None;
+        }
         self.control(app)?.status().await.ok()
     }
 

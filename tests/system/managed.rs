@@ -134,13 +134,22 @@ fn nothing_is_stopped_for_an_address_that_is_taken() {
 }
 
 #[test]
-fn who_is_masked_is_called_so() {
+fn what_systemd_may_not_start_or_does_not_know_is_called_so() {
     let Some(machine) = boot() else { return };
     machine.ok("cd /srv && appctl start ./shop.toml --no-block && systemctl mask shop.service && appctl stop shop");
     let (code, _, told) = run(&machine, "start shop");
     assert_eq!(code, 1, "{told}");
     assert!(told.contains("error: shop.service is masked") && told.contains("systemctl unmask shop.service"), "{told}");
+    let status = || String::from_utf8(machine.shell("appctl status shop").stdout).unwrap();
+    assert!(status().ends_with("shop.service is masked: `systemctl unmask shop.service` allows it to start.\n"));
     machine.ok("systemctl unmask shop.service && appctl start shop");
+    // Nobody has told systemd of the file.
+    machine.ok("appctl delete shop && cp /srv/shop.toml /etc/appctl/");
+    assert!(
+        status().contains("systemd has not read /etc/appctl/shop.toml yet: `systemctl daemon-reload` has it do so")
+    );
+    machine.ok("systemctl daemon-reload");
+    assert!(status().contains("systemctl status shop, journalctl -u shop and appctl logs shop tell more."));
 }
 
 #[test]
@@ -158,4 +167,35 @@ fn exit_codes_mean_what_the_manual_says() {
     assert_eq!(code("touch /run/bad; appctl start shop"), 1);
     assert_eq!(code("appctl delete shop"), 0);
     assert_eq!(code("appctl delete shop"), 4);
+}
+
+#[test]
+fn to_look_at_an_app_that_waits_for_its_first_client_starts_nothing() {
+    let Some(machine) = boot() else { return };
+    machine.write("/etc/appctl/shop.toml", &format!("start = \"demand\"\n{FILE}"));
+    machine.ok("systemctl daemon-reload && systemctl start shop.socket shop-channel.socket shop-control.socket");
+    for command in [
+        "status shop",
+        "status shop --json",
+        "list",
+        "jlist",
+        "report",
+        "ping",
+        "metrics shop",
+        "upgrade-check",
+        "pid shop",
+        "trigger shop x",
+        "restart shop --dry-run",
+        "stop shop --dry-run",
+        "scale shop +1 --dry-run",
+        "reload shop",
+    ] {
+        machine.shell(&format!("appctl {command}"));
+        // By then systemd has seen who connected.
+        machine.ok("systemd-run --quiet --wait true");
+        let ever = machine.property("shop.service", "ActiveEnterTimestampMonotonic");
+        assert_eq!((ever.as_str(), machine.is_active("shop.service")), ("0", false), "appctl {command} started it");
+    }
+    machine.ok("curl -sf -m 20 http://127.0.0.1:3000/");
+    assert!(machine.is_active("shop.service"));
 }
