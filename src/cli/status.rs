@@ -373,6 +373,7 @@ mod tests {
             status: None,
             errors: Vec::new(),
             ended: Vec::new(),
+            loaded: "loaded".to_owned(),
         };
         let at = |seconds| clock::local(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(80_000);
