@@ -58,6 +58,12 @@ impl Manager {
                      Run: sudo systemctl daemon-reload",
                     names.router.trim_end_matches(".service")
                 )),
+                // A full /run, for one.
+                BusError::Refused(reason) | BusError::Other(reason) => Failure::failed(format!(
+                    "systemd did not read the files of units again: {reason}\n\
+                     Mend that and do the same again; until then {} runs on as it is, whatever its file says.",
+                    names.router.trim_end_matches(".service")
+                )),
                 error => self.failure(error),
             })?;
             self.end_forgotten(names).await?;

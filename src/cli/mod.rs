@@ -1,16 +1,17 @@
 //! What the operator sees: the command line, one file a command.
 //!
-//! Commands get what they need as arguments, print through [`print::Printer`] alone, and end with a code of [`exit`].
+//! Commands get what they need as arguments, print through [`print::Printer`] alone, and end with a code of [`exit`]. What
+//! several of them need stands beside them: what words mean (`selector`), an app's file (`apps`, `new_app`), its units
+//! (`names`, `manage`, `up`), how it is now (`look`). None of it uses a command in turn: no file of this room is in a circle.
 
 pub mod apps;
 pub mod cat;
 mod certificates;
 pub mod check;
-pub mod counterparts;
-
 mod complete;
 mod conclude;
 mod counted;
+pub mod counterparts;
 mod dashboard;
 mod delete;
 mod dry;
@@ -26,7 +27,6 @@ mod ids;
 mod import;
 mod inside;
 mod keyed;
-
 mod linger;
 mod list;
 mod logs;

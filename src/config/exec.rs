@@ -76,7 +76,7 @@ pub(super) fn read_exec(item: Option<Item<'_>>, rooted: bool, problems: &mut Pro
     {
         problems.warn(
             script.span.clone(),
-            format!("`{}` is relative, and no directory is given: it will be looked for in /", script.text),
+            format!("`{}` is relative, and no directory is given: units look for it in /", script.text),
             "add directory = \"/srv/app\", or write the whole path",
         );
     }

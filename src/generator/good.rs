@@ -67,9 +67,17 @@ pub(super) fn keep(places: &Places, kind: &str, name: &str, text: &str) -> io::R
         return Err(io::Error::new(io::ErrorKind::NotFound, "XDG_RUNTIME_DIR is not set"));
     };
     let directory = places.under(kept).join(kind);
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&directory)?;
     let temporary = directory.join(format!(".{}", std::process::id()));
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    std::fs::rename(&temporary, directory.join(format!("{name}.toml")))
+    let written = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(&directory)
+        .and_then(|()| std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary))
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|()| std::fs::rename(&temporary, directory.join(format!("{name}.toml"))));
+    written.map_err(|error| {
+        // The disk is full, perhaps: half a file is of no use to anybody.
+        let _ = std::fs::remove_file(&temporary);
+        io::Error::new(error.kind(), format!("in {}: {error}", directory.display()))
+    })
 }

@@ -282,7 +282,8 @@ impl Reader<'_> {
         let given = self.get("name", values::text);
         let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if self.place.typed {
-            let name = given.unwrap_or_else(|| stem(&program.script));
+            // A name that nobody has chosen may be another.
+            let Some(name) = given else { return Some(fitting(&stem(&program.script))) };
             return match value::check_name(&name) {
                 Ok(()) => Some(name),
                 Err(wrong) => {

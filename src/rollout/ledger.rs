@@ -1,7 +1,7 @@
 //! How the latest reload of an app stands, or ended: written down at every step, so that others can tell it and can finish
 //! what a reload that was killed left behind.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::fs::Permissions;
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -87,12 +87,14 @@ impl Progress {
 pub struct Ledger {
     path: Option<PathBuf>,
     progress: RefCell<Progress>,
+    /// It was told that it cannot be written.
+    told: Cell<bool>,
 }
 
 impl Ledger {
     /// `path`: where it is written; `None`: nowhere.
     pub fn new(path: Option<PathBuf>, progress: Progress) -> Self {
-        let ledger = Self { path, progress: RefCell::new(progress) };
+        let ledger = Self { path, progress: RefCell::new(progress), told: Cell::new(false) };
         ledger.update(|_| {});
         ledger
     }
@@ -104,7 +106,9 @@ impl Ledger {
     pub fn update(&self, change: impl FnOnce(&mut Progress)) {
         change(&mut self.progress.borrow_mut());
         let Some(path) = &self.path else { return };
-        if let Err(error) = write(path, &self.progress.borrow()) {
+        if let Err(error) = write(path, &self.progress.borrow())
+            && !self.told.replace(true)
+        {
             // The reload itself does not need it.
             tracing::warn!(%error, "cannot write down how the reload goes, in {}: {error}", path.display());
         }
@@ -128,9 +132,15 @@ pub fn publish(path: &Path, text: &[u8]) -> io::Result<()> {
     }
     let temporary = path.with_file_name(format!(".{}", std::process::id()));
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
-    file.set_permissions(Permissions::from_mode(0o644))?;
-    file.write_all(text)?;
-    std::fs::rename(&temporary, path)
+    let written = file
+        .set_permissions(Permissions::from_mode(0o644))
+        .and_then(|()| file.write_all(text))
+        .and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        // The disk is full, perhaps: half a file is of no use to anybody.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
 }
 
 fn now() -> u64 {
