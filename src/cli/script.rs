@@ -555,9 +555,13 @@ mod tests {
     #[test]
     fn names_that_cannot_be() {
         let place = Place { script: "/srv/_x.js".into(), ..place() };
-        let failure = describe(&Flags::default(), &place, find).unwrap_err();
+        let flags = Flags { name: Some("_x".into()), ..Flags::default() };
+        let failure = describe(&flags, &place, find).unwrap_err();
         assert_eq!(failure.code(), 2);
         assert!(failure.to_string().contains("--name"), "{failure}");
+        // One that nobody has chosen becomes one that can.
+        let name = describe(&Flags::default(), &place, find).unwrap().name;
+        assert!(crate::config::value::check_name(&name).is_ok(), "{name}");
     }
 
     #[test]
