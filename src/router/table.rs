@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use crate::relay::hub::WorkerId;
+pub use crate::relay::WorkerId;
 
 /// How long a connection without a session counts as one that is about to get it.
 const EXPECTATION: Duration = Duration::from_secs(10);
