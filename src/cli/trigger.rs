@@ -122,7 +122,7 @@ async fn call(scope: Scope, target: &Target, arguments: &Arguments) -> Result<Op
     };
     let called = control.call_action(&wanted).await.map_err(|error| match error {
         ControlError::Unreachable(error) if error.kind() == ErrorKind::PermissionDenied => Failure::Denied(format!(
-            "no right to ask the router of {name}: its control socket is for root alone\nUse sudo."
+            "no right to ask the router of {name}: its control socket is for root and the group appctl\nUse sudo."
         )),
         ControlError::Status(hyper::StatusCode::NOT_FOUND) => Failure::failed(format!(
             "the router of {name} is of an older release, which knows no actions\n`appctl{} upgrade {name}` starts the installed one.",
