@@ -8,6 +8,7 @@
 pub mod apps;
 pub mod good;
 pub mod held;
+mod kept;
 pub mod open;
 pub mod places;
 mod trust;
@@ -79,6 +80,7 @@ pub fn generate(places: &Places, processors: u32, out: &Path) -> Outcome {
     let loaded = apps::load(places);
     outcome.messages.extend(loaded.failure.map(|text| Message { severe: true, text }));
     good::remember(places, &loaded.files);
+    loaded.files.iter().for_each(|file| held::forget(places, file));
     for file in &loaded.files {
         for problem in &file.report.problems {
             let text = problem.short(file.source.display());

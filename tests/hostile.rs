@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use appctl::config::{App, Scope, parse};
 use appctl::generator::{generate, places::Places};
-use appctl::pm2::app::{self, Circumstances};
+use appctl::pm2::{Circumstances, app};
 use appctl::pm2::{Machine, keys};
 use appctl::unit::UnitFile;
 use appctl::unit::plan::plan;

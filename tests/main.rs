@@ -20,6 +20,7 @@ mod man;
 mod metrics;
 mod migrating;
 mod mixed;
+mod older;
 mod packaging;
 mod patient;
 mod plain;

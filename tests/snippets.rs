@@ -66,7 +66,7 @@ impl Prometheus {
         let rules = path("alerts.yml").display().to_string();
         let text = changed(
             SCRAPE,
-            &[("/etc/prometheus/appctl-alerts.yml", &rules), ("127.0.0.1:9100\"]", &format!("{target}\"]"))],
+            &[("/etc/prometheus/appctl-alerts.yml", &rules), ("127.0.0.1:19100\"]", &format!("{target}\"]"))],
         );
         let text = format!("global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\n{text}");
         std::fs::write(path("prometheus.yml"), text).unwrap();

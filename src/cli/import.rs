@@ -16,7 +16,8 @@ use super::print::{Colour, Printer};
 use super::script::{Here, closed_to_others};
 use super::{stamp, statics};
 use crate::config::Scope;
-use crate::pm2::app::{self, Became, Circumstances, Imported, Told};
+use crate::pm2::Circumstances;
+use crate::pm2::app::{self, Became, Imported, Told};
 use crate::pm2::dump;
 use crate::pm2::form::{self, Ecosystem, Kind, USUAL};
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Subcommand};
 
 use super::apps;
@@ -129,15 +130,42 @@ fn known_settings(words: &[String]) -> Result<RouterSettings, Failure> {
     loop {
         match RouterSettings::from_args(&words) {
             Err(ArgumentError::Unknown(flag)) => {
-                eprintln!(
-                    "<4>--{flag} is not known to appctl {}: it is left out; run systemctl daemon-reload, then appctl upgrade",
-                    Stamp::own().version
-                );
+                tell_left_out(&format!("--{flag}"));
                 words.retain(|word| !word.starts_with(&format!("--{flag}=")));
             }
             settings => return settings.map_err(|error| Failure::Usage(error.to_string())),
         }
     }
+}
+
+fn tell_left_out(flag: &str) {
+    eprintln!(
+        "<4>{flag} is not known to appctl {}: it is left out; run systemctl daemon-reload, then appctl upgrade",
+        Stamp::own().version
+    );
+}
+
+/// Commands of units, whose flags are words of their own: `--KEY=VALUE` or `--KEY`. (The router reads its own.)
+const OF_UNITS: [&str; 7] = ["worker", "started", "stopping", "watch", "scheduled", "memory", "rollout"];
+
+/// The same for all other commands that units call: takes the flag that is not known out of the line. `false`: the line is
+/// wrong in another way, or somebody has typed it.
+pub(super) fn leave_out(line: &mut Vec<OsString>, error: &clap::Error) -> bool {
+    let ours = line.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    if error.kind() != ErrorKind::UnknownArgument || !ours.is_some_and(|word| OF_UNITS.iter().any(|it| word == it)) {
+        return false;
+    }
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return false };
+    let flag = flag.split('=').next().unwrap_or(flag);
+    let is_it = |word: &OsString| {
+        let rest = word.as_encoded_bytes().strip_prefix(flag.as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'=')
+    };
+    let place = line.iter().take_while(|word| *word != "--").position(is_it).filter(|_| flag.starts_with("--"));
+    place.map(|at| line.remove(at)).is_some_and(|_| {
+        tell_left_out(flag);
+        true
+    })
 }
 
 pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {
@@ -192,6 +220,79 @@ pub(super) fn worker(arguments: &Worker, user: bool, printer: &Printer) -> u8 {
         Err(error) => {
             printer.error(&error.to_string());
             FAILED
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    /// The line as it is read at last; or what is wrong with it.
+    fn read(text: &str) -> Result<Vec<String>, String> {
+        let mut words: Vec<OsString> = text.split(' ').map(OsString::from).collect();
+        loop {
+            match super::super::CommandLine::try_parse_from(&words) {
+                Ok(_) => return Ok(words.into_iter().map(|word| word.into_string().unwrap()).collect()),
+                Err(error) if leave_out(&mut words, &error) => {}
+                Err(error) => return Err(error.kind().to_string()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_unit_of_a_later_release_is_understood() {
+        for (unit, left) in [
+            (
+                "appctl worker ready --kindly --explain-after=5s --more=a=b app 1",
+                "appctl worker ready --explain-after=5s app 1",
+            ),
+            (
+                "appctl --user worker drain --timeout=2s --gently=yes app 1",
+                "appctl --user worker drain --timeout=2s app 1",
+            ),
+            (
+                "appctl worker exec --runtime=node --cage=iron app 1 -- node --cage=iron x.js",
+                "appctl worker exec --runtime=node app 1 -- node --cage=iron x.js",
+            ),
+            (
+                "appctl worker ended --restart=always --delay=1s --story=long app 1",
+                "appctl worker ended --restart=always --delay=1s app 1",
+            ),
+            ("appctl stopping --softly app", "appctl stopping app"),
+            ("appctl rollout --conclude --wave=2 app", "appctl rollout --conclude app"),
+        ] {
+            assert_eq!(read(unit).map(|words| words.join(" ")), Ok(left.to_owned()));
+        }
+    }
+
+    /// Those of a user's manager, as `appctl --user cat` of earlier commits wrote them (tests/older.rs).
+    #[test]
+    fn units_of_earlier_releases_are_understood() {
+        for (commit, units) in [
+            ("a2772af", include_str!("../../tests/fixtures/older/a2772af/exec.txt")),
+            ("bacb4e2", include_str!("../../tests/fixtures/older/bacb4e2/exec.txt")),
+            ("a41227a", include_str!("../../tests/fixtures/older/a41227a/exec.txt")),
+        ] {
+            assert_eq!(units.lines().count(), 31, "{commit}");
+            for unit in units.lines() {
+                let words = shlex::split(unit).unwrap();
+                let line = super::super::CommandLine::try_parse_from(&words);
+                let line = line.unwrap_or_else(|error| panic!("{commit}: {unit}: {error}"));
+                if let super::super::Command::Router(Router { words }) = line.command {
+                    RouterSettings::from_args(&words[..words.len() - 1]).unwrap();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_somebody_types_is_read_to_the_letter() {
+        for line in
+            ["appctl reload --gently app", "appctl --gently worker ready app 1 2", "appctl worker ready app 1 2"]
+        {
+            assert!(read(line).is_err(), "{line}");
         }
     }
 }

@@ -164,8 +164,7 @@ fn lines(apps: &[AppNow], sort: Option<Sort>) -> Vec<Line<'_>> {
 }
 
 /// Said once below the table.
-pub(super) const MUTE: &str =
-    "Ready or not, sessions, lag and CPU: only the routers know, and they tell root alone (sudo appctl list).";
+pub(super) const MUTE: &str = "Ready or not, sessions, lag and CPU: only the routers know, and they tell root and the group appctl alone (sudo appctl list).";
 
 /// Whether the router runs and does not answer: mostly it may not be asked.
 pub(super) fn is_mute(app: &AppNow) -> bool {

@@ -146,6 +146,11 @@ impl Manager {
 
     /// What the router says of itself; `None` when it cannot be asked.
     pub(super) async fn router_status(&self, app: &str) -> Option<Status> {
+        // Whoever asks a router that does not run would start it.
+        let router = self.properties(&names::units(self.scope, app).router).await.ok()?;
+        if matches!(router.text("ActiveState"), Some("inactive" | "failed") | None) {
+            return None;
+        }
         self.control(app)?.status().await.ok()
     }
 
@@ -283,15 +288,17 @@ fn taken(lines: &[String]) -> Vec<String> {
     let mut ports: Vec<u16> = busy.filter_map(|line| port(line)).collect();
     ports.sort_unstable();
     ports.dedup();
-    let told = |port: &u16| {
-        let holders = holder::of_port(*port);
-        let who = holders.iter().map(|Holder { pid, name, unit }| {
-            let unit = unit.as_ref().map_or(String::new(), |unit| format!(", of {unit}"));
-            format!("{name} (pid {pid}{unit})")
-        });
-        (!holders.is_empty()).then(|| format!("  {port} is taken by {}", who.collect::<Vec<_>>().join(" and ")))
-    };
-    ports.iter().filter_map(told).collect()
+    ports.into_iter().filter_map(holders).collect()
+}
+
+/// Who has a port, as far as this user may know.
+pub(super) fn holders(port: u16) -> Option<String> {
+    let holders = holder::of_port(port);
+    let who = holders.iter().map(|Holder { pid, name, unit }| {
+        let unit = unit.as_ref().map_or(String::new(), |unit| format!(", of {unit}"));
+        format!("{name} (pid {pid}{unit})")
+    });
+    (!holders.is_empty()).then(|| format!("  {port} is taken by {}", who.collect::<Vec<_>>().join(" and ")))
 }
 
 /// The port that a line is about: the last number behind a colon, `([::]:8080)`, `address :::3000`.

@@ -64,8 +64,8 @@ async fn page(scope: Scope, name: &str) -> Result<Option<String>, Failure> {
     };
     control.metrics().await.map(Some).map_err(|error| match error {
         ControlError::Unreachable(error) if error.kind() == ErrorKind::PermissionDenied => Failure::Denied(format!(
-            "no right to ask the router of {name}: its control socket is for root alone\n\
-             Use sudo; or give it an address that others may ask, such as router.metrics = \"127.0.0.1:9100\"."
+            "no right to ask the router of {name}: its control socket is for root and the group appctl\n\
+             Use sudo; or give it an address that others may ask, such as router.metrics = \"127.0.0.1:19100\"."
         )),
         error => Failure::failed(format!("{name}: {error}")),
     })

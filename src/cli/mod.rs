@@ -282,8 +282,15 @@ struct Names {
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     complete::answer();
-    let matches = line().try_get_matches();
-    let line = match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
+    let mut words: Vec<_> = std::env::args_os().collect();
+    let read = loop {
+        let matches = line().try_get_matches_from(&words);
+        match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
+            Err(error) if inside::leave_out(&mut words, &error) => {}
+            read => break read,
+        }
+    };
+    let line = match read {
         Ok(line) => line,
         Err(mut error) => {
             // The rest of the line is hardly a script's, where no command takes one.

@@ -118,7 +118,7 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
 fn why(error: &ControlError) -> String {
     match error {
         ControlError::Unreachable(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            "runs, and answers root alone: sudo appctl ping".to_owned()
+            "runs, and answers root and the group appctl alone: sudo appctl ping".to_owned()
         }
         error => error.to_string(),
     }

@@ -1,5 +1,6 @@
 //! `appctl restart NAME… | NAME@SLOT… | all`: stops and starts; what the file says now holds from then on.
 
+use std::net::Ipv6Addr;
 use std::time::SystemTime;
 
 use clap::Args;
@@ -7,14 +8,15 @@ use clap::Args;
 use super::apps::{self, Loaded};
 use super::counted;
 use super::exit::{DONE, FAILED, Failure, NOT_RUNNING};
-use super::manage::{Manager, count};
+use super::manage::{self, Manager, count};
 use super::names::{self, Asked, Target};
 use super::of_file::Anew;
 use super::print::Printer;
 use super::selector;
 use super::up::{self, Tell};
-use crate::config::Scope;
+use crate::config::{Listen, Scope};
 use crate::system::bus::Verb;
+use crate::system::listening;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -50,8 +52,26 @@ pub(super) async fn listens_elsewhere(manager: &Manager, loaded: &Loaded) -> boo
     if !at(&status.metrics) {
         return true;
     }
-    let (bound, wanted) = (status.listening, &loaded.app.listen);
-    bound.len() != wanted.len() || !wanted.iter().all(|listen| bound.iter().any(|bound| listen.is_at(bound)))
+    up::are_others(&loaded.app.listen, &status.listening)
+}
+
+/// Those of the file's addresses that another program has: an app that runs is not stopped for them. What its own
+/// sockets are in the way of is not known before they are closed.
+async fn taken(manager: &Manager, loaded: &Loaded) -> Vec<Listen> {
+    let shared = loaded.app.socket.iter().any(|(key, _)| key == "ReusePort");
+    let Some(status) = manager.router_status(&loaded.app.name).await.filter(|_| !shared) else {
+        return Vec::new();
+    };
+    let bound: Vec<Listen> =
+        status.listening.iter().chain(&status.metrics).filter_map(|bound| Listen::read(bound).ok()).collect();
+    let new = loaded.app.addresses().filter(|listen| !bound.iter().any(|bound| bound.overlaps(listen)));
+    let taken = |listen: &Listen| match listen {
+        Listen::Port(port) => listening::is_taken((Ipv6Addr::UNSPECIFIED, *port).into()),
+        Listen::Address(address) => listening::is_taken(*address),
+        // systemd takes the place of a socket that is there.
+        Listen::Path(_) => false,
+    };
+    new.filter(|listen| taken(listen)).cloned().collect()
 }
 
 async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8, Failure> {
@@ -102,6 +122,23 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
         return Ok(FAILED);
     }
     super::secrets::refuse(&loaded.app)?;
+    // A stopped router is not asked: that would start it.
+    let running = manager.router_runs(&names).await?;
+    let taken = if running { taken(&manager, &loaded).await } else { Vec::new() };
+    if !taken.is_empty() {
+        let name = &loaded.app.name;
+        for listen in &taken {
+            printer.error(&format!("{listen}, where {name} is to serve, is taken"));
+            let port = match listen {
+                Listen::Port(port) => Some(*port),
+                Listen::Address(address) => Some(address.port()),
+                Listen::Path(_) => None,
+            };
+            port.and_then(manage::holders).iter().for_each(|told| printer.detail(told));
+        }
+        printer.detail(&format!("{name} is not restarted; nothing has changed"));
+        return Ok(FAILED);
+    }
     // The hook would start them again, since they run.
     let surplus = manager.surplus(&loaded.app.name, loaded.workers()).await?;
     let mut unfinished = manager

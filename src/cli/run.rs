@@ -19,7 +19,7 @@ use crate::system::init;
 pub(super) struct Arguments {
     /// A script, a program, a TOML file, a file of PM2's or the name of an app
     pub(super) target: String,
-    /// Serve metrics for Prometheus at an address, such as 127.0.0.1:9100
+    /// Serve metrics for Prometheus at an address, such as 127.0.0.1:19100
     #[arg(long, value_name = "ADDRESS", value_parser = |text: &str| Listen::read(text).map_err(|wrong| wrong.reason))]
     pub(super) metrics: Option<Listen>,
     /// Print the workers' lines as they are, without index and name (--json prints each as an object)

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::exit::Failure;
 use super::pm2flags::WithoutEffect;
 use crate::config::{Scope, Workers};
-use crate::pm2::app::Circumstances;
+use crate::pm2::Circumstances;
 use crate::pm2::{self, Draft, Machine};
 
 /// How a file begins that `appctl start` wrote.
@@ -554,8 +554,10 @@ mod tests {
 
     #[test]
     fn names_that_cannot_be() {
-        let place = Place { script: "/srv/_x.js".into(), ..place() };
-        let failure = describe(&Flags::default(), &place, find).unwrap_err();
+        let place = Place { script: "/srv/_x y.js".into(), ..place() };
+        assert_eq!(describe(&Flags::default(), &place, find).unwrap().name, "x-y", "nobody has chosen it");
+        let flags = Flags { name: Some("_x".into()), ..Flags::default() };
+        let failure = describe(&flags, &place, find).unwrap_err();
         assert_eq!(failure.code(), 2);
         assert!(failure.to_string().contains("--name"), "{failure}");
     }

@@ -170,7 +170,7 @@ async fn start_written(
     if running && changed {
         printer.note(&format!("{name} runs, and its file is another now: restarting it"));
         let code = super::restart::run(&[name.to_owned()], Asked(Some(scope)), printer).await?;
-        told(&loaded, scope, true, Some(code == DONE), printer);
+        told(&loaded, scope, (true, Some(code == DONE)), Needs::default(), printer);
         return Ok(code);
     }
     linger::tell(scope, printer);
@@ -256,31 +256,62 @@ async fn up(
     no_block: bool,
     printer: &Printer,
 ) -> Result<Up, Failure> {
-    if no_block {
-        check_accounts(loaded)?;
-        let (sockets, services) = to_start(manager, loaded).await?;
-        for (verb, unit) in sockets.iter().chain(&services) {
+    let (name, user) = (&loaded.app.name, manage::user_flag(manager.scope));
+    let ran = manager.router_runs(&names::units(manager.scope, name)).await?;
+    let (outcome, serves) = if no_block {
+        (ask_for(manager, loaded, printer).await?, None)
+    } else {
+        let outcome = up::bring_up(manager, loaded, Tell::Already, printer).await?;
+        (outcome, Some(outcome.code() == DONE))
+    };
+    let needs = Needs::of(manager, loaded, ran).await;
+    if needs.restart {
+        printer.note(&format!("its file has other addresses by now: `appctl{user} restart {name}` lets them hold"));
+    } else if needs.reload {
+        printer.note(&format!("its file says something else by now: `appctl{user} reload {name}` lets that hold"));
+    }
+    told(loaded, manager.scope, (changed || outcome != Up::Already, serves), needs, printer);
+    Ok(outcome)
+}
+
+/// Asks systemd for what does not run, nor starts already, and does not wait for it.
+async fn ask_for(manager: &Manager, loaded: &Loaded, printer: &Printer) -> Result<Up, Failure> {
+    check_accounts(loaded)?;
+    let (sockets, services) = to_start(manager, loaded).await?;
+    let mut already = true;
+    for (verb, unit) in sockets.iter().chain(&services) {
+        let properties = manager.properties(unit).await?;
+        if !matches!(properties.text("ActiveState"), Some("active" | "activating" | "reloading")) {
+            already = false;
             manager.systemd.enqueue(*verb, unit).await.map_err(|error| manager.failure(error))?;
         }
-        let name = &loaded.app.name;
-        printer.note(&format!(
-            "{name} starts; `appctl{} status {name}` tells how far it is",
-            manage::user_flag(manager.scope)
-        ));
-        told(loaded, manager.scope, true, None, printer);
-        return Ok(Up::Serves);
     }
-    let outcome = up::bring_up(manager, loaded, Tell::Already, printer).await?;
-    let already = outcome == Up::Already;
-    if already && is_newer(loaded, manager.scope) {
-        printer.note(&format!(
-            "its file says something else by now: `appctl{} reload {}` lets that hold",
-            manage::user_flag(manager.scope),
-            loaded.app.name
-        ));
+    let (name, user) = (&loaded.app.name, manage::user_flag(manager.scope));
+    let does = if already { "was started already" } else { "starts" };
+    printer.note(&format!("{name} {does}; `appctl{user} status {name}` tells how far it is"));
+    Ok(if already { Up::Already } else { Up::Serves })
+}
+
+/// What an app that ran before does not have of its file yet.
+#[derive(Debug, Clone, Copy, Default)]
+struct Needs {
+    /// The file is another than the one that its workers were started with.
+    reload: bool,
+    /// Its addresses are others.
+    restart: bool,
+}
+
+impl Needs {
+    /// `ran`: its router did, so that not all of it was started with the file as it is now.
+    async fn of(manager: &Manager, loaded: &Loaded, ran: bool) -> Self {
+        if !ran {
+            return Self::default();
+        }
+        Self {
+            reload: is_newer(loaded, manager.scope),
+            restart: super::restart::listens_elsewhere(manager, loaded).await,
+        }
     }
-    told(loaded, manager.scope, changed || !already, Some(outcome.code() == DONE), printer);
-    Ok(outcome)
 }
 
 /// Whether the file of an app that runs is another than the one that its workers were started with.
@@ -291,12 +322,12 @@ fn is_newer(loaded: &Loaded, scope: Scope) -> bool {
 }
 
 /// `--json`: an object for each app. `serves`: `None`, that was not waited for.
-fn told(loaded: &Loaded, scope: Scope, changed: bool, serves: Option<bool>, printer: &Printer) {
+fn told(loaded: &Loaded, scope: Scope, (changed, serves): (bool, Option<bool>), needs: Needs, printer: &Printer) {
     if printer.json {
         let scope_name = if scope == Scope::User { "user" } else { "system" };
-        let reload_needed = !changed && is_newer(loaded, scope);
         let told = serde_json::json!({
-            "name": loaded.app.name, "scope": scope_name, "changed": changed, "serves": serves, "reload_needed": reload_needed,
+            "name": loaded.app.name, "scope": scope_name, "changed": changed, "serves": serves,
+            "reload_needed": needs.reload, "restart_needed": needs.restart,
         });
         printer.data(&told.to_string());
     }

@@ -40,6 +40,9 @@ struct InFull {
     errors: Vec<errors::Told>,
     #[serde(skip)]
     ended: Vec<errors::Ended>,
+    /// What systemd knows of the router's unit: `loaded`, `not-found`, `masked`.
+    #[serde(skip)]
+    loaded: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,6 +122,7 @@ async fn in_full(app: AppNow, scope: Scope) -> Result<InFull, Failure> {
         status: manager.router_status(name).await,
         errors: errors::last(&manager, &app).await,
         ended: errors::ended(&manager, name),
+        loaded: manager.properties(&names.router).await?.text("LoadState").unwrap_or_default().to_owned(),
         app,
         sockets,
         companions,
@@ -156,11 +160,19 @@ fn show(full: &InFull, scope: Scope, printer: &Printer) {
         printer.note(&format!("\n{}", print::wrap(list::MUTE, 0, width)));
     }
     if !full.running {
-        block(&format!(
-            "\nsystemctl{0} status {1}, journalctl{0} -u {1} and appctl logs {1} tell more.",
-            user_flag(scope),
-            full.app.name
-        ));
+        let (name, user) = (&full.app.name, user_flag(scope));
+        block(&match full.loaded.as_str() {
+            "not-found" if full.app.error.is_none() => format!(
+                "\nsystemd has not read {} yet: `systemctl{user} daemon-reload` has it do so, `appctl{user} start {name}` too.",
+                full.app.file
+            ),
+            "masked" => {
+                format!("\n{name}.service is masked: `systemctl{user} unmask {name}.service` allows it to start.")
+            }
+            _ => {
+                format!("\nsystemctl{user} status {name}, journalctl{user} -u {name} and appctl logs {name} tell more.")
+            }
+        });
     }
 }
 
@@ -361,6 +373,7 @@ mod tests {
             status: None,
             errors: Vec::new(),
             ended: Vec::new(),
+            loaded: "loaded".to_owned(),
         };
         let at = |seconds| clock::local(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(80_000);

@@ -122,10 +122,11 @@ async fn call(scope: Scope, target: &Target, arguments: &Arguments) -> Result<Op
     };
     let called = control.call_action(&wanted).await.map_err(|error| match error {
         ControlError::Unreachable(error) if error.kind() == ErrorKind::PermissionDenied => Failure::Denied(format!(
-            "no right to ask the router of {name}: its control socket is for root alone\nUse sudo."
+            "no right to ask the router of {name}: its control socket is for root and the group appctl\nUse sudo."
         )),
         ControlError::Status(hyper::StatusCode::NOT_FOUND) => Failure::failed(format!(
-            "the router of {name} is of an older release, which knows no actions\n`appctl restart {name}` starts this one."
+            "the router of {name} is of an older release, which knows no actions\n`appctl{} upgrade {name}` starts the installed one.",
+            user_flag(scope)
         )),
         ControlError::Status(hyper::StatusCode::BAD_REQUEST) => {
             Failure::Usage("the parameter is too long: 128 KiB are the most".to_owned())
@@ -153,7 +154,7 @@ fn show(app: &AppCalled, arguments: &Arguments, printer: &Printer) -> u8 {
         return FAILED;
     }
     let mut code = DONE;
-    for Called { slot, outcome, .. } in &app.called {
+    for Called { slot, outcome, missed, .. } in &app.called {
         let worker = format!("{name}@{slot}");
         let wrong = match outcome {
             Outcome::Answered { answer, parts } => {
@@ -169,6 +170,12 @@ fn show(app: &AppCalled, arguments: &Arguments, printer: &Printer) -> u8 {
             Outcome::Failed { error } => format!("failed: {}", line(error)),
             Outcome::TimedOut => format!("has not answered within {}", write_span(arguments.timeout)),
             Outcome::Ended => format!("ended before it had answered; `appctl logs {worker}` tells more"),
+            Outcome::Unknown if *missed => {
+                format!(
+                    "told its actions to a router of another release; `appctl{} restart {worker}` starts one that tells them anew",
+                    user_flag(app.scope)
+                )
+            }
             Outcome::Unknown => format!("has no action {}", arguments.action),
             Outcome::NoChannel => "has no channel to be called over".to_owned(),
         };
@@ -199,6 +206,13 @@ fn unknown(app: &AppCalled, action: &str) -> String {
     }
     let there: BTreeSet<String> = called.iter().flat_map(|called| called.actions.iter().cloned()).collect();
     let there: Vec<String> = there.into_iter().collect();
+    if there.is_empty() && called.iter().any(|called| called.missed) {
+        return format!(
+            "which actions {name} has is not known: its workers told them once, to a router of another release\n\
+             `appctl{} reload {name}` replaces them by workers that tell them anew.",
+            user_flag(app.scope)
+        );
+    }
     if there.is_empty() {
         return format!(
             "{name} has no actions: its program has registered none\nWith @pm2/io: io.action('{action}', (reply) => reply({{ … }}))."
@@ -218,7 +232,7 @@ mod tests {
 
     fn called(outcome: Outcome, actions: &[&str]) -> Called {
         let actions = actions.iter().map(|action| (*action).to_owned()).collect();
-        Called { slot: "1".into(), index: 0, pid: 7, outcome, actions }
+        Called { slot: "1".into(), index: 0, pid: 7, outcome, actions, missed: false }
     }
 
     fn app(called: Vec<Called>) -> AppCalled {
@@ -232,6 +246,12 @@ mod tests {
         let all = of(vec![called(Outcome::Unknown, &["b"]), called(Outcome::Unknown, &["a"])]);
         assert_eq!(all, "shop has no action refesh\nThere are: a, b");
         assert!(of(vec![called(Outcome::Unknown, &[])]).contains("has registered none"));
+        let missed = Called { missed: true, ..called(Outcome::Unknown, &[]) };
+        let told = of(vec![called(Outcome::Unknown, &[]), missed]);
+        assert!(
+            told.starts_with("which actions shop has is not known") && told.contains("appctl reload shop"),
+            "{told}"
+        );
         assert!(of(vec![called(Outcome::NoChannel, &[])]).contains("no channel"));
     }
 

@@ -7,7 +7,7 @@ use super::exit::{DONE, FAILED, Failure};
 use super::manage::{self, Manager, addresses, count};
 use super::print::Printer;
 use super::{certificates, machine, names, secrets, started};
-use crate::config::Scope;
+use crate::config::{Listen, Scope};
 use crate::system::bus::Verb;
 
 /// What came of bringing an app up.
@@ -46,14 +46,17 @@ type Jobs = Vec<(Verb, String)>;
 pub(super) async fn to_start(manager: &Manager, loaded: &Loaded) -> Result<(Jobs, Jobs), Failure> {
     let names = names::units(manager.scope, &loaded.app.name);
     let runs = manager.router_runs(&names).await?;
+    // A socket cannot be added to a router that runs; and who starts that one, starts what it needs.
+    let added = runs
+        && !loaded.app.listen.is_empty()
+        && manager.properties(&names.public).await?.text("ActiveState") != Some("active");
     let sockets = names::sockets(&names)
         .into_iter()
-        .filter(|socket| *socket != names.public || !loaded.app.listen.is_empty())
-        // A socket cannot be added to a router that runs.
+        .filter(|socket| *socket != names.public || (!loaded.app.listen.is_empty() && !added))
         .filter(|socket| *socket != names.metrics || (loaded.app.router.metrics.is_some() && !runs))
         .map(|socket| (Verb::Start, socket.to_owned()))
         .collect();
-    let mut services = vec![(Verb::Start, names.router.clone())];
+    let mut services = if added { Vec::new() } else { vec![(Verb::Start, names.router.clone())] };
     let standing = manager.standing(&names).await?;
     let missing = started::missing(&manager.systemd, &names, loaded.workers()).await;
     let missing = missing.map_err(|error| manager.failure(error))?;
@@ -85,6 +88,13 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: Tell, pri
     let name = &loaded.app.name;
     let names = names::units(manager.scope, name);
     let router = manager.properties(&names.router).await?;
+    if router.text("LoadState") == Some("masked") {
+        let user = manage::user_flag(manager.scope);
+        return Err(Failure::failed(format!(
+            "{0} is masked: somebody has seen to it that it does not start\nsystemctl{user} unmask {0} allows it again.",
+            names.router
+        )));
+    }
     if router.text("LoadState") != Some("loaded") {
         return Err(Failure::failed(format!(
             "systemd has no unit {} though {} is there\n\
@@ -148,7 +158,12 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: Tell, pri
         }
         return Ok(Up::Failed);
     }
-    let served = addresses(loaded);
+    // Those that it was started with.
+    let status = if runs { manager.router_status(name).await } else { None };
+    let served = match status.map(|status| status.listening) {
+        Some(bound) if are_others(&loaded.app.listen, &bound) => bound,
+        _ => addresses(loaded),
+    };
     let (does, served) = match served.as_slice() {
         // Nobody connects to it.
         [] => ("runs", String::new()),
@@ -168,6 +183,11 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: Tell, pri
         }
     }
     Ok(if already { Up::Already } else { Up::Serves })
+}
+
+/// Whether a router that is bound to these does not serve what is wanted.
+pub(super) fn are_others(wanted: &[Listen], bound: &[String]) -> bool {
+    bound.len() != wanted.len() || !wanted.iter().all(|listen| bound.iter().any(|bound| listen.is_at(bound)))
 }
 
 /// One line for a worker that is up.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use nix::sys::signal::Signal;
+use tokio::time::Instant;
 
 use super::apps;
 use super::exit::{DONE, FAILED, Failure};
@@ -107,7 +108,8 @@ async fn one(
         return Ok(FAILED);
     }
     let names = names::units(manager.scope, name);
-    if let Some(router) = processes.iter().find(|process| process.part == "router") {
+    let router = processes.iter().find(|process| process.part == "router");
+    if let Some(router) = router {
         match manager.systemd.signal_main(&names.router, Signal::SIGTERM as i32).await {
             // It ended just now.
             Ok(()) | Err(BusError::NoSuchUnit(_) | BusError::Refused(_)) => {}
@@ -140,7 +142,15 @@ async fn one(
     for job in &unfinished {
         printer.error(&format!("{name}: {} did not restart: {}", job.unit, job.reason));
     }
-    follow(manager, name, builds, installed).await?;
+    let patience = if router.is_some() { GUARDS_TIMEOUT } else { Duration::ZERO };
+    let left = follow(manager, name, builds, installed, patience).await?;
+    if !left.is_empty() {
+        printer.note(&format!(
+            "{name}: what stays beside {} is another build still: it ends with its worker, whom it serves until then; \
+             `appctl{user} reload {name}` replaces them",
+            left.join(", ")
+        ));
+    }
     Ok(if unfinished.is_empty() { DONE } else { FAILED })
 }
 
@@ -155,16 +165,22 @@ async fn next_router(manager: &Manager, name: &str, before: u32) -> String {
 }
 
 /// What stays beside the workers becomes the installed build by itself, once its router has ended. From before it did so, it
-/// stays what it is until the worker ends.
-async fn follow(manager: &Manager, name: &str, builds: &mut Builds, installed: &Stamp) -> Result<(), Failure> {
-    let follow = async {
-        loop {
-            let processes = of_app(manager, name, builds, installed).await?;
-            if !processes.iter().any(|process| process.part == "guard" && process.outdated == Some(true)) {
-                return Ok(());
-            }
-            tokio::time::sleep(PAUSE).await;
+/// stays what it is until the worker ends: beside which ones.
+async fn follow(
+    manager: &Manager,
+    name: &str,
+    builds: &mut Builds,
+    installed: &Stamp,
+    patience: Duration,
+) -> Result<Vec<String>, Failure> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let processes = of_app(manager, name, builds, installed).await?;
+        let left = processes.into_iter().filter(|process| process.part == "guard" && process.outdated == Some(true));
+        let left: Vec<_> = left.map(|process| process.unit.trim_end_matches(".service").to_owned()).collect();
+        if left.is_empty() || Instant::now() >= deadline {
+            return Ok(left);
         }
-    };
-    tokio::time::timeout(GUARDS_TIMEOUT, follow).await.unwrap_or(Ok(()))
+        tokio::time::sleep(PAUSE).await;
+    }
 }

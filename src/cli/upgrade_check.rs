@@ -1,6 +1,7 @@
 //! `appctl upgrade-check [NAME…]`: which routers, and what else of appctl runs beside them, are another build than the one
 //! that is installed.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::Args;
@@ -198,10 +199,19 @@ fn tell(processes: &[Process], installed: &Stamp, printer: &Printer) {
     }
     let outdated: Vec<_> = processes.iter().filter(|process| process.outdated == Some(true)).collect();
     for (scope, flag) in [("system", user_flag(Scope::System)), ("user", user_flag(Scope::User))] {
-        if outdated.iter().any(|process| process.scope == scope) {
-            let sudo = if scope == "system" && !names::is_root() { "sudo " } else { "" };
+        let sudo = if scope == "system" && !names::is_root() { "sudo " } else { "" };
+        let here = || outdated.iter().filter(|process| process.scope == scope);
+        if here().any(|process| process.part != "guard") {
             printer.note(&format!(
                 "`{sudo}appctl{flag} upgrade` starts the installed build in their place; workers, sessions and connections stay."
+            ));
+        } else if here().next().is_some() {
+            // It follows its router by itself, if it is not from before it could.
+            let apps: BTreeSet<&str> = here().map(|process| process.app.as_str()).collect();
+            let apps: Vec<&str> = apps.into_iter().collect();
+            printer.note(&format!(
+                "It ends with its worker, whom it serves until then; `{sudo}appctl{flag} reload {}` replaces them.",
+                apps.join(" ")
             ));
         }
     }

@@ -6,11 +6,10 @@
 //! the file says just that, until somebody tries it again.
 
 use std::io;
-use std::path::PathBuf;
 
 use super::apps::AppFile;
-use super::good;
 use super::places::Places;
+use super::{good, kept};
 use crate::config::{self, App};
 
 /// Below [`Places::kept`].
@@ -20,17 +19,17 @@ const HELD: &str = ".held";
 
 /// Whether the file of an app is on hold.
 pub fn is_held(places: &Places, name: &str) -> bool {
-    path(places, HELD, name).is_some_and(|path| path.exists())
+    kept::path(places, HELD, name).is_some_and(|path| path.exists())
 }
 
 /// What the running workers were started with.
 pub fn proven(places: &Places, name: &str) -> Option<String> {
-    good::recorded(places, PROVEN, name)
+    kept::recorded(places, PROVEN, name)
 }
 
 /// `text` has shown that it works.
 pub fn prove(places: &Places, name: &str, text: &str) -> io::Result<()> {
-    good::keep(places, PROVEN, name, text)
+    kept::keep(places, PROVEN, name, text)
 }
 
 /// The app was started: what its units were made from counts as proven, unless that is the proven text already.
@@ -44,7 +43,7 @@ pub fn prove_started(places: &Places, name: &str) -> io::Result<()> {
 /// Puts what the units were made from on hold. `false`: that is what the workers were started with.
 pub fn hold(places: &Places, name: &str) -> io::Result<bool> {
     match (good::text(places, name), proven(places, name)) {
-        (Some(text), Some(proven)) if text != proven => good::keep(places, HELD, name, &text).map(|()| true),
+        (Some(text), Some(proven)) if text != proven => kept::keep(places, HELD, name, &text).map(|()| true),
         _ => Ok(false),
     }
 }
@@ -53,13 +52,13 @@ pub fn hold(places: &Places, name: &str) -> io::Result<bool> {
 /// it was on hold and shall stay so.
 pub fn change(places: &Places, name: &str, held: Option<&String>, proven: &str) -> io::Result<()> {
     prove(places, name, proven)?;
-    held.map_or(Ok(()), |text| good::keep(places, HELD, name, text))
+    held.map_or(Ok(()), |text| kept::keep(places, HELD, name, text))
 }
 
 /// What the file says is wanted, whatever came of it before. Says whether it was on hold: then systemd has to read all
 /// units again.
 pub fn lift(places: &Places, name: &str) -> io::Result<bool> {
-    let Some(path) = path(places, HELD, name) else { return Ok(false) };
+    let Some(path) = kept::path(places, HELD, name) else { return Ok(false) };
     match std::fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -91,11 +90,7 @@ pub(super) fn forget(places: &Places, file: &AppFile) {
 }
 
 fn held(places: &Places, name: &str) -> Option<String> {
-    good::recorded(places, HELD, name)
-}
-
-fn path(places: &Places, kind: &str, name: &str) -> Option<PathBuf> {
-    Some(places.under(places.kept.as_deref()?).join(kind).join(format!("{name}.toml")))
+    kept::recorded(places, HELD, name)
 }
 
 #[cfg(test)]

@@ -7,32 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::Machine;
 use super::draft::{DEFAULT_LISTEN, Draft, Variables, quote, workers};
 use super::keys::{Fate, KEYS, Key, find};
 use super::program::{Kind, Program, Wanted, program, tidy};
 use super::serves::serves;
 use super::values::{self, Unfit, show};
+use super::{Circumstances, Machine};
 use crate::config::{Scope, Workers, nearest, value};
-
-/// What is known beside the entry.
-#[derive(Debug, Clone, Copy)]
-pub struct Circumstances<'a> {
-    pub scope: Scope,
-    /// The caller's working directory, absolute: relative paths begin here, as PM2's do.
-    pub directory: &'a Path,
-    /// The file's own directory: where a script is looked for that is not there.
-    pub beside: Option<&'a Path>,
-    /// `--env`
-    pub profile: Option<&'a str>,
-    /// `deploy` of the file.
-    pub deploy: Option<&'a Value>,
-    /// Addresses that were asked for.
-    pub listen: &'a [String],
-    pub runtime: Option<&'a str>,
-    /// The entry was typed as flags, by somebody who knows whose command it is.
-    pub typed: bool,
-}
 
 /// What became of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]

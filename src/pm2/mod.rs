@@ -22,6 +22,29 @@ pub use serves::port_named_in;
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
+use crate::config::Scope;
+
+/// What is known beside the entry.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'a> {
+    pub scope: Scope,
+    /// The caller's working directory, absolute: relative paths begin here, as PM2's do.
+    pub directory: &'a Path,
+    /// The file's own directory: where a script is looked for that is not there.
+    pub beside: Option<&'a Path>,
+    /// `--env`
+    pub profile: Option<&'a str>,
+    /// `deploy` of the file.
+    pub deploy: Option<&'a Value>,
+    /// Addresses that were asked for.
+    pub listen: &'a [String],
+    pub runtime: Option<&'a str>,
+    /// The entry was typed as flags, by somebody who knows whose command it is.
+    pub typed: bool,
+}
+
 /// What is asked of the machine, and of its caller's shell.
 pub trait Machine {
     /// Where a program is, by the caller's PATH.

@@ -1,7 +1,7 @@
 //! Where an app serves: PM2's files do not say it, their scripts do.
 
+use super::Circumstances;
 use super::Machine;
-use super::app::Circumstances;
 use super::draft::Draft;
 use super::program::Kind;
 use crate::config::{Listen, Workers};

@@ -3,13 +3,11 @@
 //! Two additions: a dialect never reaches workers of the other (their message numbers differ), and the others learn at
 //! once that a worker died, so that their requests do not wait for its answer.
 
+use super::WorkerId;
 use super::requests::{Orphan, Requests};
 use crate::wire::Encoding;
 use crate::wire::adapter::{Dialect, Envelope};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// `cluster.worker.id` of a worker.
-pub type WorkerId = u32;
 
 /// `type` of the two answers that go to one worker only, by dialect.
 const FETCH_SOCKETS_RESPONSE: [u32; 2] = [9, 8];

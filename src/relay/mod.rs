@@ -2,3 +2,6 @@
 
 pub mod hub;
 mod requests;
+
+/// `cluster.worker.id` of a worker.
+pub type WorkerId = u32;

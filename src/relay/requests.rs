@@ -1,6 +1,6 @@
 //! Requests of 0.2.2 that wait for answers (pure): its adapter counts answers and cannot be told that one will not come.
 
-use super::hub::WorkerId;
+use super::WorkerId;
 use std::collections::{BTreeSet, VecDeque};
 
 /// Requests that are remembered, of all workers together. The adapter gives each up after 5 s.

@@ -11,13 +11,13 @@ pub use call::{Called, Outcome, Wanted};
 
 use super::Router;
 use super::link::Link;
-use super::record::Record;
+use super::record::{Picture, Record};
 use super::table::WorkerId;
 use crate::wire::axm::{self, Action, Kind, Metric};
 use crate::wire::channel::Frame;
 use call::Call;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -37,9 +37,18 @@ const EXCEPTIONS: Bucket = Bucket { most: 10, each_second: 1 };
 #[derive(Debug, Default)]
 pub(super) struct Told {
     workers: RefCell<BTreeMap<WorkerId, Worker>>,
+    /// Those that told their actions to a router which did not write them down: one of another release.
+    missed: RefCell<BTreeSet<WorkerId>>,
     /// Some call is over.
     over: Notify,
     calls: Cell<u64>,
+}
+
+impl Told {
+    /// Whether a worker may have actions that nobody knows of any more.
+    pub(super) fn is_missed(&self, id: WorkerId) -> bool {
+        self.missed.borrow().contains(&id)
+    }
 }
 
 #[derive(Debug)]
@@ -196,9 +205,11 @@ impl Router {
     }
 
     /// What the router before knew.
-    pub(super) fn restore_actions(&self, known: &BTreeMap<WorkerId, BTreeMap<String, Action>>) {
+    pub(super) fn restore_actions(&self, known: &Picture) {
         let now = self.now();
-        for (id, actions) in known.iter().filter(|(id, _)| self.table.borrow().worker(**id).is_some()) {
+        let missed = known.workers.values().filter(|it| !it.heard && it.place.is_none()).map(|it| it.id);
+        self.told.missed.borrow_mut().extend(missed.filter(|id| !known.actions.contains_key(id)));
+        for (id, actions) in known.actions.iter().filter(|(id, _)| self.table.borrow().worker(**id).is_some()) {
             let worker = Worker { actions: actions.clone(), ..Worker::new(now) };
             self.told.workers.borrow_mut().insert(*id, worker);
         }
@@ -213,6 +224,7 @@ impl Router {
 
     /// The worker is gone, and with it whatever it was asked.
     pub(super) fn forget_told(&self, id: WorkerId) {
+        self.told.missed.borrow_mut().remove(&id);
         if self.told.workers.borrow_mut().remove(&id).is_some() {
             self.told.over.notify_waiters();
         }

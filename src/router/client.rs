@@ -169,10 +169,16 @@ fn blame(server: &str, error: ControlError) -> ControlError {
         }
         _ => false,
     };
-    let theirs = server.strip_prefix("appctl/").map(|rest| rest.split(' ').next().unwrap_or(rest).to_owned());
-    match theirs {
+    match server.strip_prefix("appctl/") {
         Some(theirs) if !known && strange => {
-            let ours = Stamp::own().version.clone();
+            let Stamp { version, build, .. } = Stamp::own();
+            let (their_version, their_build) = theirs.split_once(' ').unwrap_or((theirs, ""));
+            let (theirs, ours) = if their_version == version {
+                // Only their builds tell them apart.
+                (format!("{their_version} {their_build}"), format!("{version} ({build})"))
+            } else {
+                (their_version.to_owned(), version.clone())
+            };
             ControlError::Foreign { theirs, ours, problem: error.to_string() }
         }
         _ => error,
@@ -238,6 +244,11 @@ mod tests {
             assert!(error.starts_with(&format!("it is appctl 0.0.9, this command {ours}, and they do not")), "{error}");
             assert!(error.contains(problem) && error.ends_with("run `appctl upgrade`"), "{error}");
         }
+        let ours = env!("CARGO_PKG_VERSION");
+        let answer = format!("HTTP/1.1 404 Not Found\r\nServer: appctl/{ours} (abc)\r\nContent-Length: 0\r\n\r\n");
+        let error = ask(answer).await.0.unwrap_err().to_string();
+        let own = &Stamp::own().build;
+        assert!(error.starts_with(&format!("it is appctl {ours} (abc), this command {ours} ({own}), and")), "{error}");
         let own = format!("HTTP/1.1 404 Not Found\r\nServer: {}\r\nContent-Length: 0\r\n\r\n", server_name());
         assert!(matches!(ask(own).await.0, Err(ControlError::Status(StatusCode::NOT_FOUND))));
     }

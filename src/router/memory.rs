@@ -93,6 +93,8 @@ impl Legacy {
     fn adopt(&mut self) {
         let notes = self.buffers.values().filter_map(|file| read_note(file.as_fd()).ok().flatten());
         let workers = notes.filter_map(|note| serde_json::from_slice::<WorkerRecord>(&note).ok());
+        // Their actions were in the log.
+        let workers = workers.map(|worker| WorkerRecord { heard: false, ..worker });
         self.picture.workers = workers.map(|worker| (worker.id, worker)).collect();
         let numbers = self.channels.keys().chain(self.buffers.keys());
         self.picture.last = numbers.copied().max().unwrap_or_default();

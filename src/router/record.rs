@@ -92,6 +92,9 @@ pub struct WorkerRecord {
     /// It was given a connection.
     #[serde(default)]
     pub touched: bool,
+    /// All that it ever told of its actions is written down.
+    #[serde(default)]
+    pub heard: bool,
     pub encoding: WireEncoding,
     pub servers: Vec<Server>,
     /// Where the router connects to it; then the encoding says nothing.
@@ -282,6 +285,7 @@ mod tests {
                 since: 7,
                 handed: 9,
                 touched: true,
+                heard: true,
                 encoding: WireEncoding::Advanced,
                 servers: Vec::new(),
                 place: (pid % 2 == 0).then_some(Place::Port(4000)),

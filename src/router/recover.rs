@@ -53,7 +53,7 @@ impl Router {
                 None => self.table.borrow_mut().open(*owner, sid),
             }
         }
-        self.restore_actions(&known.actions);
+        self.restore_actions(&known);
         self.restore_keys(known.secret.as_deref(), known.keys.into_iter());
         for id in gone {
             let worker = self.table.borrow_mut().detach(id);
@@ -219,6 +219,7 @@ impl Router {
             since: worker.since,
             handed: worker.handed,
             touched: worker.touched.is_some(),
+            heard: !self.told.is_missed(id),
             encoding,
             servers: worker.servers.clone(),
             place: worker.place.clone(),

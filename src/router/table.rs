@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use crate::relay::hub::WorkerId;
+pub use crate::relay::WorkerId;
 
 /// How long a connection without a session counts as one that is about to get it.
 const EXPECTATION: Duration = Duration::from_secs(10);
@@ -252,7 +252,9 @@ impl Table {
         worker.sticky = known.sticky;
         worker.alone = known.alone;
         worker.stood = known.stood || known.phase != Phase::Starting;
-        worker.spoke = known.spoke;
+        // Releases that did not write it down wrote what can only be by a word.
+        let listens = known.phase == Phase::Ready && !known.servers.is_empty();
+        worker.spoke = known.spoke || known.sticky || listens;
         worker.ordered = known.ordered;
         worker.place.clone_from(&known.place);
         worker.handed = known.handed;
@@ -641,6 +643,25 @@ mod tests {
             let another = table.attach("3", 1, 0).id;
             table.online(another);
             assert!(table.sign(another, Sign::Silence, ReadyOn::Auto));
+        }
+    }
+
+    /// Releases that did not write down who has spoken.
+    #[test]
+    fn who_spoke_to_an_older_router_is_known_by_what_it_did() {
+        const SERVERS: &str = r#"[{"key":"null:8080:4:null:0","query":{"address":null,"port":8080,"address_type":"Tcp4","fd":null,
+            "index":0,"ticket_keys":null}}]"#;
+        for (sticky, servers, enough) in [("true", "[]", false), ("false", SERVERS, false), ("false", "[]", true)] {
+            let record = format!(
+                r#"{{"id":2,"slot":"1","index":0,"pid":7,"phase":"Ready","online":true,"sticky":{sticky},"alone":false,"stood":true,
+                    "ordered":false,"since":9,"handed":0,"touched":true,"encoding":"advanced","servers":{servers}}}"#
+            );
+            let mut table = Table::default();
+            table.restore(&serde_json::from_str(&record).unwrap());
+            table.promise("2", 0);
+            let new = table.attach("2", 1, 0).id;
+            table.online(new);
+            assert_eq!(table.sign(new, Sign::Silence, ReadyOn::Auto), enough, "{record}");
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Whose listening sockets there are on a TCP port of this machine (proc(5), /proc/net/tcp).
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tokio::net::TcpSocket;
 
 /// The state LISTEN.
 const LISTEN: &str = "0A";
@@ -19,6 +22,26 @@ pub fn stranger(port: u16, pid: i32) -> io::Result<Option<u32>> {
         }
     }
     Ok(found.into_iter().find(|user| *user != 0 && !own.contains(user)))
+}
+
+/// Whether the kernel would refuse an address to who wants to listen there, because somebody does. Of an IPv6 wildcard the
+/// IPv4 part counts, too; where there is no IPv6, that alone.
+pub fn is_taken(address: SocketAddr) -> bool {
+    let bound = |address: SocketAddr| -> io::Result<()> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // As systemd does. It listens at no time: nobody gets to it.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)
+    };
+    let in_use = |bound: io::Result<()>| bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+    match bound(address) {
+        Err(error)
+            if address.is_ipv6() && error.kind() != io::ErrorKind::AddrInUse && address.ip().is_unspecified() =>
+        {
+            in_use(bound((Ipv4Addr::UNSPECIFIED, address.port()).into()))
+        }
+        bound => in_use(bound),
+    }
 }
 
 /// The users that a process has: real, effective, saved, of the file system.
@@ -51,6 +74,19 @@ mod tests {
         assert_eq!(listeners(table, 80).collect::<Vec<_>>(), [(0, "1236")]);
         assert_eq!(listeners(table, 0xD431).count(), 0);
         assert_eq!(users("Name:\tx\nUid:\t5\t6\t5\t5\nGid:\t9\n"), [5, 6, 5, 5]);
+    }
+
+    #[test]
+    fn an_address_that_somebody_has() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let taken = |address: &str| is_taken(format!("{address}:{port}").parse().unwrap());
+        assert!(taken("127.0.0.1") && taken("0.0.0.0") && taken("[::]"));
+        assert!(!taken("127.0.0.2"));
+        drop(listener);
+        assert!(!taken("127.0.0.1") && !taken("[::]"));
+        // Not of this machine: that is another mistake.
+        assert!(!taken("192.0.2.1"));
     }
 
     #[test]

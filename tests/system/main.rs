@@ -1,6 +1,7 @@
 //! The promises that name systemd, on a real one: each test boots its own throw-away system.
 //!
-//! `APPCTL_TEST_TREE=PATH` boots another distribution's tree instead of this machine's own root.
+//! `APPCTL_TEST_TREE=PATH` boots another distribution's tree instead of this machine's own root; `APPCTL_TEST_OLDER=PROGRAM` is
+//! what the tests of `older` upgrade from.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod address;
@@ -33,6 +34,7 @@ mod metrics;
 mod monit;
 mod moved;
 mod newcomers;
+mod older;
 mod packages;
 #[path = "../patient.rs"]
 mod patient;

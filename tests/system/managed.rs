@@ -22,7 +22,12 @@ fn run(machine: &Boxed, arguments: &str) -> (i32, Value, String) {
 #[test]
 fn a_second_start_changes_nothing_and_says_so() {
     let Some(machine) = boot() else { return };
-    let shop = |changed, reload_needed| json!({ "name": "shop", "scope": "system", "changed": changed, "serves": true, "reload_needed": reload_needed });
+    let shop = |changed, reload_needed| {
+        json!({
+            "name": "shop", "scope": "system", "changed": changed, "serves": true, "reload_needed": reload_needed,
+            "restart_needed": false,
+        })
+    };
     let (code, first, told) = run(&machine, "start ./shop.toml --json");
     assert_eq!((code, first), (0, shop(true, false)), "{told}");
     let before = machine.ok("appctl pid shop; stat -c %Y%i /etc/appctl/shop.toml");
@@ -64,6 +69,97 @@ fn a_start_that_is_not_waited_for() {
     machine.ok("touch /run/go");
     machine
         .until("it serves", || machine.shell("curl -sf -m 20 http://127.0.0.1:3000/").status.success().then_some(()));
+    for again in ["start ./shop.toml --no-block --json", "start shop --no-block --json"] {
+        let (code, told, text) = run(&machine, again);
+        assert_eq!((code, &told["changed"], &told["serves"]), (0, &false.into(), &Value::Null), "{text}");
+        assert!(text.contains("shop was started already"), "{text}");
+    }
+}
+
+#[test]
+fn what_a_change_of_the_file_still_needs_is_told_at_once() {
+    let Some(machine) = boot() else { return };
+    machine.ok("cd /srv && appctl start ./shop.toml");
+    let change = |from: &str, to: &str| machine.ok(&format!("sed -i 's/{from}/{to}/' /etc/appctl/shop.toml"));
+    let needs = |told: &Value| ["changed", "reload_needed", "restart_needed"].map(|key| told[key].as_bool().unwrap());
+    let start = || {
+        let (code, told, text) = run(&machine, "start shop --json");
+        assert_eq!(code, 0, "{text}");
+        (needs(&told), text)
+    };
+    // A worker is started, and the others still have the file as it was.
+    change("workers = 2", "workers = 3");
+    let (told, text) = start();
+    assert_eq!(told, [true, true, false], "{text}");
+    assert!(text.contains("`appctl reload shop` lets that hold"), "{text}");
+    machine.ok("appctl reload shop");
+    assert_eq!(start().0, [false, false, false]);
+
+    // A reload leaves the addresses as they are, and nobody is told that they are others.
+    change("3000", "127.0.0.1:3001");
+    for expected in [[false, true, true], [false, false, true]] {
+        let (told, text) = start();
+        assert_eq!(told, expected, "{text}");
+        assert!(text.contains("shop was running already, with 3 workers on [::]:3000\n"), "{text}");
+        assert!(text.contains("its file has other addresses by now: `appctl restart shop` lets them hold"), "{text}");
+        machine.ok("appctl reload shop");
+    }
+    machine.ok("appctl restart shop && curl -sf -m 20 http://127.0.0.1:3001/");
+    let (told, text) = start();
+    assert_eq!(told, [false, false, false], "{text}");
+    assert!(text.contains("on http://127.0.0.1:3001\n"), "{text}");
+
+    // Its first address, while it runs.
+    change("listen = .*", "");
+    machine.ok("appctl restart shop");
+    machine.ok("sed -i '1 i listen = [\"3002\"]' /etc/appctl/shop.toml");
+    let (told, text) = start();
+    assert_eq!(told, [false, true, true], "{text}");
+    machine.ok("appctl restart shop && curl -sf -m 20 http://127.0.0.1:3002/");
+}
+
+#[test]
+fn nothing_is_stopped_for_an_address_that_is_taken() {
+    let Some(machine) = boot() else { return };
+    machine.ok("systemd-run --quiet --unit=other --service-type=notify --property=NotifyAccess=all -- \
+                node -e \"require('net').createServer().listen(4000, () => require('child_process').execFileSync('systemd-notify', ['--ready']))\"");
+    machine.ok("cd /srv && appctl start ./shop.toml");
+    let before = machine.ok("appctl pid shop");
+    let router = machine.main_pid("shop.service");
+    for wrong in
+        ["s/3000/127.0.0.1:4000/", "s/.*4000.*/listen = [\"3000\"]/; $ a [router]\\nmetrics = \"127.0.0.1:4000\""]
+    {
+        machine.ok(&format!("sed -i '{wrong}' /etc/appctl/shop.toml"));
+        let (code, _, told) = run(&machine, "restart shop");
+        assert_eq!(code, 1, "{told}");
+        assert!(
+            told.contains("error: 127.0.0.1:4000, where shop is to serve, is taken\n  4000 is taken by node (pid "),
+            "{told}"
+        );
+        assert!(told.contains(", of other.service)\nshop is not restarted; nothing has changed"), "{told}");
+        assert_eq!((machine.ok("appctl pid shop"), machine.main_pid("shop.service")), (before.clone(), router));
+        machine.ok("curl -sf -m 20 http://127.0.0.1:3000/");
+    }
+    machine.ok("systemctl stop other && appctl restart shop && curl -sf -m 20 http://127.0.0.1:4000/metrics");
+}
+
+#[test]
+fn what_systemd_may_not_start_or_does_not_know_is_called_so() {
+    let Some(machine) = boot() else { return };
+    machine.ok("cd /srv && appctl start ./shop.toml --no-block && systemctl mask shop.service && appctl stop shop");
+    let (code, _, told) = run(&machine, "start shop");
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("error: shop.service is masked") && told.contains("systemctl unmask shop.service"), "{told}");
+    let status = || String::from_utf8(machine.shell("appctl status shop").stdout).unwrap();
+    assert!(status().ends_with("shop.service is masked: `systemctl unmask shop.service` allows it to start.\n"));
+    machine.ok("systemctl unmask shop.service && appctl start shop");
+    // Nobody has told systemd of the file.
+    machine.ok("appctl delete shop && cp /srv/shop.toml /etc/appctl/");
+    assert!(
+        status().contains("systemd has not read /etc/appctl/shop.toml yet: `systemctl daemon-reload` has it do so")
+    );
+    machine.ok("systemctl daemon-reload");
+    assert!(status().contains("systemctl status shop, journalctl -u shop and appctl logs shop tell more."));
 }
 
 #[test]
@@ -81,4 +177,35 @@ fn exit_codes_mean_what_the_manual_says() {
     assert_eq!(code("touch /run/bad; appctl start shop"), 1);
     assert_eq!(code("appctl delete shop"), 0);
     assert_eq!(code("appctl delete shop"), 4);
+}
+
+#[test]
+fn to_look_at_an_app_that_waits_for_its_first_client_starts_nothing() {
+    let Some(machine) = boot() else { return };
+    machine.write("/etc/appctl/shop.toml", &format!("start = \"demand\"\n{FILE}"));
+    machine.ok("systemctl daemon-reload && systemctl start shop.socket shop-channel.socket shop-control.socket");
+    for command in [
+        "status shop",
+        "status shop --json",
+        "list",
+        "jlist",
+        "report",
+        "ping",
+        "metrics shop",
+        "upgrade-check",
+        "pid shop",
+        "trigger shop x",
+        "restart shop --dry-run",
+        "stop shop --dry-run",
+        "scale shop +1 --dry-run",
+        "reload shop",
+    ] {
+        machine.shell(&format!("appctl {command}"));
+        // By then systemd has seen who connected.
+        machine.ok("systemd-run --quiet --wait true");
+        let ever = machine.property("shop.service", "ActiveEnterTimestampMonotonic");
+        assert_eq!((ever.as_str(), machine.is_active("shop.service")), ("0", false), "appctl {command} started it");
+    }
+    machine.ok("curl -sf -m 20 http://127.0.0.1:3000/");
+    assert!(machine.is_active("shop.service"));
 }

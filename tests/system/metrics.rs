@@ -81,7 +81,7 @@ fn the_metrics_have_an_address_of_their_own() {
     machine.ok("appctl delete two");
     let denied = machine.shell("runuser -u nobody -- appctl metrics app");
     let text = String::from_utf8_lossy(&denied.stderr);
-    assert!(denied.status.code() == Some(4) && text.contains("for root alone"), "{text}");
+    assert!(denied.status.code() == Some(4) && text.contains("for root and the group appctl"), "{text}");
     let control = machine.ok("curl -sf --unix-socket /run/appctl/app/control http://app/metrics");
     assert_eq!(value(&control, connections), 5.0);
     for target in ["v1/status", ""] {

@@ -276,7 +276,10 @@ fn every_terminal_is_wide_enough() {
     let listed = machine.shell("runuser -u nobody -- appctl list");
     assert!(String::from_utf8_lossy(&listed.stderr).contains("only the routers know"), "{listed:?}");
     let pinged = machine.shell("runuser -u nobody -- appctl ping");
-    assert!(String::from_utf8_lossy(&pinged.stdout).contains("app: runs, and answers root alone"), "{pinged:?}");
+    assert!(
+        String::from_utf8_lossy(&pinged.stdout).contains("app: runs, and answers root and the group appctl alone"),
+        "{pinged:?}"
+    );
 }
 
 /// With `PICTURES=DIRECTORY` screens are left there.

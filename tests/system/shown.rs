@@ -164,7 +164,7 @@ fn what_can_go_wrong(machine: &Boxed) {
     machine.until("worker 2 is back, with its actions", || (appctl(machine, "trigger app@2 who").0 == 0).then_some(()));
     let denied = machine.shell("runuser -u nobody -- appctl trigger app who");
     let text = String::from_utf8_lossy(&denied.stderr);
-    assert!(denied.status.code() == Some(4) && text.contains("for root alone"), "{text}");
+    assert!(denied.status.code() == Some(4) && text.contains("for root and the group appctl"), "{text}");
     // An app without any; workers without a channel; one that does not run.
     machine.write("/srv/none.js", "require('http').createServer((q, r) => r.end()).listen(process.env.PORT || 3000);");
     let app = |listen: u16, more: &str| {

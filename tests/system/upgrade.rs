@@ -5,6 +5,7 @@
 use std::process::Command;
 use std::sync::LazyLock;
 
+use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
 use crate::boxed::{BINARY, Boxed, Options};
@@ -196,6 +197,84 @@ fn sides_that_do_not_understand_each_other_say_so() {
     machine.until("all workers serve", || settled(&machine));
     let now = workers(&machine);
     assert!(others.iter().all(|worker| now.contains(worker)), "{others:?} {now:?}");
+}
+
+/// A guard that does not follow its router, as of releases that could not; and a unit with a flag of a later one.
+#[test]
+fn what_stays_of_another_release_is_told() {
+    let Some(machine) = boot() else { return };
+    let known = workers(&machine);
+    let (guard, _) = machine
+        .processes("app@1.service")
+        .into_iter()
+        .find(|(_, words)| words.iter().any(|word| word == "guard"))
+        .unwrap();
+    kill(guard, Signal::SIGSTOP).unwrap();
+    OTHER.install(&machine);
+    let left = "app: what stays beside app@1 is another build still: it ends with its worker, whom it serves until then; \
+                `appctl reload app` replaces them";
+    let told = machine.ok("appctl upgrade 2>&1");
+    assert!(told.contains("its workers were not touched") && told.ends_with(left), "{told}");
+    assert_eq!(machine.ok("appctl upgrade 2>&1"), left);
+    let output = machine.shell("appctl upgrade-check 2>&1");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("`appctl reload app` replaces them") && !told.contains("appctl upgrade"), "{told}");
+    assert_eq!(workers(&machine), known);
+    kill(guard, Signal::SIGCONT).unwrap();
+    machine.until("it follows", || (check(&machine) == (0, vec![])).then_some(()));
+
+    machine.write(
+        "/etc/systemd/system/app@.service.d/later.conf",
+        "[Service]\nExecStartPost=\nExecStartPost=/usr/bin/appctl worker ready --kindly=yes app %i\n",
+    );
+    machine.ok("systemctl daemon-reload && systemctl restart app@1.service");
+    assert!(machine.is_active("app@1.service"));
+    let told =
+        "--kindly is not known to appctl 0.2.0: it is left out; run systemctl daemon-reload, then appctl upgrade";
+    assert!(machine.journal("-u app@1.service -p warning").contains(told), "{}", machine.journal("-u app@1.service"));
+}
+
+/// Actions are told once: what a router of another release has heard is not known to the next one, which says so.
+#[test]
+fn actions_that_another_release_has_heard_are_told_anew() {
+    let app = "require('http').createServer((q, r) => r.end()).listen(8080);\n\
+               const say = (message) => process.send(message);\n\
+               say({ type: 'axm:action', data: { action_name: 'hi', opts: null, arity: 0 } });\n\
+               process.on('message', (m) => m === 'hi' && say({ type: 'axm:reply', data: { return: 'hello', action_name: 'hi' } }));";
+    let file = "exec = [\"node\", \"/srv/app.js\"]\nworkers = 2\nlisten = [\"8080\"]\n[reload]\nsettle = \"50ms\"\n";
+    let options = Options::default().replaceable().file("/srv/app.js", app).file("/etc/appctl/app.toml", file);
+    let Some(machine) = options.boot() else { return };
+    let strange = Release { build: "3333333333333333", record: 2, ..OTHER };
+    for release in [ONE, strange] {
+        release.bring(&machine);
+    }
+    ONE.install(&machine);
+    machine.start_app("app", 2);
+    let answers = "app@1: \"hello\"\napp@2: \"hello\"";
+    let trigger = |wanted: &str| {
+        machine.until(wanted, || {
+            let output = machine.shell("appctl trigger app hi 2>&1 | sort");
+            String::from_utf8_lossy(&output.stdout).contains(wanted).then_some(())
+        });
+    };
+    trigger(answers);
+    // By one that reads the log they are known.
+    machine.ok("cp /srv/1111111111111111 /usr/bin/again && mv /usr/bin/again /usr/bin/appctl");
+    kill(router(&machine).unwrap(), Signal::SIGKILL).unwrap();
+    trigger(answers);
+    for release in [strange, ONE] {
+        release.install(&machine);
+        machine.ok("appctl upgrade");
+        trigger("which actions app has is not known: its workers told them once, to a router of another release");
+    }
+    machine.ok("systemctl restart app@1.service");
+    trigger(
+        "app@2 told its actions to a router of another release; `appctl restart app@2` starts one that tells them anew",
+    );
+    trigger("app@1: \"hello\"");
+    machine.ok("systemctl restart app@2.service");
+    trigger(answers);
 }
 
 /// A file with mistakes gives no unit, and so no router that could follow.

@@ -54,6 +54,9 @@ pub struct Called {
     pub outcome: Outcome,
     /// Actions that it has.
     pub actions: BTreeSet<String>,
+    /// It may have others: it told them once, to a router of another release.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,7 +96,7 @@ impl Router {
         let calls = meant.into_iter().map(async |(id, slot, index, pid)| {
             let actions = self.actions_of(id).into_iter().map(|action| action.name).collect();
             let outcome = self.call_one(id, wanted, deadline).await;
-            Called { slot, index, pid, outcome, actions }
+            Called { slot, index, pid, outcome, actions, missed: self.told.is_missed(id) }
         });
         futures_util::future::join_all(calls).await
     }
