@@ -162,7 +162,8 @@ async fn stopping(manager: &Manager, target: &Target) -> Result<Vec<Step>, Failu
 
 /// Everything of an app that does not run yet.
 async fn rising(manager: &Manager, loaded: &Loaded) -> Result<Vec<Step>, Failure> {
-    let (sockets, services) = up::to_start(manager, loaded).await?;
+    let runs = manager.router_runs(&names::units(manager.scope, &loaded.app.name)).await?;
+    let (sockets, services) = up::to_start(manager, loaded, runs).await?;
     of_those_that_are(false, manager, sockets.into_iter().chain(services)).await
 }
 
@@ -308,7 +309,7 @@ async fn restarting_one(manager: &Manager, loaded: &Loaded) -> Result<Vec<Step>,
     if restarting::listens_elsewhere(manager, loaded).await {
         // A socket keeps its addresses until it is stopped.
         let stops = stopping(manager, &Target::App(name.clone())).await?;
-        let (sockets, services) = up::to_start(manager, loaded).await?;
+        let (sockets, services) = up::to_start(manager, loaded, false).await?;
         let starts = sockets.into_iter().chain(services).map(|(verb, unit)| Step::unit(verb, unit));
         return Ok(stops.into_iter().chain(starts).collect());
     }

@@ -16,7 +16,7 @@ use super::selector;
 use super::up::{self, Tell};
 use crate::config::{Listen, Scope};
 use crate::system::bus::Verb;
-use crate::system::listening;
+use crate::system::{holder, listening};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -58,7 +58,9 @@ pub(super) async fn listens_elsewhere(manager: &Manager, loaded: &Loaded) -> boo
 /// Those of the file's addresses that another program has: an app that runs is not stopped for them. What its own
 /// sockets are in the way of is not known before they are closed.
 async fn taken(manager: &Manager, loaded: &Loaded) -> Vec<Listen> {
-    let shared = loaded.app.socket.iter().any(|(key, _)| key == "ReusePort");
+    // Then others may have the same port.
+    let shared = ["ReusePort", "BindIPv6Only", "BindToDevice"];
+    let shared = loaded.app.socket.iter().any(|(key, _)| shared.contains(&key.as_str()));
     let Some(status) = manager.router_status(&loaded.app.name).await.filter(|_| !shared) else {
         return Vec::new();
     };
@@ -71,7 +73,45 @@ async fn taken(manager: &Manager, loaded: &Loaded) -> Vec<Listen> {
         // systemd takes the place of a socket that is there.
         Listen::Path(_) => false,
     };
-    new.filter(|listen| taken(listen)).cloned().collect()
+    // A worker that has opened it itself is stopped before.
+    let names = names::units(manager.scope, &loaded.app.name);
+    let own = |unit: &str| unit == names.router || names::slot(unit).is_some_and(|slot| names.slot(slot) == unit);
+    let by_own = |listen: &Listen| {
+        let holders = port(listen).map(holder::of_port).unwrap_or_default();
+        holders.iter().any(|holder| holder.unit.as_deref().is_some_and(own))
+    };
+    new.filter(|listen| taken(listen) && !by_own(listen)).cloned().collect()
+}
+
+fn port(listen: &Listen) -> Option<u16> {
+    match listen {
+        Listen::Port(port) => Some(*port),
+        Listen::Address(address) => Some(address.port()),
+        Listen::Path(_) => None,
+    }
+}
+
+/// What has to be so before anything of an app that runs is stopped. `false`: it is told what is not.
+async fn may_stop(manager: &Manager, loaded: &Loaded, printer: &Printer) -> Result<bool, Failure> {
+    let name = &loaded.app.name;
+    let names = names::units(manager.scope, name);
+    let as_it_is = || printer.detail(&format!("{name} is not restarted; it is left as it is"));
+    up::refuse_masked(manager, &names).await?;
+    if super::certificates::are_in_the_way(&loaded.app, printer) {
+        as_it_is();
+        return Ok(false);
+    }
+    super::secrets::refuse(&loaded.app)?;
+    // A stopped router is not asked: that would start it.
+    let taken = if manager.router_runs(&names).await? { taken(manager, loaded).await } else { Vec::new() };
+    for listen in &taken {
+        printer.error(&format!("{listen}, where {name} is to serve, is taken"));
+        port(listen).and_then(manage::holders).iter().for_each(|told| printer.detail(told));
+    }
+    if !taken.is_empty() {
+        as_it_is();
+    }
+    Ok(taken.is_empty())
 }
 
 async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8, Failure> {
@@ -102,7 +142,12 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
         }
     }
     // One worker alone stays with the others.
-    let lifted = matches!(target, Target::App(_)) && apps::lift(scope, target.app())?;
+    let whole = matches!(target, Target::App(_));
+    // Before a hold is lifted: else what is not restarted now is started with what failed, when it crashes.
+    if whole && !may_stop(&manager, &loaded, printer).await? {
+        return Ok(FAILED);
+    }
+    let lifted = whole && apps::lift(scope, target.app())?;
     manager.refresh(&names, lifted).await?;
     if let Target::Worker { slot, .. } = target {
         if manager.router_runs(&names).await?
@@ -116,28 +161,6 @@ async fn restart(scope: Scope, target: &Target, printer: &Printer) -> Result<u8,
             .await?;
         manager.explain(&unfinished, began, printer).await;
         return Ok(if unfinished.is_empty() { DONE } else { FAILED });
-    }
-    if super::certificates::are_in_the_way(&loaded.app, printer) {
-        printer.detail(&format!("{} is left as it is", loaded.app.name));
-        return Ok(FAILED);
-    }
-    super::secrets::refuse(&loaded.app)?;
-    // A stopped router is not asked: that would start it.
-    let running = manager.router_runs(&names).await?;
-    let taken = if running { taken(&manager, &loaded).await } else { Vec::new() };
-    if !taken.is_empty() {
-        let name = &loaded.app.name;
-        for listen in &taken {
-            printer.error(&format!("{listen}, where {name} is to serve, is taken"));
-            let port = match listen {
-                Listen::Port(port) => Some(*port),
-                Listen::Address(address) => Some(address.port()),
-                Listen::Path(_) => None,
-            };
-            port.and_then(manage::holders).iter().for_each(|told| printer.detail(told));
-        }
-        printer.detail(&format!("{name} is not restarted; nothing has changed"));
-        return Ok(FAILED);
     }
     // The hook would start them again, since they run.
     let surplus = manager.surplus(&loaded.app.name, loaded.workers()).await?;

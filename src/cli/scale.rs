@@ -65,12 +65,18 @@ pub(super) async fn run(arguments: &Arguments, asked: Asked, printer: &Printer) 
         Err(error) => return Err(unlockable(&name, &error)),
     };
     if says != said {
-        apps::write(&after.path, &says)?;
-        if let Some(proven) = held::proven(&places, &name) {
-            held::change(&places, &name, on_hold.then_some(&says), &change(&proven)?).map_err(|error| {
+        let proven = held::proven(&places, &name);
+        if let Some(proven) = &proven {
+            held::change(&places, &name, on_hold.then_some(&says), &change(proven)?).map_err(|error| {
                 Failure::failed(format!("cannot keep what runs, for a later reload that fails: {error}"))
             })?;
         }
+        apps::write(&after.path, &says).inspect_err(|_| {
+            // Both or none. What was there before fits.
+            if let Some(proven) = &proven {
+                let _ = held::change(&places, &name, on_hold.then_some(&said), proven);
+            }
+        })?;
     }
     manager.refresh(&names, says != said).await?;
     let (from, to) = (before as usize, after.workers() as usize);

@@ -556,6 +556,8 @@ mod tests {
     fn names_that_cannot_be() {
         let place = Place { script: "/srv/_x y.js".into(), ..place() };
         assert_eq!(describe(&Flags::default(), &place, find).unwrap().name, "x-y", "nobody has chosen it");
+        let unreadable = Place { script: "/srv/\u{447}\u{430}\u{442}.js".into(), ..place.clone() };
+        assert!(describe(&Flags::default(), &unreadable, find).unwrap_err().to_string().contains("--name"));
         let flags = Flags { name: Some("_x".into()), ..Flags::default() };
         let failure = describe(&flags, &place, find).unwrap_err();
         assert_eq!(failure.code(), 2);

@@ -170,7 +170,10 @@ async fn start_written(
     if running && changed {
         printer.note(&format!("{name} runs, and its file is another now: restarting it"));
         let code = super::restart::run(&[name.to_owned()], Asked(Some(scope)), printer).await?;
-        told(&loaded, scope, (true, Some(code == DONE)), Needs::default(), printer);
+        let runs = manager.router_runs(&names).await?;
+        // It was refused, perhaps, and serves on as it is.
+        let needs = Needs::of(manager, &loaded, runs && code != DONE).await;
+        told(&loaded, scope, (true, Some(code == DONE)), needs, printer);
         return Ok(code);
     }
     linger::tell(scope, printer);
@@ -277,7 +280,8 @@ async fn up(
 /// Asks systemd for what does not run, nor starts already, and does not wait for it.
 async fn ask_for(manager: &Manager, loaded: &Loaded, printer: &Printer) -> Result<Up, Failure> {
     check_accounts(loaded)?;
-    let (sockets, services) = to_start(manager, loaded).await?;
+    let runs = manager.router_runs(&names::units(manager.scope, &loaded.app.name)).await?;
+    let (sockets, services) = to_start(manager, loaded, runs).await?;
     let mut already = true;
     for (verb, unit) in sockets.iter().chain(&services) {
         let properties = manager.properties(unit).await?;

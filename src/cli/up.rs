@@ -9,6 +9,7 @@ use super::print::Printer;
 use super::{certificates, machine, names, secrets, started};
 use crate::config::{Listen, Scope};
 use crate::system::bus::Verb;
+use crate::unit::plan::Names;
 
 /// What came of bringing an app up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +43,9 @@ pub(super) enum Tell {
 /// A job for each of several units.
 type Jobs = Vec<(Verb, String)>;
 
-/// What [`bring_up`] starts: the sockets, then router and workers.
-pub(super) async fn to_start(manager: &Manager, loaded: &Loaded) -> Result<(Jobs, Jobs), Failure> {
+/// What [`bring_up`] starts: the sockets, then router and workers. `runs`: the router does, and is not stopped before.
+pub(super) async fn to_start(manager: &Manager, loaded: &Loaded, runs: bool) -> Result<(Jobs, Jobs), Failure> {
     let names = names::units(manager.scope, &loaded.app.name);
-    let runs = manager.router_runs(&names).await?;
     // A socket cannot be added to a router that runs; and who starts that one, starts what it needs.
     let added = runs
         && !loaded.app.listen.is_empty()
@@ -80,6 +80,18 @@ pub(super) fn check_accounts(loaded: &Loaded) -> Result<(), Failure> {
     Ok(())
 }
 
+/// systemd would stop it and not start it again.
+pub(super) async fn refuse_masked(manager: &Manager, names: &Names) -> Result<(), Failure> {
+    if manager.properties(&names.router).await?.text("LoadState") != Some("masked") {
+        return Ok(());
+    }
+    let user = manage::user_flag(manager.scope);
+    Err(Failure::failed(format!(
+        "{0} is masked: somebody has seen to it that it does not start\nsystemctl{user} unmask {0} allows it again.",
+        names.router
+    )))
+}
+
 /// Starts sockets, router and workers, and waits until all are ready.
 pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: Tell, printer: &Printer) -> Result<Up, Failure> {
     let began = SystemTime::now();
@@ -88,13 +100,7 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: Tell, pri
     let name = &loaded.app.name;
     let names = names::units(manager.scope, name);
     let router = manager.properties(&names.router).await?;
-    if router.text("LoadState") == Some("masked") {
-        let user = manage::user_flag(manager.scope);
-        return Err(Failure::failed(format!(
-            "{0} is masked: somebody has seen to it that it does not start\nsystemctl{user} unmask {0} allows it again.",
-            names.router
-        )));
-    }
+    refuse_masked(manager, &names).await?;
     if router.text("LoadState") != Some("loaded") {
         return Err(Failure::failed(format!(
             "systemd has no unit {} though {} is there\n\
@@ -108,7 +114,7 @@ pub(super) async fn bring_up(manager: &Manager, loaded: &Loaded, tell: Tell, pri
     if !runs && certificates::are_in_the_way(&loaded.app, printer) {
         return Ok(Up::Never);
     }
-    let (sockets, services) = to_start(manager, loaded).await?;
+    let (sockets, services) = to_start(manager, loaded, runs).await?;
     let mut already = true;
     let mut running = Vec::new();
     for (_, unit) in sockets.iter().chain(&services) {

@@ -17,6 +17,7 @@ use super::manage::{Manager, user_flag};
 use super::names::{self, Asked};
 use super::print::Printer;
 use super::selector;
+use super::up;
 use super::upgrade_check::{self, Process, of_app};
 use crate::config::Scope;
 use crate::system::bus::{BusError, Verb};
@@ -108,6 +109,7 @@ async fn one(
         return Ok(FAILED);
     }
     let names = names::units(manager.scope, name);
+    up::refuse_masked(manager, &names).await?;
     let router = processes.iter().find(|process| process.part == "router");
     if let Some(router) = router {
         match manager.systemd.signal_main(&names.router, Signal::SIGTERM as i32).await {

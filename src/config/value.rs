@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A value that cannot be used: the reason, and what to write instead.
@@ -123,6 +123,8 @@ impl Listen {
         }
         // Components drop doubled slashes, `.` and a slash at the end; `..` stays and is refused.
         let path: PathBuf = PathBuf::from(text).components().collect();
+        // As systemd reads it (patch_var_run), so that what it says of its sockets is known again.
+        let path = path.strip_prefix("/var/run").map(|rest| Path::new("/run").join(rest)).unwrap_or(path);
         if path.components().any(|part| part == std::path::Component::ParentDir) {
             return Err(Wrong::new(format!("`{text}` contains `..`"), "write the path without `..`"));
         }
@@ -463,6 +465,8 @@ mod tests {
             ("[0:0::1]:80", "[::1]:80"),
             ("/run//app.sock", "/run/app.sock"),
             ("/run/./a b%.sock/", "/run/a b%.sock"),
+            ("/var//run/app.sock", "/run/app.sock"),
+            ("/var/runs/app.sock", "/var/runs/app.sock"),
         ] {
             assert_eq!(Listen::read(text).map(|listen| listen.to_string()), Ok(normal.to_owned()), "{text}");
         }

@@ -264,7 +264,11 @@ impl Reader<'_> {
         let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if self.place.typed {
             // A name that nobody has chosen may be another.
-            let Some(name) = given else { return Some(fitting(&stem(&program.script))) };
+            let stem = stem(&program.script);
+            let is_readable = stem.contains(|c: char| c.is_ascii_alphanumeric());
+            let Some(name) = given.or_else(|| (!is_readable).then(|| stem.clone())) else {
+                return Some(fitting(&stem));
+            };
             return match value::check_name(&name) {
                 Ok(()) => Some(name),
                 Err(wrong) => {

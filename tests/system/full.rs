@@ -60,9 +60,10 @@ fn with_a_full_run_apps_run_on_and_are_reloaded() {
     assert!(machine.journal("-u shop").matches("cannot write down how the reload goes").count() <= 2);
     machine.ok("kill -KILL $(systemctl show -P MainPID shop.service)");
     serves(&machine);
-    assert_eq!(workers(&machine), 2);
+    machine.until("both are back", || (workers(&machine) == 2).then_some(()));
     let (code, _, err) = appctl(&machine, "scale shop 3");
     assert!(code == 1 && err.contains("/run/appctl") && err.contains("No space left"), "{err}");
+    assert!(machine.ok("cat /etc/appctl/shop.toml").contains("workers = 2\n"));
     machine.ok("sed -i 's/^workers = .*/workers = 3/' /etc/appctl/shop.toml");
     let (code, _, err) = appctl(&machine, "restart shop");
     assert!(code == 1 && err.contains("did not read the files of units again") && err.contains("space"), "{err}");

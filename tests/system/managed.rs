@@ -136,11 +136,45 @@ fn nothing_is_stopped_for_an_address_that_is_taken() {
             told.contains("error: 127.0.0.1:4000, where shop is to serve, is taken\n  4000 is taken by node (pid "),
             "{told}"
         );
-        assert!(told.contains(", of other.service)\nshop is not restarted; nothing has changed"), "{told}");
+        assert!(told.contains(", of other.service)\nshop is not restarted; it is left as it is"), "{told}");
         assert_eq!((machine.ok("appctl pid shop"), machine.main_pid("shop.service")), (before.clone(), router));
         machine.ok("curl -sf -m 20 http://127.0.0.1:3000/");
     }
-    machine.ok("systemctl stop other && appctl restart shop && curl -sf -m 20 http://127.0.0.1:4000/metrics");
+    // And installing such a file says what is so.
+    let (code, said, _) = run(&machine, "start ./shop.toml --name shop --force --json");
+    assert_eq!((code, &said["serves"]), (0, &json!(true)), "{said}");
+    machine.ok("sed 's/3000/127.0.0.1:4000/' /srv/shop.toml >/srv/taken.toml");
+    let (code, said, told) = run(&machine, "start ./taken.toml --name shop --force --json");
+    assert_eq!((code, &said["serves"], &said["restart_needed"]), (1, &json!(false), &json!(true)), "{said} {told}");
+    machine.ok("curl -sf -m 20 http://127.0.0.1:3000/");
+
+    // What failed stays on hold when it is not restarted.
+    machine.ok("touch /run/bad");
+    assert_eq!(run(&machine, "reload shop").0, 1);
+    let held = "ls /run/appctl/.held";
+    assert_eq!(machine.ok(held), "shop.toml");
+    let (code, _, told) = run(&machine, "restart shop");
+    assert!(code == 1 && told.contains("is taken"), "{told}");
+    assert_eq!(machine.ok(held), "shop.toml");
+    machine.ok("rm /run/bad && systemctl stop other && appctl restart shop && curl -sf -m 20 http://127.0.0.1:4000/");
+}
+
+#[test]
+fn a_port_that_its_own_worker_has_is_not_taken() {
+    let own = "require('http').createServer((q, r) => r.end('served')).listen(process.env.PORT || 3000)";
+    let file = "exec = [\"node\", \"/srv/own.js\"]\nruntime = \"none\"\n";
+    let Some(machine) = Options::default().file("/srv/own.js", own).file("/srv/own.toml", file).boot() else { return };
+    machine.ok("cd /srv && appctl start ./own.toml");
+    machine
+        .until("it listens", || machine.shell("curl -sf -m 20 http://127.0.0.1:3000/").status.success().then_some(()));
+    machine.ok("sed -i 's/\"none\"/\"port\"/; $ a listen = [\"3000\", \"/var/run/own.sock\"]' /etc/appctl/own.toml");
+    let dry = machine.ok("appctl restart own --dry-run");
+    assert!(dry.contains("StartUnit(own.socket") && dry.contains("StartUnit(own.service"), "{dry}");
+    let (code, _, told) = run(&machine, "restart own");
+    assert_eq!(code, 0, "{told}");
+    machine.ok("curl -sf -m 20 http://127.0.0.1:3000/ && curl -sf -m 20 --unix-socket /run/own.sock http://own/");
+    // systemd calls that /run/own.sock.
+    assert_eq!(run(&machine, "start own --json").1["restart_needed"], false);
 }
 
 #[test]
@@ -153,6 +187,12 @@ fn what_systemd_may_not_start_or_does_not_know_is_called_so() {
     let status = || String::from_utf8(machine.shell("appctl status shop").stdout).unwrap();
     assert!(status().ends_with("shop.service is masked: `systemctl unmask shop.service` allows it to start.\n"));
     machine.ok("systemctl unmask shop.service && appctl start shop");
+    let before = machine.ok("appctl pid shop; systemctl mask shop.service");
+    let (code, _, told) = run(&machine, "restart shop");
+    assert!(code == 1 && told.contains("error: shop.service is masked"), "{told}");
+    machine.ok("curl -sf -m 20 http://127.0.0.1:3000/");
+    machine.ok("systemctl unmask shop.service");
+    assert_eq!(machine.ok("appctl pid shop"), before);
     // Nobody has told systemd of the file.
     machine.ok("appctl delete shop && cp /srv/shop.toml /etc/appctl/");
     assert!(

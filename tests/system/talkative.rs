@@ -61,5 +61,5 @@ fn a_hundred_megabytes_of_output_are_in_nobodys_way() {
     let router = machine.ok("sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/$(systemctl show -P MainPID the--worker---HOME.service)/status");
     let most: usize = router.parse().unwrap();
     assert!(most < MEGABYTES * 1024, "what workers print does not pass through the router, and it has {most} kB");
-    assert!(!machine.journal("-b").contains("Suppressed"), "lines were dropped");
+    assert!(!machine.journal("-t systemd-journald").contains("Suppressed"), "lines were dropped");
 }

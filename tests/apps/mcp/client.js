@@ -24,8 +24,8 @@ async function open(number) {
   let streams;
   const streaming = new Promise((go) => (streams = go));
   const asked = async (input, init) => {
-    const answer = await fetch(input, init);
-    if (init?.method === "GET") streams(answer);
+    const answer = fetch(input, init);
+    if (init?.method === "GET") streams(answer.catch((error) => ({ ok: false, status: String(error) })));
     return answer;
   };
   session.transport = new StreamableHTTPClientTransport(new URL(url), { fetch: asked });
